@@ -1,0 +1,9 @@
+//! What does it mean?
+//!
+//! Pure: inputs are values with times given, outputs are plain data. Reads no clock, does no IO, spawns nothing.
+
+mod snapshot;
+
+pub use snapshot::{
+    Counted, Evidence, GoroutineSite, LossCount, Path, Rate, SharedSnapshot, Site, SiteId, Snapshot, Totals,
+};

@@ -1,0 +1,153 @@
+//! What the model says at one moment about one process. Plain data, times given, not serializable: `export` has the
+//! serializable twins.
+
+use std::{fmt, sync::Arc};
+
+use crate::symbolize::Frame;
+
+/// Stable identity of a site over restarts and rebuilds of the same code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SiteId(pub u64);
+
+impl fmt::Display for SiteId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:016x}", self.0)
+    }
+}
+
+/// The kinds of evidence, from cheapest to dearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Evidence {
+    /// Hooks on every allocation and on goroutine creation and exit.
+    Exact,
+}
+
+impl Evidence {
+    /// The name in JSON, metrics and text.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+        }
+    }
+}
+
+/// A rate with its 95 % interval, per second.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Rate {
+    /// The estimate.
+    pub value: f64,
+    /// Lower bound.
+    pub low: f64,
+    /// Upper bound; None means open upwards.
+    pub high: Option<f64>,
+}
+
+impl Rate {
+    /// A rate that was counted in full, so that its interval is a point.
+    pub const fn counted(value: f64) -> Self {
+        Self { value, low: value, high: Some(value) }
+    }
+}
+
+/// What was really seen in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// Objects allocated.
+    pub objects: u64,
+    /// Their slot bytes (requested bytes for tiny objects).
+    pub bytes: u64,
+}
+
+/// One full stack that leads to a site.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Path {
+    /// This path's part of the site's counted bytes, 0 to 1.
+    pub share: f64,
+    /// What was counted on this path.
+    pub counted: Counted,
+    /// Leaf first, runtime frames trimmed, inlined frames included.
+    pub frames: Vec<Frame>,
+}
+
+/// An allocation place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// Stable identity.
+    pub id: SiteId,
+    /// The line a person would change.
+    pub place: Frame,
+    /// The frame below the runtime, which allocates.
+    pub allocator: Frame,
+    /// Counted in the window.
+    pub counted: Counted,
+    /// Objects per second over the window.
+    pub alloc_objects_per_s: Rate,
+    /// Bytes per second over the window.
+    pub alloc_bytes_per_s: Rate,
+    /// Sorted by share, descending.
+    pub paths: Vec<Path>,
+}
+
+/// A place where goroutines are created.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GoroutineSite {
+    /// Stable identity.
+    pub id: SiteId,
+    /// The frame that contains the `go` statement, by the main-module rule over the creation stack.
+    pub place: Frame,
+    /// Creations seen in the window.
+    pub created: u64,
+    /// Exits seen in the window, of goroutines created here at any time.
+    pub exited: u64,
+    /// Creations per second over the window.
+    pub created_per_s: Rate,
+    /// The creation stack that was seen most, leaf first, runtime frames trimmed; one frame where only the creating
+    /// line is known.
+    pub creation_stack: Vec<Frame>,
+}
+
+/// Exact totals over the window, right whatever was lost on the way to the sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// All allocations.
+    pub allocated: Counted,
+    /// All goroutine creations.
+    pub goroutines_created: u64,
+    /// All goroutine exits.
+    pub goroutines_exited: u64,
+    /// How often a probe fired.
+    pub probe_hits: u64,
+}
+
+/// One reason for which something was not kept, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossCount {
+    /// Why.
+    pub reason: tracer_common::loss::Loss,
+    /// How often.
+    pub count: u64,
+}
+
+/// What the model says about one process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Length of the window, seconds.
+    pub window_s: f64,
+    /// The evidence that was used.
+    pub evidence: Vec<Evidence>,
+    /// Sorted by counted bytes, descending.
+    pub sites: Vec<Site>,
+    /// What was counted but belongs to no site: stacks that did not fit. Part of the totals.
+    pub other: Counted,
+    /// Sorted by creations, descending.
+    pub goroutine_sites: Vec<GoroutineSite>,
+    /// Creations and exits that belong to no goroutine site. Part of the totals.
+    pub other_goroutines: (u64, u64),
+    /// Exact totals.
+    pub totals: Totals,
+    /// Every reason, zeros included.
+    pub losses: Vec<LossCount>,
+}
+
+/// A shared snapshot, as exporters hold it.
+pub type SharedSnapshot = Arc<Snapshot>;
