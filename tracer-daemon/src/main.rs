@@ -1,1 +1,134 @@
-fn main(){}
+//! The program `leakline`: arguments in, exit status out. Everything else is the library's.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tracer_daemon::{
+    attach::Limits,
+    cli::{AttachArgs, Cli, Command, DoctorArgs, EvidenceChoice, OutputFormat, PlanArgs, RunArgs},
+    discover::{NamePattern, Target, target_by_pid},
+    export::{doctor, plan::Planned},
+    host,
+    inspect::inspect_file,
+    pipeline::{self, StartError},
+    plan::ProbePlan,
+};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("LEAKLINE_LOG").unwrap_or_else(|_unset| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_target(false)
+        .init();
+    match execute(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nobody is left to tell if stderr is gone.
+            let _unwritten = writeln!(io::stderr(), "leakline: {error:#}");
+            ExitCode::from(pipeline::exit_code(&error))
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Attach(args) => attach(args),
+        Command::Run(args) => run(args),
+        Command::Plan(args) => plan(args),
+        Command::Doctor(args) => diagnose(&args),
+    }
+}
+
+fn attach(args: AttachArgs) -> anyhow::Result<ExitCode> {
+    let target = target(args.target.pid, args.target.name.as_deref())?;
+    require_exact(args.evidence)?;
+    let options = pipeline::attach::Options {
+        duration: args.duration,
+        interval: args.interval,
+        output: args.output,
+        limits: Limits::default(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(pipeline::attach::attach(target, options))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let names = args.name.iter().map(|name| NamePattern::new(name)).collect::<Result<Vec<_>, _>>();
+    let names = names.map_err(StartError::from)?;
+    require_exact(args.evidence)?;
+    let options = pipeline::run::Options {
+        pids: args.pid,
+        names,
+        listen: args.listen,
+        pid_label: args.pid_label,
+        limits: Limits::default(),
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
+    runtime.block_on(pipeline::run::run(options))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
+    let (pid, exe, file) = if let Some(path) = args.file {
+        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        (None, path.display().to_string(), file)
+    } else {
+        let target = target(args.pid, args.name.as_deref())?;
+        (Some(target.identity.pid), target.exe_path.display().to_string(), target.exe)
+    };
+    let facts = inspect_file(file).map_err(|source| match pid {
+        Some(pid) => StartError::Inspect { pid, exe: exe.clone(), source },
+        None => StartError::InspectFile { file: exe.clone(), source },
+    })?;
+    let plan = ProbePlan::exact(&facts);
+    let planned = Planned { pid, exe: &exe, facts: &facts, plan: &plan };
+    print(&match args.output {
+        OutputFormat::Text => planned.text(),
+        OutputFormat::Json => planned.line().context("cannot write the plan as JSON")?,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn diagnose(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let checks = host::examine();
+    print(&match args.output {
+        OutputFormat::Text => doctor::text(&checks),
+        OutputFormat::Json => doctor::line(&checks).context("cannot write the checks as JSON")?,
+    })?;
+    Ok(if doctor::can_attach(&checks) { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+fn target(pid: Option<u32>, name: Option<&str>) -> Result<Target, StartError> {
+    match (pid, name) {
+        (Some(pid), _) => Ok(target_by_pid(pid)?),
+        (None, name) => Ok(NamePattern::new(name.unwrap_or_default())?.only_target()??),
+    }
+}
+
+/// Until the evidence that costs nothing is there, `auto` has nothing to choose from: it never chooses `exact`.
+fn require_exact(evidence: EvidenceChoice) -> Result<(), StartError> {
+    match evidence {
+        EvidenceChoice::Exact => Ok(()),
+        EvidenceChoice::Auto => Err(StartError::NothingToChoose),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
+        // The reader of a pipe has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write to stdout"),
+    }
+}

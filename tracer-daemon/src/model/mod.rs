@@ -2,8 +2,11 @@
 //!
 //! Pure: inputs are values with times given, outputs are plain data. Reads no clock, does no IO, spawns nothing.
 
+mod exact;
+mod site;
 mod snapshot;
 
+pub use exact::{ExactInput, Stack, summarize};
 pub use snapshot::{
-    Counted, Evidence, GoroutineSite, LossCount, Path, Rate, SharedSnapshot, Site, SiteId, Snapshot, Totals,
+    Counted, Evidence, GoroutineSite, LossCount, Path, Rate, SharedSnapshot, Site, SiteId, Snapshot, Totals, Turnover,
 };

@@ -95,10 +95,8 @@ pub struct GoroutineSite {
     pub id: SiteId,
     /// The frame that contains the `go` statement, by the main-module rule over the creation stack.
     pub place: Frame,
-    /// Creations seen in the window.
-    pub created: u64,
-    /// Exits seen in the window, of goroutines created here at any time.
-    pub exited: u64,
+    /// Seen in the window; exits also of goroutines that were created before it.
+    pub counted: Turnover,
     /// Creations per second over the window.
     pub created_per_s: Rate,
     /// The creation stack that was seen most, leaf first, runtime frames trimmed; one frame where only the creating
@@ -106,15 +104,22 @@ pub struct GoroutineSite {
     pub creation_stack: Vec<Frame>,
 }
 
+/// Goroutines that came and went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Turnover {
+    /// Creations seen in the window.
+    pub created: u64,
+    /// Exits seen in the window.
+    pub exited: u64,
+}
+
 /// Exact totals over the window, right whatever was lost on the way to the sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Totals {
     /// All allocations.
     pub allocated: Counted,
-    /// All goroutine creations.
-    pub goroutines_created: u64,
-    /// All goroutine exits.
-    pub goroutines_exited: u64,
+    /// All goroutines.
+    pub goroutines: Turnover,
     /// How often a probe fired.
     pub probe_hits: u64,
 }
@@ -141,8 +146,10 @@ pub struct Snapshot {
     pub other: Counted,
     /// Sorted by creations, descending.
     pub goroutine_sites: Vec<GoroutineSite>,
-    /// Creations and exits that belong to no goroutine site. Part of the totals.
-    pub other_goroutines: (u64, u64),
+    /// Goroutines that belong to no site because their stacks did not fit. Part of the totals.
+    pub other_goroutines: Turnover,
+    /// The runtime's own goroutines, which belong to no site. Part of the totals.
+    pub system_goroutines: Turnover,
     /// Exact totals.
     pub totals: Totals,
     /// Every reason, zeros included.

@@ -1,0 +1,69 @@
+//! How much the kernel side may hold for one target.
+
+/// Capacities of the maps of one attachment. What does not fit is counted, and totals stay right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the ring that carries new stacks; a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Distinct allocation stacks.
+    pub allocation_stacks: u32,
+    /// Distinct goroutine creation stacks.
+    pub goroutine_stacks: u32,
+    /// Goroutines that were created while attached and have not ended.
+    pub live_goroutines: u32,
+    /// Creating lines of goroutines that were there before us.
+    pub exit_places: u32,
+}
+
+/// Counts are kept per CPU: on large machines fewer stacks fit into the same memory.
+const ALLOCATION_BYTES_CAP: usize = 32 << 20;
+/// Kernel memory of one entry beside its per-CPU values: hash node, key, pointer.
+const ENTRY_BYTES: usize = 64;
+/// One per-CPU value.
+const VALUE_BYTES: usize = 16;
+
+impl Limits {
+    /// The default for a machine with this many CPUs: at most 32 MiB for allocation stacks, about 10 MiB for the rest.
+    pub fn for_cpus(cpus: usize) -> Self {
+        let entry_bytes = ENTRY_BYTES + VALUE_BYTES * cpus.max(1);
+        let stacks = (ALLOCATION_BYTES_CAP / entry_bytes).clamp(1_024, 65_536);
+        Self {
+            ring_bytes: 4 << 20,
+            allocation_stacks: u32::try_from(stacks).unwrap_or(1_024),
+            goroutine_stacks: 4_096,
+            live_goroutines: 65_536,
+            exit_places: 4_096,
+        }
+    }
+
+    /// Name and capacity of every map that has a limit.
+    pub(super) fn capacities(self) -> [(&'static str, u32); 5] {
+        [
+            ("STACKS", self.ring_bytes),
+            ("ALLOCATIONS", self.allocation_stacks),
+            ("GOROUTINES", self.goroutine_stacks),
+            ("LIVE_GOROUTINES", self.live_goroutines),
+            ("EXIT_PLACES", self.exit_places),
+        ]
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::for_cpus(aya::util::nr_cpus().unwrap_or(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALLOCATION_BYTES_CAP, Limits};
+
+    #[test]
+    fn memory_stays_below_its_cap_on_every_machine() {
+        for cpus in [1, 2, 8, 64, 256, 1024] {
+            let stacks = Limits::for_cpus(cpus).allocation_stacks as usize;
+            assert!(stacks >= 1_024);
+            assert!(stacks * (64 + 16 * cpus) <= ALLOCATION_BYTES_CAP, "{cpus} CPUs");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The command line: what may be asked for, before anything is looked at.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Which line of a running Go program leaks, how fast, and when does memory run out?
+///
+/// Attaches to a running Go program without changing or restarting it. Needs root or the capabilities that `leakline
+/// doctor` names.
+#[derive(Debug, Parser)]
+#[command(name = "leakline", version, max_term_width = 100, after_help = EXIT_STATUS)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done; also when the target ended during attach
+  1  failed
+  2  usage
+  3  this host or binary does not allow it (the message says what is missing)
+  4  no such target, or not a Go program";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch one process for a while and report
+    Attach(AttachArgs),
+    /// Watch processes continuously and serve metrics
+    Run(RunArgs),
+    /// Show what would be probed in a binary or process, or why not; attaches nothing
+    Plan(PlanArgs),
+    /// Show what this host allows, what is missing, and how to fix it
+    Doctor(DoctorArgs),
+}
+
+/// One process.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+pub struct TargetArgs {
+    /// Process id
+    #[arg(long, value_name = "N")]
+    pub pid: Option<u32>,
+    /// File name of the executable; *, ? and [a-z] are understood. Must match one process
+    #[arg(long, value_name = "GLOB")]
+    pub name: Option<String>,
+}
+
+/// The kinds of evidence that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EvidenceChoice {
+    /// The best that fits the budget. Never `exact`; nothing else is implemented yet
+    Auto,
+    /// A trap on every allocation: exact counts per line, about 1 µs of the target's time each
+    Exact,
+}
+
+/// Formats of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people
+    Text,
+    /// One document of schema leakline/1
+    Json,
+}
+
+/// `leakline attach`
+#[derive(Args, Debug)]
+pub struct AttachArgs {
+    /// The process
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How long to watch, e.g. 10s, 2m. Ctrl-C ends early with a full report
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub duration: Duration,
+    /// What to measure with
+    #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
+    pub evidence: EvidenceChoice,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
+    /// Also report on the way, this often (with --output json: one document a line)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub interval: Option<Duration>,
+}
+
+/// `leakline run`
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Process ids to watch
+    #[arg(long, value_name = "N", required_unless_present = "name")]
+    pub pid: Vec<u32>,
+    /// Watch every process whose executable's file name matches; new ones are picked up
+    #[arg(long, value_name = "GLOB")]
+    pub name: Vec<String>,
+    /// Where to serve /metrics, /healthz and /readyz
+    #[arg(long, default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// What to measure with
+    #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
+    pub evidence: EvidenceChoice,
+    /// Add a `pid` label, so that processes of one name are series of their own
+    #[arg(long)]
+    pub pid_label: bool,
+}
+
+/// `leakline plan`
+#[derive(Args, Debug)]
+pub struct PlanArgs {
+    /// Process id
+    #[arg(long, value_name = "N", conflicts_with_all = ["name", "file"])]
+    pub pid: Option<u32>,
+    /// File name of the executable of a running process
+    #[arg(long, value_name = "GLOB", conflicts_with = "file")]
+    pub name: Option<String>,
+    /// An executable file
+    #[arg(required_unless_present_any = ["pid", "name"])]
+    pub file: Option<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
+}
+
+/// `leakline doctor`
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// How to print
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text).map_err(|error| format!("{error} (e.g. 10s, 2m, 1h30m)"))?;
+    if parsed.is_zero() {
+        return Err("must be longer than nothing".to_owned());
+    }
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_target_is_required_and_only_one() {
+        assert!(Cli::try_parse_from(["leakline", "attach"]).is_err());
+        assert!(Cli::try_parse_from(["leakline", "attach", "--pid", "1", "--name", "x"]).is_err());
+        assert!(Cli::try_parse_from(["leakline", "attach", "--pid", "1"]).is_ok());
+        assert!(Cli::try_parse_from(["leakline", "run"]).is_err());
+        assert!(Cli::try_parse_from(["leakline", "plan"]).is_err());
+        assert!(Cli::try_parse_from(["leakline", "plan", "file"]).is_ok());
+    }
+
+    #[test]
+    fn a_duration_needs_a_unit() {
+        assert!(duration("10").unwrap_err().contains("10s"));
+        assert_eq!(duration("1m30s").unwrap(), Duration::from_secs(90));
+        assert!(duration("0s").is_err());
+    }
+}

@@ -1,0 +1,148 @@
+//! What happened? Ring bytes and map contents to stacks and counts, losses counted.
+//!
+//! Counterpart: the files of the same names in `tracer-ebpf/src/`, which write what is read here. Holds the maps of one
+//! attachment; the attachment itself (programs, links, gate) is `attach`'s.
+
+mod record;
+
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
+use thiserror::Error;
+use tracer_common::{
+    exact::{AllocationCount, GoroutineCount, StackKey, Total},
+    loss::Loss,
+};
+
+use crate::{addr::Avma, attach::Attachment};
+
+pub use record::{NewStack, decode};
+
+/// A map could not be found or read: the world broke.
+#[derive(Debug, Error)]
+pub enum CollectError {
+    /// The kernel object has no map of that name.
+    #[error("the kernel object has no map `{name}`: object and daemon are of different builds")]
+    NoSuchMap {
+        /// Name in the object.
+        name: &'static str,
+    },
+    /// The kernel refused a read.
+    #[error("cannot read map `{name}`")]
+    Unreadable {
+        /// Name in the object.
+        name: &'static str,
+        /// What the kernel said.
+        source: MapError,
+    },
+}
+
+/// Everything that was counted since counting began.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Allocations by stack.
+    pub allocations: Vec<(StackKey, AllocationCount)>,
+    /// Goroutine creations, and exits of those, by creation stack.
+    pub goroutines: Vec<(StackKey, GoroutineCount)>,
+    /// Exits of goroutines whose creation was not seen, by the return address of their `go` statement.
+    pub exits_by_creator: Vec<(Avma, u64)>,
+    /// All allocations.
+    pub allocated: AllocationCount,
+    /// All goroutine creations.
+    pub goroutines_created: u64,
+    /// All goroutine exits.
+    pub goroutines_exited: u64,
+    /// How often a probe fired, counting or not.
+    pub probe_hits: u64,
+    /// Every loss reason of the kernel programs.
+    pub losses: [u64; Loss::COUNT as usize],
+}
+
+/// The maps of one attachment.
+#[derive(Debug)]
+pub struct Reader {
+    stacks: RingBuf<MapData>,
+    allocations: PerCpuHashMap<MapData, StackKey, AllocationCount>,
+    goroutines: HashMap<MapData, StackKey, GoroutineCount>,
+    exit_places: HashMap<MapData, u64, u64>,
+    totals: PerCpuArray<MapData, u64>,
+    losses: PerCpuArray<MapData, u64>,
+    undecodable: u64,
+}
+
+impl Reader {
+    /// Takes the maps out of an attachment. Works once for each.
+    pub fn new(attachment: &mut Attachment) -> Result<Self, CollectError> {
+        macro_rules! take {
+            ($name:literal) => {
+                attachment
+                    .take_map($name)
+                    .ok_or(CollectError::NoSuchMap { name: $name })?
+                    .try_into()
+                    .map_err(|source| CollectError::Unreadable { name: $name, source })?
+            };
+        }
+        Ok(Self {
+            stacks: take!("STACKS"),
+            allocations: take!("ALLOCATIONS"),
+            goroutines: take!("GOROUTINES"),
+            exit_places: take!("EXIT_PLACES"),
+            totals: take!("TOTALS"),
+            losses: take!("LOSSES"),
+            undecodable: 0,
+        })
+    }
+
+    /// Hands every stack now in the ring to `receive`, oldest first.
+    pub fn drain_stacks(&mut self, mut receive: impl FnMut(NewStack)) {
+        while let Some(bytes) = self.stacks.next() {
+            match decode(&bytes) {
+                Some(stack) => receive(stack),
+                None => self.undecodable += 1,
+            }
+        }
+    }
+
+    /// Ring records that did not follow the contract; anything but 0 is a bug.
+    pub fn undecodable(&self) -> u64 {
+        self.undecodable
+    }
+
+    /// Reads all counts. While counting is on they are of slightly different moments; after detach they are exact.
+    pub fn counts(&self) -> Result<Counts, CollectError> {
+        // The totals are read last, so that while counting is on they are never below the sum of the stacks.
+        let mut counts = Counts::default();
+        for entry in self.allocations.iter() {
+            let (key, per_cpu) = entry.map_err(unreadable("ALLOCATIONS"))?;
+            let sum = per_cpu.iter().fold(AllocationCount::default(), |sum, cpu| AllocationCount {
+                objects: sum.objects.wrapping_add(cpu.objects),
+                bytes: sum.bytes.wrapping_add(cpu.bytes),
+            });
+            counts.allocations.push((key, sum));
+        }
+        for entry in self.goroutines.iter() {
+            counts.goroutines.push(entry.map_err(unreadable("GOROUTINES"))?);
+        }
+        for entry in self.exit_places.iter() {
+            let (creator, exits) = entry.map_err(unreadable("EXIT_PLACES"))?;
+            counts.exits_by_creator.push((Avma(creator), exits));
+        }
+        for reason in Loss::ALL {
+            counts.losses[reason as usize] = sum(&self.losses, "LOSSES", reason as u32)?;
+        }
+        let total = |which: Total| sum(&self.totals, "TOTALS", which as u32);
+        counts.allocated =
+            AllocationCount { objects: total(Total::AllocatedObjects)?, bytes: total(Total::AllocatedBytes)? };
+        counts.goroutines_created = total(Total::GoroutinesCreated)?;
+        counts.goroutines_exited = total(Total::GoroutinesExited)?;
+        counts.probe_hits = total(Total::ProbeHits)?;
+        Ok(counts)
+    }
+}
+
+fn unreadable(name: &'static str) -> impl Fn(MapError) -> CollectError {
+    move |source| CollectError::Unreadable { name, source }
+}
+
+fn sum(map: &PerCpuArray<MapData, u64>, name: &'static str, index: u32) -> Result<u64, CollectError> {
+    let per_cpu = map.get(&index, 0).map_err(unreadable(name))?;
+    Ok(per_cpu.iter().fold(0, |sum: u64, &cpu| sum.wrapping_add(cpu)))
+}

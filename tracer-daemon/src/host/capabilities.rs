@@ -1,0 +1,64 @@
+//! The capabilities of this process.
+
+use procfs::process::Process;
+
+/// A capability that attaching needs; the number is the kernel's (`include/uapi/linux/capability.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// Read another process's executable and memory.
+    SysPtrace = 19,
+    /// Perf-event uprobes, on kernels patched since mid-2025.
+    SysAdmin = 21,
+    /// Programs that trace.
+    Perfmon = 38,
+    /// Programs and maps.
+    Bpf = 39,
+}
+
+impl Capability {
+    /// All that attaching needs.
+    pub const NEEDED: [Self; 4] = [Self::SysPtrace, Self::SysAdmin, Self::Perfmon, Self::Bpf];
+
+    /// The name that manuals and manifests use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SysPtrace => "CAP_SYS_PTRACE",
+            Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::Perfmon => "CAP_PERFMON",
+            Self::Bpf => "CAP_BPF",
+        }
+    }
+}
+
+/// A set of effective capabilities, as the kernel's bit mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities(pub u64);
+
+impl Capabilities {
+    /// What this process may do. None: /proc does not say.
+    pub fn of_this_process() -> Option<Self> {
+        Process::myself().ok()?.status().ok().map(|status| Self(status.capeff))
+    }
+
+    /// Whether the capability is in the set.
+    pub fn has(self, capability: Capability) -> bool {
+        self.0 >> (capability as u32) & 1 == 1
+    }
+
+    /// What attaching needs and is not in the set.
+    pub fn missing(self) -> impl Iterator<Item = Capability> {
+        Capability::NEEDED.into_iter().filter(move |&capability| !self.has(capability))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Capabilities, Capability};
+
+    #[test]
+    fn bits_are_the_kernels() {
+        let set = Capabilities(1 << 39 | 1 << 19);
+        assert!(set.has(Capability::Bpf) && set.has(Capability::SysPtrace));
+        assert_eq!(set.missing().collect::<Vec<_>>(), [Capability::SysAdmin, Capability::Perfmon]);
+    }
+}

@@ -1,0 +1,201 @@
+//! Site identity: which line does a stack stand for, and under which name is it known tomorrow?
+//!
+//! A site is keyed by (allocating frame below the runtime, first frame in the main module, else first frame outside the
+//! standard library). Its id is a hash over function names and lines relative to the start of their functions, so that
+//! it survives restarts, rebuilds of the same code, and edits elsewhere in the file.
+
+use sha2::{Digest as _, Sha256};
+
+use super::SiteId;
+use crate::symbolize::{
+    Frame,
+    names::{is_main_module, is_runtime, is_standard_library, package_of},
+};
+
+/// Functions of the runtime through which every allocation goes: never themselves the place that allocates.
+const ALLOCATION_FUNNEL: [&str; 14] = [
+    "runtime.mallocgc",
+    "runtime.newobject",
+    "runtime.newarray",
+    "runtime.makeslice",
+    "runtime.makeslice64",
+    "runtime.makeslicecopy",
+    "runtime.growslice",
+    "runtime.makechan",
+    "runtime.makechan64",
+    "runtime.rawbyteslice",
+    "runtime.rawruneslice",
+    "runtime.rawstring",
+    "runtime.rawstringtmp",
+    "runtime.concatstrings",
+];
+
+/// Functions of the runtime through which every goroutine is created.
+const CREATION_FUNNEL: [&str; 8] = [
+    "runtime.newproc.func1",
+    "runtime.newproc1",
+    "runtime.newproc",
+    "runtime.newcoro.func1",
+    "runtime.newcoro",
+    "runtime.systemstack",
+    "runtime.systemstack_switch",
+    "runtime.corostart",
+];
+
+/// A stack with its site.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Placed {
+    pub(super) id: SiteId,
+    /// The line a person would change.
+    pub(super) place: Frame,
+    /// The frame below the runtime.
+    pub(super) allocator: Frame,
+    /// Leaf first, runtime frames at both ends trimmed.
+    pub(super) frames: Vec<Frame>,
+}
+
+/// What created a goroutine.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Creation {
+    /// A `go` statement or `iter.Pull` outside the runtime.
+    By(Placed),
+    /// The runtime itself, for its own purposes.
+    Runtime,
+}
+
+/// The site of an allocation stack. None: no frame at all.
+pub(super) fn place_allocation(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
+    let below_runtime = frames.iter().position(|frame| !is_runtime(&frame.function));
+    let start = below_runtime.unwrap_or_else(|| {
+        // The runtime allocates for itself: name its function that does.
+        let own = frames.iter().position(|frame| !is_allocation_funnel(&frame.function));
+        own.unwrap_or(frames.len().saturating_sub(1))
+    });
+    place(frames.get(start..)?, main_module)
+}
+
+/// The site of a goroutine creation stack. None: no frame at all.
+pub(super) fn place_creation(frames: &[Frame], main_module: Option<&str>) -> Option<Creation> {
+    let start = frames.iter().position(|frame| !CREATION_FUNNEL.contains(&&*frame.function))?;
+    let creator = frames.get(start..)?;
+    if is_runtime(&creator.first()?.function) {
+        return Some(Creation::Runtime);
+    }
+    place(creator, main_module).map(Creation::By)
+}
+
+fn is_allocation_funnel(function: &str) -> bool {
+    ALLOCATION_FUNNEL.contains(&function) || function.starts_with("runtime.mallocgc")
+}
+
+fn place(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
+    let allocator = frames.first()?.clone();
+    let end = frames.iter().rposition(|frame| !is_bottom(frame)).map_or(1, |last| last + 1);
+    let frames = frames.get(..end)?.to_vec();
+    let place = frames
+        .iter()
+        .find(|frame| package_of(&frame.function).is_some_and(|package| is_main_module(&package, main_module)))
+        .or_else(|| {
+            frames
+                .iter()
+                .find(|frame| package_of(&frame.function).is_some_and(|package| !is_standard_library(&package)))
+        })
+        .unwrap_or(&allocator)
+        .clone();
+    Some(Placed { id: identity(&allocator, &place), place, allocator, frames })
+}
+
+/// What stands below every goroutine: the runtime's start of it, or what lies outside Go code.
+fn is_bottom(frame: &Frame) -> bool {
+    is_runtime(&frame.function) || frame.file.is_empty()
+}
+
+fn identity(allocator: &Frame, place: &Frame) -> SiteId {
+    let mut hash = Sha256::new();
+    for frame in [allocator, place] {
+        hash.update(frame.function.as_bytes());
+        hash.update([0]);
+        hash.update(i64::from(frame.line).wrapping_sub(i64::from(frame.function_start_line)).to_le_bytes());
+    }
+    let digest = hash.finalize();
+    SiteId(digest.iter().take(8).fold(0, |id, &byte| (id << 8) | u64::from(byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(function: &str, line: u32) -> Frame {
+        let file = format!("/src/{}.go", function.split('.').next().unwrap());
+        Frame { function: function.into(), file: file.into(), line, function_start_line: 10, inlined: false }
+    }
+
+    fn stack(functions: &[&str]) -> Vec<Frame> {
+        functions.iter().map(|function| frame(function, 12)).collect()
+    }
+
+    fn place_of(functions: &[&str], main_module: Option<&str>) -> (String, String) {
+        let placed = place_allocation(&stack(functions), main_module).unwrap();
+        (placed.place.function.to_string(), placed.allocator.function.to_string())
+    }
+
+    #[test]
+    fn the_main_modules_line_stands_for_what_the_standard_library_allocates() {
+        let functions =
+            ["runtime.mallocgc", "runtime.newobject", "encoding/json.Unmarshal", "main.load", "main.main", "runtime.main"];
+        assert_eq!(place_of(&functions, None), ("main.load".into(), "encoding/json.Unmarshal".into()));
+    }
+
+    #[test]
+    fn without_a_main_module_frame_the_first_third_party_frame_stands() {
+        let functions = ["runtime.mallocgc", "bytes.growSlice", "github.com/x/log.Print", "net/http.serve"];
+        assert_eq!(place_of(&functions, Some("example.com/shop")).0, "github.com/x/log.Print");
+        let functions = ["runtime.mallocgc", "bytes.growSlice", "net/http.serve", "runtime.goexit"];
+        assert_eq!(place_of(&functions, Some("example.com/shop")).0, "bytes.growSlice");
+    }
+
+    #[test]
+    fn the_main_module_comes_before_a_library_nearer_to_the_leaf() {
+        let functions = ["runtime.mallocgc", "github.com/x/log.Print", "example.com/shop/cart.Add"];
+        assert_eq!(place_of(&functions, Some("example.com/shop")).0, "example.com/shop/cart.Add");
+    }
+
+    #[test]
+    fn runtime_frames_are_trimmed_at_both_ends() {
+        let functions = ["runtime.mallocgc", "main.f", "runtime.gopanic", "main.main", "runtime.main", "runtime.goexit"];
+        let placed = place_allocation(&stack(&functions), None).unwrap();
+        let names: Vec<&str> = placed.frames.iter().map(|frame| &*frame.function).collect();
+        assert_eq!(names, ["main.f", "runtime.gopanic", "main.main"]);
+    }
+
+    #[test]
+    fn a_stack_of_the_runtime_alone_names_the_function_that_allocates() {
+        assert_eq!(place_of(&["runtime.mallocgc", "runtime.newobject", "runtime.malg"], None).0, "runtime.malg");
+    }
+
+    #[test]
+    fn the_identity_moves_with_the_function_and_not_with_the_file() {
+        let moved = |by: u32| {
+            let mut frames = stack(&["runtime.mallocgc", "main.f"]);
+            frames[1].line += by;
+            frames[1].function_start_line += by;
+            place_allocation(&frames, None).unwrap().id
+        };
+        assert_eq!(moved(0), moved(500));
+        let mut frames = stack(&["runtime.mallocgc", "main.f"]);
+        frames[1].line += 1;
+        assert_ne!(place_allocation(&frames, None).unwrap().id, moved(0));
+    }
+
+    #[test]
+    fn goroutines_of_the_runtime_belong_to_no_site_even_on_a_users_stack() {
+        let started_by_gc = [
+            "runtime.newproc.func1", "runtime.systemstack", "runtime.newproc", "runtime.gcBgMarkStartWorkers",
+            "runtime.gcStart", "runtime.mallocgc", "main.f",
+        ];
+        assert_eq!(place_creation(&stack(&started_by_gc), None), Some(Creation::Runtime));
+        let by_user = ["runtime.newproc.func1", "runtime.systemstack", "runtime.newproc", "main.f", "main.main"];
+        let Some(Creation::By(placed)) = place_creation(&stack(&by_user), None) else { panic!() };
+        assert_eq!(&*placed.place.function, "main.f");
+    }
+}

@@ -1,0 +1,236 @@
+//! `leakline attach`: one target, for a while, then a report.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{Session, own};
+use crate::{
+    attach::Limits,
+    cli::OutputFormat,
+    discover::{Presence, Target},
+    export::{CostFacts, Refusal, Report, json, process_facts, text},
+    model::Snapshot,
+};
+
+/// How often new stacks are taken from the ring and the target is looked after.
+const STEP: Duration = Duration::from_millis(50);
+
+/// What to do with a target.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long to watch.
+    pub duration: Duration,
+    /// How often to report on the way; None: only at the end.
+    pub interval: Option<Duration>,
+    /// How to print.
+    pub output: OutputFormat,
+    /// How much the kernel side may hold.
+    pub limits: Limits,
+}
+
+/// Why watching ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The time was up.
+    Time,
+    /// The user asked for it.
+    Interrupted,
+    /// The target ended, or replaced its program.
+    Target(Presence),
+}
+
+/// Attaches, watches, detaches, reports to stdout. The kernel side is gone when this returns.
+pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
+    let mut stop = Stop::new()?;
+    let own_before = own::facts();
+    let mut session = Session::start(target, options.limits)?;
+    session.announce();
+    let started_unix_ms = own::unix_ms();
+    session.open()?;
+    let end = watch(&mut session, options, &mut stop, started_unix_ms).await?;
+    session.close()?;
+    detach(&mut session, &mut stop).await?;
+    if let End::Target(presence) = end {
+        tracing::info!(pid = session.identity().pid, ?presence, "the target ended; reporting what was seen");
+    }
+    let snapshot = session.snapshot()?;
+    let mut report = report(&session, snapshot, started_unix_ms, true);
+    report.process.ended = matches!(end, End::Target(_));
+    let own_after = own::facts();
+    report.cost.self_rss_bytes = own_after.resident_memory_bytes;
+    report.cost.self_cpu_ratio = own_before
+        .cpu_seconds
+        .zip(own_after.cpu_seconds)
+        .map(|(before, after)| (after - before) / session.window().as_secs_f64().max(1e-3));
+    print(&report, options.output)
+}
+
+async fn watch(
+    session: &mut Session,
+    options: Options,
+    stop: &mut Stop,
+    started_unix_ms: u64,
+) -> anyhow::Result<End> {
+    let started = own::now();
+    let mut step = interval(STEP);
+    step.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut progress = Progress::new();
+    let mut next_report = options.interval.map(|interval| started + interval);
+    loop {
+        tokio::select! {
+            () = stop.asked() => return Ok(End::Interrupted),
+            _ = step.tick() => {}
+        }
+        session.receive_stacks();
+        let now = own::now();
+        let left = options.duration.saturating_sub(now - started);
+        if left.is_zero() {
+            return Ok(End::Time);
+        }
+        match session.presence() {
+            Presence::Running => {}
+            ended => return Ok(End::Target(ended)),
+        }
+        if let (Some(at), Some(interval)) = (next_report, options.interval)
+            && now >= at
+        {
+            next_report = Some(at + interval);
+            progress.clear();
+            let snapshot = session.snapshot()?;
+            print(&report(session, snapshot, started_unix_ms, false), options.output)?;
+        }
+        progress.show(now, || {
+            format!("watching {} ({}), {:.0} s left, Ctrl-C reports now", session.identity().pid, session.name(), left.as_secs_f64())
+        });
+    }
+}
+
+/// Takes the probes away one by one. A second signal ends the program at once: the kernel then does the rest.
+async fn detach(session: &mut Session, stop: &mut Stop) -> anyhow::Result<()> {
+    let total = session.probes();
+    let mut progress = Progress::new();
+    while session.probes() > 0 {
+        progress.show(own::now(), || format!("taking probes away, {} of {total} left", session.probes()));
+        session.receive_stacks();
+        session.detach_next();
+        if stop.was_asked_again().await {
+            anyhow::bail!("interrupted while taking probes away; the kernel removes the last {}", session.probes());
+        }
+    }
+    progress.clear();
+    Ok(())
+}
+
+/// One document about a session.
+pub(super) fn report(session: &Session, snapshot: Snapshot, started_unix_ms: u64, is_final: bool) -> Report {
+    Report {
+        cost: CostFacts::counted_in(&snapshot),
+        snapshot: Arc::new(snapshot),
+        process: process_facts(session.identity().pid, session.exe(), session.facts()),
+        started_unix_ms,
+        is_final,
+        refusals: session
+            .refused()
+            .iter()
+            .map(|refusal| Refusal::new(refusal.reason.id(), refusal.text.clone()))
+            .collect(),
+    }
+}
+
+fn print(report: &Report, output: OutputFormat) -> anyhow::Result<()> {
+    let text = match output {
+        OutputFormat::Json => json::line(report).context("cannot write the report as JSON")?,
+        OutputFormat::Text => text::render(report, style()),
+    };
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush());
+    match written {
+        // The reader of a pipe has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write the report to stdout"),
+    }
+}
+
+/// Width and colour of stdout. `NO_COLOR` as in no-color.org, `COLUMNS` as shells set it.
+fn style() -> text::Style {
+    let is_terminal = io::stdout().is_terminal();
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let width = columns.or_else(|| is_terminal.then(terminal_width).flatten()).unwrap_or(text::Style::DEFAULT_WIDTH);
+    text::Style { width, colour: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+}
+
+fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
+}
+
+/// A line on a terminal's stderr that is written over; nothing where stderr is no terminal.
+struct Progress {
+    shown: Option<Instant>,
+    enabled: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { shown: None, enabled: io::stderr().is_terminal() }
+    }
+
+    fn show(&mut self, now: Instant, text: impl FnOnce() -> String) {
+        const EVERY: Duration = Duration::from_millis(200);
+        if self.enabled && self.shown.is_none_or(|shown| now - shown >= EVERY) {
+            self.shown = Some(now);
+            // A progress line that cannot be written is no reason to stop.
+            let _unwritten = write!(io::stderr(), "\r\x1b[K{}", text());
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.shown.take().is_some() {
+            let _unwritten = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// SIGINT and SIGTERM.
+pub(super) struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Resolves at the next signal.
+    pub(super) async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Whether a signal is waiting now.
+    async fn was_asked_again(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.asked() => true,
+            () = tokio::task::yield_now() => false,
+        }
+    }
+}

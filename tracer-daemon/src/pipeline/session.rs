@@ -1,0 +1,335 @@
+//! One target from discovery to snapshots: the stages joined end to end.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+use tracer_common::exact::{StackKey, StackKind};
+
+use crate::{
+    addr::LoadBias,
+    attach::{AttachError, Attachment, Claim, Limits},
+    collect::{CollectError, Counts, Reader},
+    discover::{DiscoverError, NameError, Presence, ProcessIdentity, Target, first_mapping, presence},
+    inspect::{BinaryFacts, InspectError, inspect_file},
+    model::{Counted, ExactInput, Snapshot, Stack, Totals, Turnover, summarize},
+    plan::{ProbePlan, Refusal},
+    symbolize::Symbolizer,
+};
+
+/// Why a target could not be followed. `exit_code` maps it to the command line's contract.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// There is no such target.
+    #[error(transparent)]
+    Discover(#[from] DiscoverError),
+    /// `--name` leads nowhere.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The binary is not one that we can read.
+    #[error("process {pid} ({exe}): {source}")]
+    Inspect {
+        /// The process.
+        pid: u32,
+        /// Its executable.
+        exe: String,
+        /// Why not.
+        source: InspectError,
+    },
+    /// The file is not one that we can read.
+    #[error("{file}: {source}")]
+    InspectFile {
+        /// Its path.
+        file: String,
+        /// Why not.
+        source: InspectError,
+    },
+    /// `auto` has nothing to choose from.
+    #[error(
+        "--evidence auto has nothing to choose from yet: it never chooses `exact`, and nothing else is implemented; \
+         ask for --evidence exact by hand (it costs the target about 1 us per allocation while attached)"
+    )]
+    NothingToChoose,
+    /// The executable cannot be read.
+    #[error("cannot read the executable of process {pid}")]
+    Exe {
+        /// The process.
+        pid: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There is nowhere to put probes.
+    #[error("process {pid} ({exe}): no evidence is left: {}", .refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    NoEvidence {
+        /// The process.
+        pid: u32,
+        /// Its executable.
+        exe: String,
+        /// Why not.
+        refused: Vec<Refusal>,
+    },
+    /// The executable's place in memory is unknown.
+    #[error("process {pid} ended or replaced its program while we looked at it")]
+    Vanished {
+        /// The process.
+        pid: u32,
+    },
+    /// The probes could not be put in place.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The maps could not be read.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+}
+
+impl StartError {
+    /// The stable identifier for the metric `leakline_refusals_total{reason}`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Discover(DiscoverError::Gone { .. }) | Self::Vanished { .. } => "process_gone",
+            Self::Discover(DiscoverError::KernelThread { .. }) => "kernel_thread",
+            Self::Discover(DiscoverError::Zombie { .. }) => "zombie",
+            Self::Discover(DiscoverError::Ourselves { .. }) => "ourselves",
+            Self::Discover(DiscoverError::NotAllowed { .. }) | Self::Attach(AttachError::NotAllowed { .. }) => {
+                "not_allowed"
+            }
+            Self::Discover(DiscoverError::Unreadable { .. }) | Self::Exe { .. } => "process_unreadable",
+            Self::Name(_) => "name",
+            Self::Inspect { source, .. } | Self::InspectFile { source, .. } => source.id(),
+            Self::NothingToChoose => "nothing_to_choose",
+            Self::NoEvidence { refused, .. } => refused.first().map_or("no_evidence", |refusal| refusal.reason.id()),
+            Self::Attach(_) => "attach_failed",
+            Self::Collect(_) => "collect_failed",
+        }
+    }
+
+    /// DESIGN 7.1: 1 failed, 2 usage, 3 this host cannot, 4 no such target.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Discover(DiscoverError::NotAllowed { .. })
+            | Self::NoEvidence { .. }
+            | Self::NothingToChoose
+            | Self::Attach(
+                AttachError::NotAllowed { .. } | AttachError::Load { .. } | AttachError::LoadProgram { .. },
+            ) => 3,
+            Self::Discover(DiscoverError::Unreadable { .. })
+            | Self::Exe { .. }
+            | Self::Attach(_)
+            | Self::Collect(_) => 1,
+            Self::Discover(_) | Self::Vanished { .. } | Self::Name(NameError::NoMatch { .. }) => 4,
+            Self::Name(_) => 2,
+            Self::Inspect { source, .. } | Self::InspectFile { source, .. } => {
+                if source.is_no_target() {
+                    4
+                } else if source.is_refusal() {
+                    3
+                } else {
+                    1
+                }
+            }
+        }
+    }
+}
+
+/// A target whose allocations and goroutines are being counted.
+#[derive(Debug)]
+pub struct Session {
+    identity: ProcessIdentity,
+    name: String,
+    exe: String,
+    exe_replaced: bool,
+    facts: Arc<BinaryFacts>,
+    refused: Vec<Refusal>,
+    claim: Claim,
+    attachment: Attachment,
+    reader: Reader,
+    symbolizer: Symbolizer,
+    stacks: HashMap<StackKey, Stack>,
+    started: Instant,
+    stopped: Option<Instant>,
+}
+
+impl Session {
+    /// Inspects, plans and attaches. Nothing is counted before [`Self::open`].
+    pub fn start(target: Target, limits: Limits) -> Result<Self, StartError> {
+        let identity = target.identity;
+        let pid = identity.pid;
+        let exe = target.exe_path.display().to_string();
+        let file = target.exe.try_clone().map_err(|source| StartError::Exe { pid, source })?;
+        let facts = inspect_file(file).map_err(|source| StartError::Inspect { pid, exe: exe.clone(), source })?;
+        let facts = Arc::new(facts);
+        let plan = ProbePlan::exact(&facts);
+        if !plan.counts_allocations {
+            return Err(StartError::NoEvidence { pid, exe, refused: plan.refused });
+        }
+        let bias = load_bias(&facts, &identity).ok_or(StartError::Vanished { pid })?;
+        let claim = Claim::on(&identity);
+        let mut attachment = Attachment::new(&plan, &target.exe, pid, bias, limits)?;
+        let reader = Reader::new(&mut attachment)?;
+        if presence(&identity) != Presence::Running {
+            return Err(StartError::Vanished { pid });
+        }
+        Ok(Self {
+            identity,
+            name: target.name(),
+            exe,
+            exe_replaced: target.exe_replaced,
+            symbolizer: Symbolizer::new(Arc::clone(&facts), bias),
+            facts,
+            refused: plan.refused,
+            claim,
+            attachment,
+            reader,
+            stacks: HashMap::new(),
+            started: now(),
+            stopped: None,
+        })
+    }
+
+    /// Tells the operator what was attached to, and what is odd about it.
+    pub fn announce(&self) {
+        let pid = self.identity.pid;
+        tracing::info!(pid, exe = self.exe, go = self.facts.go_version.text, probes = self.probes(), "attached");
+        if self.claim.is_shared() {
+            tracing::warn!(pid, "another leakline watches this process: both are right, and both cost it time");
+        }
+        if self.exe_replaced {
+            tracing::warn!(pid, exe = self.exe, "the file at this path is not what the process runs; reading the latter");
+        }
+        for refusal in &self.refused {
+            tracing::warn!(pid, "not measured: {refusal}");
+        }
+    }
+
+    /// From now on hits count.
+    pub fn open(&mut self) -> Result<(), StartError> {
+        self.started = now();
+        Ok(self.attachment.open_gate()?)
+    }
+
+    /// From now on no hit counts. The window ends here.
+    pub fn close(&mut self) -> Result<(), StartError> {
+        if self.stopped.is_none() {
+            self.stopped = Some(now());
+            self.attachment.close_gate()?;
+        }
+        Ok(())
+    }
+
+    /// Takes the next probe away; about 100 ms each. False: none is left.
+    pub fn detach_next(&mut self) -> bool {
+        self.attachment.detach_next()
+    }
+
+    /// How many probes are in place.
+    pub fn probes(&self) -> usize {
+        self.attachment.probes()
+    }
+
+    /// Names the stacks that have come since the last call, so that the ring has room.
+    pub fn receive_stacks(&mut self) {
+        let Self { reader, symbolizer, stacks, .. } = self;
+        reader.drain_stacks(|stack| {
+            stacks.entry(stack.key).or_insert_with(|| match stack.kind {
+                StackKind::Allocation | StackKind::GoroutineCreation => symbolizer.stack(&stack.frames).into(),
+            });
+        });
+    }
+
+    /// What is known now.
+    pub fn snapshot(&mut self) -> Result<Snapshot, StartError> {
+        let counts = self.reader.counts()?;
+        self.receive_stacks();
+        Ok(summarize(&self.named(counts)))
+    }
+
+    fn named(&mut self, counts: Counts) -> ExactInput {
+        let Self { stacks, symbolizer, .. } = self;
+        let stack = |key: &StackKey| stacks.get(key).map(Arc::clone);
+        ExactInput {
+            window_s: self.stopped.unwrap_or_else(now).duration_since(self.started).as_secs_f64(),
+            main_module: self.facts.main_module.as_deref().map(Arc::from),
+            allocations: counts
+                .allocations
+                .iter()
+                .filter_map(|(key, count)| {
+                    Some((stack(key)?, Counted { objects: count.objects, bytes: count.bytes }))
+                })
+                .collect(),
+            goroutines: counts
+                .goroutines
+                .iter()
+                .filter_map(|(key, count)| {
+                    Some((stack(key)?, Turnover { created: count.created, exited: count.exited }))
+                })
+                .collect(),
+            exits_by_creator: counts
+                .exits_by_creator
+                .iter()
+                .map(|&(creator, exits)| (symbolizer.return_address(creator).into(), exits))
+                .collect(),
+            totals: Totals {
+                allocated: Counted { objects: counts.allocated.objects, bytes: counts.allocated.bytes },
+                goroutines: Turnover { created: counts.goroutines_created, exited: counts.goroutines_exited },
+                probe_hits: counts.probe_hits,
+            },
+            losses: counts.losses,
+        }
+    }
+
+    /// Whether the target is still what it was.
+    pub fn presence(&self) -> Presence {
+        presence(&self.identity)
+    }
+
+    /// Who the target is.
+    pub fn identity(&self) -> ProcessIdentity {
+        self.identity
+    }
+
+    /// The executable's file name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The executable's path as the process sees it.
+    pub fn exe(&self) -> &str {
+        &self.exe
+    }
+
+    /// Facts about the binary.
+    pub fn facts(&self) -> &BinaryFacts {
+        &self.facts
+    }
+
+    /// What is not measured, and why.
+    pub fn refused(&self) -> &[Refusal] {
+        &self.refused
+    }
+
+    /// How long hits have counted.
+    pub fn window(&self) -> Duration {
+        self.stopped.unwrap_or_else(now).duration_since(self.started)
+    }
+}
+
+/// What the loader added to every address of the file. None: the process is gone.
+fn load_bias(facts: &BinaryFacts, identity: &ProcessIdentity) -> Option<LoadBias> {
+    if !facts.position_independent {
+        return Some(LoadBias(0));
+    }
+    let (address, offset) = first_mapping(identity)?;
+    let segment = facts.segments.iter().find(|segment| {
+        offset.0 >= segment.file_offset.0 && offset.0 < segment.file_offset.0.saturating_add(segment.file_size.max(1))
+    })?;
+    Some(LoadBias(address.0.wrapping_sub(segment.address.0.wrapping_add(offset.0 - segment.file_offset.0))))
+}
+
+#[allow(clippy::disallowed_methods, reason = "the pipeline is where time comes from")]
+fn now() -> Instant {
+    Instant::now()
+}

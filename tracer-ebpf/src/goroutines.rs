@@ -1,0 +1,119 @@
+//! Goroutine creations and exits, counted per creation stack.
+//!
+//! Counterpart: `tracer-daemon/src/collect/goroutines.rs`.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::{map, uprobe},
+    maps::HashMap,
+    programs::ProbeContext,
+};
+use tracer_common::{
+    exact::{GoroutineCount, StackKey, StackKind, Total},
+    loss::Loss,
+};
+
+use crate::{
+    counters::{add, add_loss, add_total, gate_is_open},
+    stacks::{Introduction, Position, key_of},
+    target::{Registers, g_goid_offset, g_gopc_offset, read_word},
+};
+
+/// Creations and exits by creation stack. Never emptied: it lives as long as the attachment.
+#[map]
+static GOROUTINES: HashMap<StackKey, GoroutineCount> = HashMap::with_max_entries(4_096, 0);
+
+/// Goroutines whose creation was seen and whose exit was not, by id. The exit removes its entry.
+#[map]
+static LIVE_GOROUTINES: HashMap<u64, StackKey> = HashMap::with_max_entries(65_536, 0);
+
+/// Exits of goroutines whose creation was not seen, by `g.gopc`: the return address of the `go` statement.
+#[map]
+static EXIT_PLACES: HashMap<u64, u64> = HashMap::with_max_entries(4_096, 0);
+
+/// At the call of `runqput` in `runtime.newproc.func1`: BX = the new *g, its fields set.
+#[uprobe]
+pub(crate) fn goroutine_created(context: ProbeContext) -> u32 {
+    add_total(Total::ProbeHits, 1);
+    if gate_is_open() {
+        let registers = Registers::of(&context);
+        created(&registers, registers.bx);
+    }
+    0
+}
+
+/// At the first conditional jump behind the call of `newproc1` in `runtime.newcoro.func1`: AX = the new *g.
+#[uprobe]
+pub(crate) fn coroutine_created(context: ProbeContext) -> u32 {
+    add_total(Total::ProbeHits, 1);
+    if gate_is_open() {
+        let registers = Registers::of(&context);
+        created(&registers, registers.ax);
+    }
+    0
+}
+
+/// At the `push rbp` of `runtime.gdestroy`: AX = the dying *g, its id and creator still set.
+#[uprobe]
+pub(crate) fn goroutine_exited(context: ProbeContext) -> u32 {
+    add_total(Total::ProbeHits, 1);
+    if gate_is_open() {
+        exited(Registers::of(&context).ax);
+    }
+    0
+}
+
+#[inline(always)]
+fn created(registers: &Registers, g: u64) {
+    add_total(Total::GoroutinesCreated, 1);
+    let key = key_of(registers, Position::InsideFrame);
+    if GOROUTINES.get_ptr_mut(&key).is_none() {
+        let Some(introduction) = Introduction::reserve() else { return };
+        if GOROUTINES.insert(&key, &GoroutineCount { created: 0, exited: 0 }, u64::from(BPF_NOEXIST)).is_ok() {
+            introduction.send(key, StackKind::GoroutineCreation, registers, Position::InsideFrame);
+        } else {
+            introduction.withdraw(); // full, or another CPU was faster
+        }
+    }
+    let Some(counted) = GOROUTINES.get_ptr_mut(&key) else {
+        add_loss(Loss::GoroutineStacksFull);
+        return;
+    };
+    // SAFETY: a pointer to a map value, valid until the program ends.
+    add(unsafe { &raw mut (*counted).created }, 1);
+    let Some(id) = read_word(g + g_goid_offset()) else {
+        add_loss(Loss::GoroutineUnreadable);
+        return;
+    };
+    if LIVE_GOROUTINES.insert(&id, &key, 0).is_err() {
+        add_loss(Loss::LiveGoroutinesFull);
+    }
+}
+
+#[inline(always)]
+fn exited(g: u64) {
+    add_total(Total::GoroutinesExited, 1);
+    let (Some(id), Some(creator)) = (read_word(g + g_goid_offset()), read_word(g + g_gopc_offset())) else {
+        add_loss(Loss::GoroutineUnreadable);
+        return;
+    };
+    if let Some(key) = LIVE_GOROUTINES.get_ptr(&id) {
+        // SAFETY: a pointer to a map value. Copied, because a map key must lie on the stack and the entry is removed.
+        let key = unsafe { *key };
+        if let Some(counted) = GOROUTINES.get_ptr_mut(&key) {
+            // SAFETY: a pointer to a map value, valid until the program ends.
+            add(unsafe { &raw mut (*counted).exited }, 1);
+        }
+        // Nothing to do where it is gone already: ids are unique, and each goroutine ends once.
+        let _gone = LIVE_GOROUTINES.remove(&id);
+        return;
+    }
+    if EXIT_PLACES.get_ptr_mut(&creator).is_none() {
+        // A full map shows in the next look-up, and so does another CPU that was faster.
+        let _full = EXIT_PLACES.insert(&creator, &0, u64::from(BPF_NOEXIST));
+    }
+    match EXIT_PLACES.get_ptr_mut(&creator) {
+        Some(counted) => add(counted, 1),
+        None => add_loss(Loss::ExitPlacesFull),
+    }
+}

@@ -1,0 +1,106 @@
+//! Stacks: the walk over Go's frame pointers, and the ring that carries each new stack once.
+//!
+//! A stack is walked twice: to hash it at every hit, and once more to fill its record when it is new. The thread stands
+//! still in the probe meanwhile, so both walks see the same. This needs no scratch memory.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{RingBuf, ring_buf::RingBufEntry},
+};
+use tracer_common::{
+    exact::{MAX_FRAMES, StackKey, StackKind, StackRecord},
+    loss::Loss,
+};
+
+use crate::{
+    counters::add_loss,
+    target::{Registers, read_frame, read_word},
+};
+
+/// New stacks on their way to the daemon. The loader may set another size.
+#[map]
+static STACKS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Where in its function the probed instruction stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Position {
+    /// At `push rbp`: the frame pointer is still the caller's, the return address is on top of the stack.
+    BeforeFrame,
+    /// Behind the prologue: the frame pointer is the function's own.
+    InsideFrame,
+}
+
+/// Calls `visit` with the index and address of each frame, leaf first; returns their number.
+///
+/// Stops at a frame pointer of 0 (the bottom of every goroutine), at memory that cannot be read, or at [`MAX_FRAMES`].
+/// A walk crosses from a system stack to the goroutine's, so addresses need not rise; the bound ends any cycle.
+#[inline(always)]
+fn walk(registers: &Registers, position: Position, mut visit: impl FnMut(usize, u64)) -> u32 {
+    visit(0, registers.instruction_pointer);
+    let mut count = 1;
+    if position == Position::BeforeFrame {
+        let Some(return_address) = read_word(registers.stack_pointer) else { return count };
+        visit(1, return_address);
+        count = 2;
+    }
+    let mut frame_pointer = registers.frame_pointer;
+    for index in count as usize..MAX_FRAMES {
+        if frame_pointer == 0 {
+            break;
+        }
+        let Some([saved_frame_pointer, return_address]) = read_frame(frame_pointer) else { break };
+        if return_address == 0 {
+            break;
+        }
+        visit(index, return_address);
+        count = index as u32 + 1;
+        frame_pointer = saved_frame_pointer;
+    }
+    count
+}
+
+/// The key of the current stack.
+#[inline(always)]
+pub(crate) fn key_of(registers: &Registers, position: Position) -> StackKey {
+    let mut key = StackKey::EMPTY;
+    walk(registers, position, |_, frame| key = key.with_frame(frame));
+    key
+}
+
+/// Room in the ring for one new stack. Must be ended by [`Introduction::send`] or [`Introduction::withdraw`].
+pub(crate) struct Introduction(RingBufEntry<StackRecord>);
+
+impl Introduction {
+    /// None: the ring is full, counted.
+    #[inline(always)]
+    pub(crate) fn reserve() -> Option<Self> {
+        let entry = STACKS.reserve::<StackRecord>(0).map(Self);
+        if entry.is_none() {
+            add_loss(Loss::RingFull);
+        }
+        entry
+    }
+
+    #[inline(always)]
+    pub(crate) fn send(mut self, key: StackKey, kind: StackKind, registers: &Registers, position: Position) {
+        let record = self.0.as_mut_ptr();
+        // SAFETY: the ring reserved a whole record; every field that the daemon reads is written here.
+        unsafe {
+            (&raw mut (*record).key).write(key);
+            (&raw mut (*record).kind).write(kind as u32);
+            let frames = (&raw mut (*record).frames).cast::<u64>();
+            let count = walk(registers, position, |index, frame| {
+                if index < MAX_FRAMES {
+                    frames.add(index).write(frame);
+                }
+            });
+            (&raw mut (*record).frame_count).write(count);
+        }
+        self.0.submit(0);
+    }
+
+    #[inline(always)]
+    pub(crate) fn withdraw(self) {
+        self.0.discard(u64::from(aya_ebpf::bindings::BPF_RB_NO_WAKEUP));
+    }
+}
