@@ -7,3 +7,5 @@ pub mod addr;
 
 pub mod model;
 pub mod symbolize;
+
+pub mod export;

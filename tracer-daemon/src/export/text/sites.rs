@@ -1,0 +1,110 @@
+//! The table of allocation sites, and the stacks that lead to the first of them.
+
+use super::layout::{Page, file_and_line, function, two_columns};
+use crate::{
+    export::human,
+    model::{Counted, Path, Site, Snapshot},
+};
+
+/// Rows of the table; JSON has all.
+const MAX_ROWS: usize = 15;
+/// Sites whose stacks are shown.
+const MAX_SITES_WITH_STACKS: usize = 3;
+/// Paths of one site.
+const MAX_PATHS: usize = 3;
+/// Frames of one path.
+const MAX_FRAMES: usize = 16;
+
+/// Columns before the function: rate, share, objects.
+const NUMBERS_WIDTH: usize = 38;
+
+/// The part of a total, 0 of nothing.
+pub(super) fn share(part: u64, total: u64) -> f64 {
+    if total == 0 { 0.0 } else { human::approximate(part) / human::approximate(total) }
+}
+
+pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
+    if snapshot.sites.is_empty() && snapshot.other == Counted::default() {
+        return;
+    }
+    page.section(
+        "WHERE IT ALLOCATES",
+        "Rates of allocation, not of leaking: volume is not a leak, most of it may be garbage a moment later.",
+    );
+    let room = page.width().saturating_sub(NUMBERS_WIDTH);
+    page.quiet_line(&format!("{:>12}{:>9}{:>13}    {}", "bytes/s", "share", "objects/s", "function and line"));
+    for site in snapshot.sites.iter().take(MAX_ROWS) {
+        let columns = two_columns(&function(&site.place), &file_and_line(&site.place), room);
+        page.line(&row(site.counted, snapshot, &columns));
+        if site.allocator != site.place {
+            let allocator = two_columns(&function(&site.allocator), &file_and_line(&site.allocator), room - 4);
+            page.quiet_line(&format!("{:NUMBERS_WIDTH$}via {allocator}", ""));
+        }
+    }
+    let hidden = snapshot.sites.get(MAX_ROWS..).unwrap_or_default();
+    if !hidden.is_empty() {
+        let counted = hidden.iter().fold(Counted::default(), |sum, site| Counted {
+            objects: sum.objects.saturating_add(site.counted.objects),
+            bytes: sum.bytes.saturating_add(site.counted.bytes),
+        });
+        let noun = if hidden.len() == 1 { "site" } else { "sites" };
+        page.line(&row(counted, snapshot, &format!("{} more {noun} (--output json)", hidden.len())));
+    }
+    if snapshot.other != Counted::default() {
+        page.line(&row(snapshot.other, snapshot, "other: stacks that did not fit"));
+    }
+    page.blank();
+}
+
+fn row(counted: Counted, snapshot: &Snapshot, columns: &str) -> String {
+    let per_second = |count: u64| human::approximate(count) / snapshot.window_s;
+    format!(
+        "{:>12}{:>9}{:>13}    {columns}",
+        human::bytes(per_second(counted.bytes)),
+        human::percent(share(counted.bytes, snapshot.totals.allocated.bytes)),
+        human::count(per_second(counted.objects)),
+    )
+}
+
+pub(super) fn stacks(page: &mut Page, snapshot: &Snapshot) {
+    let shown: Vec<&Site> =
+        snapshot.sites.iter().take(MAX_SITES_WITH_STACKS).filter(|site| !site.paths.is_empty()).collect();
+    if shown.is_empty() {
+        return;
+    }
+    page.section("HOW IT GETS THERE", "The call paths of the first sites, the allocating frame first.");
+    for site in shown {
+        page.strong_line(&format!("{}  [{}]", function(&site.place), site.id));
+        for path in site.paths.iter().take(MAX_PATHS) {
+            self::path(page, path);
+        }
+        let hidden = site.paths.get(MAX_PATHS..).unwrap_or_default();
+        if !hidden.is_empty() {
+            let share: f64 = hidden.iter().map(|path| path.share).sum();
+            let noun = if hidden.len() == 1 { "path" } else { "paths" };
+            page.quiet_line(&format!("  {} by {} more {noun} (--output json)", human::percent(share), hidden.len()));
+        }
+    }
+    page.blank();
+}
+
+fn path(page: &mut Page, path: &Path) {
+    page.quiet_line(&format!("  {} of its bytes by", human::percent(path.share)));
+    for frame in path.frames.iter().take(MAX_FRAMES) {
+        let inlined = if frame.inlined { " (inlined)" } else { "" };
+        let name = format!("    {}{inlined}", function(frame));
+        let place = file_and_line(frame);
+        // Whole, so that it can be copied: what does not fit beside the function goes below it.
+        let both = format!("{name:44}  {place}");
+        if both.chars().count() <= page.width() {
+            page.line(&both);
+        } else {
+            page.line(&name);
+            page.line(&format!("        {place}"));
+        }
+    }
+    let hidden = path.frames.len().saturating_sub(MAX_FRAMES);
+    if hidden > 0 {
+        page.quiet_line(&format!("    … {hidden} more frames"));
+    }
+}
