@@ -65,6 +65,7 @@ pub(crate) fn snapshot() -> Snapshot {
     let unmarshal = frame("encoding/json.Unmarshal", "/usr/local/go/src/encoding/json/decode.go", 108);
     let clone = frame("example.com/shop/internal/cache.(*LRU[...]).Clone", "/src/shop/internal/cache/lru.go", 217);
     let copy = frame("main.copy", "/src/shop/copy.go", 9);
+    let subscribe = frame("main.(*hub).subscribe", "/src/shop/hub.go", 17);
     let counted = |objects, bytes| Counted { objects, bytes };
     Snapshot {
         window_s: WINDOW_S,
@@ -77,7 +78,14 @@ pub(crate) fn snapshot() -> Snapshot {
         other: counted(1000, 48_000),
         goroutine_sites: vec![
             goroutine_site(0x11, &frame("main.handle", "/src/shop/handle.go", 88), 9_120, 9_118),
-            goroutine_site(0x22, &frame("main.(*hub).subscribe", "/src/shop/hub.go", 17), 310, 0),
+            GoroutineSite {
+                creation_stack: vec![
+                    subscribe.clone(),
+                    frame("main.(*server).events", "/src/shop/internal/server/handlers/events.go", 61),
+                    frame("net/http.(*conn).serve", "/usr/local/go/src/net/http/server.go", 2092),
+                ],
+                ..goroutine_site(0x22, &subscribe, 310, 0)
+            },
         ],
         other_goroutines: (0, 0),
         totals: Totals {

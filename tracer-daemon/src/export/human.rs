@@ -1,13 +1,15 @@
 //! Numbers as a person reads them: three significant digits, binary units for bytes, k, M, G for counts.
+//!
+//! Number and unit are joined by a no-break space, so that a line is not broken between them; `text` prints it as a space.
 
 /// Bytes with a binary unit: `0 B`, `1.50 KiB`, `21.0 MiB`.
 pub fn bytes(value: f64) -> String {
-    scaled(value, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"])
+    scaled(value, 1024.0, &["\u{a0}B", "\u{a0}KiB", "\u{a0}MiB", "\u{a0}GiB", "\u{a0}TiB", "\u{a0}PiB", "\u{a0}EiB"])
 }
 
 /// A count with a decimal unit: `0`, `999`, `1.20 k`, `12.4 M`.
 pub fn count(value: f64) -> String {
-    scaled(value, 1000.0, &["", " k", " M", " G", " T", " P", " E"])
+    scaled(value, 1000.0, &["", "\u{a0}k", "\u{a0}M", "\u{a0}G", "\u{a0}T", "\u{a0}P", "\u{a0}E"])
 }
 
 /// A share as a percentage: `48.8 %`, `0.04 %`, `<0.01 %`.
@@ -15,9 +17,9 @@ pub fn percent(ratio: f64) -> String {
     let percent = ratio * 100.0;
     match percent {
         _ if !percent.is_finite() => String::from("?"),
-        _ if percent > 0.0 && percent < 0.01 => String::from("<0.01 %"),
-        _ if percent.abs() < 1.0 => format!("{percent:.2} %"),
-        _ => format!("{percent:.1} %"),
+        _ if percent > 0.0 && percent < 0.01 => String::from("<0.01\u{a0}%"),
+        _ if percent.abs() < 1.0 => format!("{percent:.2}\u{a0}%"),
+        _ => format!("{percent:.1}\u{a0}%"),
     }
 }
 
@@ -27,13 +29,13 @@ pub fn seconds(value: f64) -> String {
         return String::from("?");
     }
     if value < 120.0 {
-        return format!("{value:.1} s");
+        return format!("{value:.1}\u{a0}s");
     }
     let (minutes, rest) = ((value / 60.0).floor(), value % 60.0);
     if minutes < 120.0 {
-        return format!("{minutes:.0} min {:.0} s", rest.floor());
+        return format!("{minutes:.0}\u{a0}min\u{a0}{:.0}\u{a0}s", rest.floor());
     }
-    format!("{:.0} h {:.0} min", (minutes / 60.0).floor(), minutes % 60.0)
+    format!("{:.0}\u{a0}h\u{a0}{:.0}\u{a0}min", (minutes / 60.0).floor(), minutes % 60.0)
 }
 
 /// A whole number with a sign unless it is zero: `+310`, `-2`, `0`; large ones scaled as [`count`] does.
@@ -79,6 +81,10 @@ fn scaled(value: f64, step: f64, units: &[&str]) -> String {
 mod tests {
     use super::*;
 
+    fn plain(text: &str) -> String {
+        text.replace('\u{a0}', " ")
+    }
+
     #[test]
     fn bytes_use_binary_units_and_three_digits() {
         let cases = [
@@ -95,7 +101,7 @@ mod tests {
             (f64::NAN, "?"),
         ];
         for (value, expected) in cases {
-            assert_eq!(bytes(value), expected, "{value}");
+            assert_eq!(plain(&bytes(value)), expected, "{value}");
         }
     }
 
@@ -111,23 +117,23 @@ mod tests {
             (-1500.0, "-1.50 k"),
         ];
         for (value, expected) in cases {
-            assert_eq!(count(value), expected, "{value}");
+            assert_eq!(plain(&count(value)), expected, "{value}");
         }
     }
 
     #[test]
     fn shares_times_and_signs() {
-        assert_eq!(percent(0.488), "48.8 %");
-        assert_eq!(percent(0.0004), "0.04 %");
-        assert_eq!(percent(0.000_001), "<0.01 %");
-        assert_eq!(percent(0.0), "0.00 %");
-        assert_eq!(percent(f64::NAN), "?");
-        assert_eq!(seconds(30.0), "30.0 s");
-        assert_eq!(seconds(725.0), "12 min 5 s");
-        assert_eq!(seconds(12_000.0), "3 h 20 min");
-        assert_eq!(seconds(-1.0), "?");
-        assert_eq!(signed(310), "+310");
-        assert_eq!(signed(-2), "-2");
-        assert_eq!(signed(0), "0");
+        assert_eq!(plain(&percent(0.488)), "48.8 %");
+        assert_eq!(plain(&percent(0.0004)), "0.04 %");
+        assert_eq!(plain(&percent(0.000_001)), "<0.01 %");
+        assert_eq!(plain(&percent(0.0)), "0.00 %");
+        assert_eq!(plain(&percent(f64::NAN)), "?");
+        assert_eq!(plain(&seconds(30.0)), "30.0 s");
+        assert_eq!(plain(&seconds(725.0)), "12 min 5 s");
+        assert_eq!(plain(&seconds(12_000.0)), "3 h 20 min");
+        assert_eq!(plain(&seconds(-1.0)), "?");
+        assert_eq!(plain(&signed(310)), "+310");
+        assert_eq!(plain(&signed(-2)), "-2");
+        assert_eq!(plain(&signed(0)), "0");
     }
 }

@@ -1,5 +1,7 @@
 //! The whole exposition, and what it says over the life of processes.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use expect_test::{expect, expect_file};
@@ -22,8 +24,8 @@ fn facts() -> ProcessFacts {
     fixture::report().process
 }
 
-/// Values by series.
-fn series(metrics: &Metrics) -> BTreeMap<String, f64> {
+/// Values by series; all are counts here.
+fn series(metrics: &Metrics) -> BTreeMap<String, u64> {
     let text = metrics.classic_text().unwrap();
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples
@@ -97,13 +99,13 @@ fn processes_of_one_identity_are_summed_and_no_counter_falls_when_one_ends() {
     metrics.observe(FIRST, &facts(), &fixture::snapshot());
     metrics.observe(SECOND, &ProcessFacts { pid: 4712, ..facts() }, &fixture::snapshot());
     let both = series(&metrics);
-    assert_eq!(both[put], 2.0 * 660_602_880.0);
-    assert_eq!(both["leakline_processes{best_evidence=\"exact\"}"], 2.0);
-    assert_eq!(both["leakline_probe_hits_total"], 2.0 * 7_519_557.0);
+    assert_eq!(both[put], 2 * 660_602_880);
+    assert_eq!(both["leakline_processes{best_evidence=\"exact\"}"], 2);
+    assert_eq!(both["leakline_probe_hits_total"], 2 * 7_519_557);
     metrics.end(FIRST);
     metrics.end(FIRST);
     let one = series(&metrics);
-    assert_eq!(one["leakline_processes{best_evidence=\"exact\"}"], 1.0);
+    assert_eq!(one["leakline_processes{best_evidence=\"exact\"}"], 1);
     for (name, value) in both.iter().filter(|(name, _)| name.contains("_total")) {
         assert_eq!(one[name], *value, "{name}");
     }
@@ -127,7 +129,7 @@ fn losses_are_added_over_processes() {
     metrics.observe(SECOND, &facts(), &snapshot);
     snapshot.losses[0].count = 7;
     metrics.observe(SECOND, &facts(), &snapshot);
-    assert_eq!(series(&metrics)["leakline_events_lost_total{reason=\"ring_full\"}"], 12.0);
+    assert_eq!(series(&metrics)["leakline_events_lost_total{reason=\"ring_full\"}"], 12);
 }
 
 #[test]
@@ -145,7 +147,7 @@ fn an_identity_that_becomes_better_known_does_not_count_twice_as_a_process() {
     let metrics = metrics();
     metrics.observe(FIRST, &ProcessFacts { pod: None, ..facts() }, &fixture::snapshot());
     metrics.observe(FIRST, &facts(), &fixture::snapshot());
-    assert_eq!(series(&metrics)["leakline_processes{best_evidence=\"exact\"}"], 1.0);
+    assert_eq!(series(&metrics)["leakline_processes{best_evidence=\"exact\"}"], 1);
 }
 
 #[test]
@@ -174,7 +176,7 @@ fn identities_without_processes_are_forgotten_oldest_first() {
     }
     let text = metrics.classic_text().unwrap();
     assert!(!text.contains("pod=\"pod-0\"") && !text.contains("pod=\"pod-1\"") && text.contains("pod=\"pod-2\""));
-    assert_eq!(series(&metrics)["leakline_identities_forgotten_total"], 2.0);
+    assert_eq!(series(&metrics)["leakline_identities_forgotten_total"], 2);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The table of places that start goroutines: who started more than ended.
 
-use super::layout::{Page, file_and_line, function, two_columns};
+use super::layout::{Page, function, last_columns};
 use crate::{
     export::human,
     model::{GoroutineSite, Snapshot},
@@ -9,8 +9,11 @@ use crate::{
 /// Rows of the table; JSON has all.
 const MAX_ROWS: usize = 10;
 
+/// Growing places whose creation stack is shown.
+const MAX_STACKS: usize = 3;
+
 /// Columns before the function: started, ended, net.
-const NUMBERS_WIDTH: usize = 33;
+const NUMBERS_WIDTH: usize = 32;
 
 /// Net growth that chance does not explain is beyond this many standard deviations.
 const SIGMAS: f64 = 3.0;
@@ -24,16 +27,19 @@ pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
         "Net = started less ended in the window. What started earlier and still lives is not counted here.",
     );
     let room = page.width().saturating_sub(NUMBERS_WIDTH);
-    page.quiet_line(&format!("{:>9}{:>9}{:>11}    {}", "started", "ended", "net", "go statement"));
+    page.quiet_line(&format!("{:>10}{:>9}{:>11}  {}", "started", "ended", "net", "go statement"));
     let growing = growing(snapshot);
     let sites = by_growth(snapshot);
     for site in sites.iter().take(MAX_ROWS) {
-        let columns = two_columns(&function(&site.place), &file_and_line(&site.place), room);
+        let (columns, below) = last_columns(&site.place, room);
         let line = row(site.created, site.exited, &columns);
         if growing.iter().any(|grown| std::ptr::eq(*grown, *site)) {
             page.strong_line(&line);
         } else {
             page.line(&line);
+        }
+        if let Some(place) = below {
+            page.quiet_line(&format!("{:NUMBERS_WIDTH$}{place}", ""));
         }
     }
     let hidden = sites.get(MAX_ROWS..).unwrap_or_default();
@@ -48,12 +54,18 @@ pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
         let (created, exited) = snapshot.other_goroutines;
         page.line(&row(created, exited, "other: events that belong to no place"));
     }
+    // The line itself is in the table; a stack says who called it.
+    for site in growing.iter().take(MAX_STACKS).filter(|site| site.creation_stack.len() > 1) {
+        page.strong_line(&format!("{}  [{}]", function(&site.place), site.id));
+        page.quiet_line("  most often started by");
+        page.stack(&site.creation_stack);
+    }
     page.blank();
 }
 
 fn row(created: u64, exited: u64, columns: &str) -> String {
     format!(
-        "{:>9}{:>9}{:>11}    {columns}",
+        "{:>10}{:>9}{:>11}  {columns}",
         human::count(human::approximate(created)),
         human::count(human::approximate(exited)),
         human::signed(i128::from(created) - i128::from(exited)),

@@ -13,6 +13,9 @@ const RESET: &str = "\x1b[0m";
 /// Width of the names of facts.
 const FACT_WIDTH: usize = 10;
 
+/// Frames of one stack.
+const MAX_FRAMES: usize = 16;
+
 /// The page that is being written.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -85,6 +88,27 @@ impl Page {
         self.painted(line, BOLD);
     }
 
+    /// Frames, the first one first. Places are whole, so that they can be copied: what does not fit beside the function
+    /// goes below it.
+    pub(super) fn stack(&mut self, frames: &[Frame]) {
+        for frame in frames.iter().take(MAX_FRAMES) {
+            let inlined = if frame.inlined { " (inlined)" } else { "" };
+            let name = format!("    {}{inlined}", function(frame));
+            let place = file_and_line(frame);
+            let both = format!("{name:44}  {place}");
+            if both.chars().count() <= self.width {
+                self.line(&both);
+            } else {
+                self.line(&name);
+                self.line(&format!("        {place}"));
+            }
+        }
+        let hidden = frames.len().saturating_sub(MAX_FRAMES);
+        if hidden > 0 {
+            self.quiet_line(&format!("    … {hidden} more frames (--output json)"));
+        }
+    }
+
     /// Breaks at spaces; a word that is longer than the line gets a line of its own and is not broken, so that it can be
     /// copied.
     fn wrapped(&mut self, first: &str, further: &str, text: &str, paint: &str) {
@@ -109,13 +133,14 @@ impl Page {
     }
 
     fn painted(&mut self, line: &str, paint: &str) {
-        let line = line.trim_end();
+        // What must not be broken has no-break spaces; on the terminal they are spaces.
+        let line = line.trim_end().replace('\u{a0}', " ");
         if self.colour && !paint.is_empty() && !line.is_empty() {
             self.text.push_str(paint);
-            self.text.push_str(line);
+            self.text.push_str(&line);
             self.text.push_str(RESET);
         } else {
-            self.text.push_str(line);
+            self.text.push_str(&line);
         }
         self.text.push('\n');
     }
@@ -140,27 +165,42 @@ pub(super) fn file_and_line(frame: &Frame) -> String {
     }
 }
 
-/// A function and its place in the two last columns of a table, which share what the others leave. The ends of both
-/// are kept, since they say more.
-pub(super) fn two_columns(function: &str, place: &str, room: usize) -> String {
-    let place_length = place.chars().count();
-    let function_length = function.chars().count();
-    let gap = 2;
-    let half = room.saturating_sub(gap) / 2;
+/// A function and its place for the last columns of a table: on one line where they fit or the room is wide, else the
+/// place below the function. The ends of both are kept, since they say more.
+pub(super) fn last_columns(frame: &Frame, room: usize) -> (String, Option<String>) {
+    let (function, place) = (function(frame), file_and_line(frame));
+    let (function_length, place_length) = (function.chars().count(), place.chars().count());
+    if function_length.max(FUNCTION_COLUMN) + GAP + place_length <= room {
+        return (format!("{function:FUNCTION_COLUMN$}  {place}"), None);
+    }
+    if function_length + GAP + place_length <= room {
+        return (format!("{function}  {place}"), None);
+    }
+    if room < WIDE {
+        return (
+            untrusted::keep_end(&function, room).into_owned(),
+            Some(untrusted::keep_end(&place, room).into_owned()),
+        );
+    }
     // Who needs less than half leaves the rest to the other.
-    let function_room = if place_length < half { room.saturating_sub(gap + place_length) } else { half };
-    let function_room = function_room.min(function_length.max(FUNCTION_COLUMN)).max(half.min(FUNCTION_COLUMN));
-    let function = untrusted::keep_end(function, function_room);
-    let place = untrusted::keep_end(place, room.saturating_sub(function_room + gap));
-    format!("{function:function_room$}  {place}")
+    let half = (room - GAP) / 2;
+    let function_room = if place_length < half { room - GAP - place_length } else { half.min(function_length) };
+    let function = untrusted::keep_end(&function, function_room);
+    let place = untrusted::keep_end(&place, room - GAP - function.chars().count());
+    (format!("{function}  {place}"), None)
 }
 
+/// Between two columns.
+const GAP: usize = 2;
 /// Functions up to this length leave places aligned.
 const FUNCTION_COLUMN: usize = 30;
+/// From this room on, a function and a place are still telling when both are cut.
+const WIDE: usize = 60;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::fixture;
 
     fn page(width: usize, colour: bool) -> Page {
         Page::new(Style { width, colour })
@@ -188,13 +228,23 @@ mod tests {
     }
 
     #[test]
-    fn two_columns_never_exceed_their_room() {
-        for (function, place) in [("main.f", "/a.go:1"), (&*"f".repeat(90), "/a.go:1"), ("main.f", &*"/p".repeat(90))] {
-            for room in [20, 33, 50, 100] {
-                let both = two_columns(function, place, room);
-                assert!(both.chars().count() <= room, "{room}: {both}");
+    fn last_columns_never_exceed_their_room() {
+        for (function, file) in [("main.f", "/a.go"), (&*"f".repeat(90), "/a.go"), ("main.f", &*"/p".repeat(90))] {
+            let frame = fixture::frame(function, file, 7);
+            for room in [20, 33, 59, 60, 100] {
+                let (first, second) = last_columns(&frame, room);
+                assert!(first.chars().count() <= room, "{room}: {first}");
+                assert!(second.as_ref().is_none_or(|second| second.chars().count() <= room), "{room}: {second:?}");
+                assert!(second.as_ref().unwrap_or(&first).ends_with(":7"), "the line number is always there");
             }
         }
+    }
+
+    #[test]
+    fn numbers_stay_with_their_units() {
+        let mut page = page(60, false);
+        page.item(&format!("{} 1\u{a0}MiB", "x".repeat(53)));
+        assert_eq!(page.finish(), format!("- {}\n  1 MiB\n", "x".repeat(53)));
     }
 
     #[test]

@@ -66,8 +66,9 @@ fn headline(page: &mut Page, report: &Report) {
         1.. => format!("it has {} more goroutines than at the start", human::count(human::whole(net))),
         _ => format!("it has {} fewer goroutines than at the start", human::count(human::whole(-net))),
     };
+    let so_far = if report.is_final { "" } else { " so far" };
     page.heading(&format!(
-        "{} (pid {}, {}) allocated {} in {} objects{rates} in {}; {goroutines}.",
+        "{} (pid {}, {}) allocated {} in {} objects{rates} in {}{so_far}; {goroutines}.",
         untrusted::name(process.exe_name()),
         process.pid,
         go_version(process),
@@ -101,14 +102,14 @@ fn facts(page: &mut Page, report: &Report) {
 
 fn cost(report: &Report) -> String {
     let cost = &report.cost;
-    let mut text = format!(
-        "{} probe hits; every allocation was trapped: the program ran slower while we looked",
-        human::count(human::approximate(cost.probe_hits))
-    );
-    text.push_str(&match cost.target_ratio {
+    let slower = match cost.target_ratio {
         Some(ratio) => format!(", by {} of its own CPU time", human::percent(ratio)),
         None => String::from(" (by how much was not measured)"),
-    });
+    };
+    let mut text = format!(
+        "{} probe hits; every allocation was trapped: the program ran slower while we looked{slower}",
+        human::count(human::approximate(cost.probe_hits))
+    );
     let own: Vec<String> = [
         cost.self_cpu_ratio.map(|ratio| format!("{} of a core", human::percent(ratio))),
         cost.self_rss_bytes.map(|bytes| human::bytes(human::approximate(bytes))),
@@ -180,7 +181,8 @@ fn next(page: &mut Page, report: &Report) {
     match growing.first() {
         Some(site) => page.item(&format!(
             "{} starts goroutines that do not end: {} started, {} ended. If this goes on in a second look, it is a \
-             goroutine leak: see what they wait for.",
+             goroutine leak. What they wait for is in a goroutine dump (/debug/pprof/goroutine?debug=2 where the program \
+             serves it).",
             layout::place(&site.place),
             human::count(human::approximate(site.created)),
             human::count(human::approximate(site.exited)),

@@ -1,6 +1,6 @@
 //! The table of allocation sites, and the stacks that lead to the first of them.
 
-use super::layout::{Page, file_and_line, function, two_columns};
+use super::layout::{Page, function, last_columns};
 use crate::{
     export::human,
     model::{Counted, Path, Site, Snapshot},
@@ -12,11 +12,12 @@ const MAX_ROWS: usize = 15;
 const MAX_SITES_WITH_STACKS: usize = 3;
 /// Paths of one site.
 const MAX_PATHS: usize = 3;
-/// Frames of one path.
-const MAX_FRAMES: usize = 16;
 
 /// Columns before the function: rate, share, objects.
-const NUMBERS_WIDTH: usize = 38;
+const NUMBERS_WIDTH: usize = 32;
+
+/// Before the frame that allocates for a site.
+const VIA: &str = "via ";
 
 /// The part of a total, 0 of nothing.
 pub(super) fn share(part: u64, total: u64) -> f64 {
@@ -32,13 +33,15 @@ pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
         "Rates of allocation, not of leaking: volume is not a leak, most of it may be garbage a moment later.",
     );
     let room = page.width().saturating_sub(NUMBERS_WIDTH);
-    page.quiet_line(&format!("{:>12}{:>9}{:>13}    {}", "bytes/s", "share", "objects/s", "function and line"));
+    page.quiet_line(&format!("{:>10}{:>9}{:>11}  {}", "bytes/s", "share", "objects/s", "function and line"));
     for site in snapshot.sites.iter().take(MAX_ROWS) {
-        let columns = two_columns(&function(&site.place), &file_and_line(&site.place), room);
+        let (columns, below) = last_columns(&site.place, room);
         page.line(&row(site.counted, snapshot, &columns));
+        below_columns(page, below);
         if site.allocator != site.place {
-            let allocator = two_columns(&function(&site.allocator), &file_and_line(&site.allocator), room - 4);
-            page.quiet_line(&format!("{:NUMBERS_WIDTH$}via {allocator}", ""));
+            let (allocator, below) = last_columns(&site.allocator, room - VIA.len());
+            page.quiet_line(&format!("{:NUMBERS_WIDTH$}{VIA}{allocator}", ""));
+            below_columns(page, below);
         }
     }
     let hidden = snapshot.sites.get(MAX_ROWS..).unwrap_or_default();
@@ -56,10 +59,16 @@ pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
     page.blank();
 }
 
+fn below_columns(page: &mut Page, place: Option<String>) {
+    if let Some(place) = place {
+        page.quiet_line(&format!("{:NUMBERS_WIDTH$}{place}", ""));
+    }
+}
+
 fn row(counted: Counted, snapshot: &Snapshot, columns: &str) -> String {
     let per_second = |count: u64| human::approximate(count) / snapshot.window_s;
     format!(
-        "{:>12}{:>9}{:>13}    {columns}",
+        "{:>10}{:>9}{:>11}  {columns}",
         human::bytes(per_second(counted.bytes)),
         human::percent(share(counted.bytes, snapshot.totals.allocated.bytes)),
         human::count(per_second(counted.objects)),
@@ -89,22 +98,8 @@ pub(super) fn stacks(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn path(page: &mut Page, path: &Path) {
-    page.quiet_line(&format!("  {} of its bytes by", human::percent(path.share)));
-    for frame in path.frames.iter().take(MAX_FRAMES) {
-        let inlined = if frame.inlined { " (inlined)" } else { "" };
-        let name = format!("    {}{inlined}", function(frame));
-        let place = file_and_line(frame);
-        // Whole, so that it can be copied: what does not fit beside the function goes below it.
-        let both = format!("{name:44}  {place}");
-        if both.chars().count() <= page.width() {
-            page.line(&both);
-        } else {
-            page.line(&name);
-            page.line(&format!("        {place}"));
-        }
-    }
-    let hidden = path.frames.len().saturating_sub(MAX_FRAMES);
-    if hidden > 0 {
-        page.quiet_line(&format!("    … {hidden} more frames"));
-    }
+    // Rounded to one digit, more is everything.
+    let share = if path.share >= 0.9995 { String::from("all") } else { human::percent(path.share) };
+    page.quiet_line(&format!("  {share} of its bytes by"));
+    page.stack(&path.frames);
 }

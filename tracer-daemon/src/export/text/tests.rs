@@ -1,5 +1,7 @@
 //! The whole report, as a person sees it.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use std::sync::Arc;
 
 use expect_test::{expect, expect_file};
@@ -18,7 +20,7 @@ fn the_report_at_100_columns() {
 }
 
 #[test]
-fn the_report_at_70_columns_with_losses_of_an_ended_process() {
+fn the_report_at_80_columns_with_losses_of_an_ended_process() {
     let mut snapshot = fixture::snapshot();
     snapshot.losses = vec![
         LossCount { reason: Loss::RingFull, count: 1 },
@@ -29,7 +31,7 @@ fn the_report_at_70_columns_with_losses_of_an_ended_process() {
     let mut report = fixture::report_of(snapshot);
     report.process.ended = true;
     report.process.main_module = None;
-    expect_file!["testdata/report_70.txt"].assert_eq(&render(&report, Style { width: 70, colour: false }));
+    expect_file!["testdata/report_80.txt"].assert_eq(&render(&report, Style { width: 80, colour: false }));
 }
 
 #[test]
@@ -57,7 +59,8 @@ fn the_report_of_an_idle_process() {
         WHAT NEXT
         - Nothing was allocated in the window. If the program was idle, look again under load.
         - To look again, for longer: leakline attach --pid 4711 --evidence exact --duration 60s
-    "#]].assert_eq(&render(&report, Style::default()));
+    "#]]
+    .assert_eq(&render(&report, Style::default()));
 }
 
 #[test]
