@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use super::{
     MetricsSettings,
     identity::Identity,
-    top_sites::{Choice, ProcessKey, TopSites},
+    top_sites::{Choice, Cursor, ProcessKey, TopSites},
 };
 use crate::{
     export::untrusted,
@@ -56,7 +56,7 @@ pub(super) struct Group {
     pub(super) goroutines: TopSites,
     pub(super) places: BTreeMap<SiteId, Place>,
     living: usize,
-    /// When the last process ended; 0 while one lives.
+    /// When the last process ended, counted in ends; means nothing while one lives.
     ended_at: u64,
 }
 
@@ -94,14 +94,12 @@ impl State {
 
     pub(super) fn observe(&mut self, key: ProcessKey, identity: &Identity, snapshot: &Snapshot) {
         if self.processes.get(&key).is_some_and(|process| process.identity != *identity) {
-            // The container's name became known late: the process goes on under its better identity.
-            self.end(key);
+            self.change_identity(key, identity);
         }
         let capacity = self.settings.sites_per_target;
         let group = self.groups.entry(identity.clone()).or_insert_with(|| Group::new(capacity));
         let process = self.processes.entry(key).or_insert_with(|| {
             group.living += 1;
-            group.ended_at = 0;
             Process { identity: identity.clone(), best_evidence: None, probe_hits: 0, losses: BTreeMap::new() }
         });
         group.observe(key, snapshot);
@@ -116,15 +114,35 @@ impl State {
 
     pub(super) fn end(&mut self, key: ProcessKey) {
         let Some(process) = self.processes.remove(&key) else { return };
-        let Some(group) = self.groups.get_mut(&process.identity) else { return };
-        group.allocations.end(key);
-        group.goroutines.end(key);
+        self.leave(key, &process.identity);
+    }
+
+    /// What became known late, the container's name for example, must not make a process count twice: it goes on under
+    /// the new identity with what it does from now on.
+    fn change_identity(&mut self, key: ProcessKey, identity: &Identity) {
+        let Some(mut process) = self.processes.remove(&key) else { return };
+        let capacity = self.settings.sites_per_target;
+        self.groups.entry(identity.clone()).or_insert_with(|| Group::new(capacity)).living += 1;
+        let (allocations, goroutines) = self.leave(key, &process.identity);
+        if let Some(group) = self.groups.get_mut(identity) {
+            group.allocations.go_on(key, allocations.unwrap_or_default());
+            group.goroutines.go_on(key, goroutines.unwrap_or_default());
+        }
+        identity.clone_into(&mut process.identity);
+        self.processes.insert(key, process);
+    }
+
+    /// One process less in an identity. Returns where it stood.
+    fn leave(&mut self, key: ProcessKey, identity: &Identity) -> (Option<Cursor>, Option<Cursor>) {
+        let Some(group) = self.groups.get_mut(identity) else { return (None, None) };
+        let stood = (group.allocations.end(key), group.goroutines.end(key));
         group.living = group.living.saturating_sub(1);
         if group.living == 0 {
             self.ends += 1;
             group.ended_at = self.ends;
             self.forget_the_oldest();
         }
+        stood
     }
 
     fn forget_the_oldest(&mut self) {

@@ -143,11 +143,18 @@ fn the_pid_label_tells_processes_apart() {
 }
 
 #[test]
-fn an_identity_that_becomes_better_known_does_not_count_twice_as_a_process() {
+fn a_process_whose_identity_becomes_better_known_is_counted_once() {
     let metrics = metrics();
-    metrics.observe(FIRST, &ProcessFacts { pod: None, ..facts() }, &fixture::snapshot());
-    metrics.observe(FIRST, &facts(), &fixture::snapshot());
-    assert_eq!(series(&metrics)["leakline_processes{best_evidence=\"exact\"}"], 1);
+    let mut snapshot = fixture::snapshot();
+    snapshot.losses = vec![LossCount { reason: Loss::RingFull, count: 5 }];
+    metrics.observe(FIRST, &ProcessFacts { pod: None, ..facts() }, &snapshot);
+    metrics.observe(FIRST, &facts(), &snapshot);
+    let series = series(&metrics);
+    assert_eq!(series["leakline_processes{best_evidence=\"exact\"}"], 1);
+    assert_eq!(series["leakline_probe_hits_total"], 7_519_557);
+    assert_eq!(series["leakline_events_lost_total{reason=\"ring_full\"}"], 5);
+    let bytes = series.iter().filter(|(name, _)| name.starts_with("leakline_site_allocated_bytes_total"));
+    assert_eq!(bytes.map(|(_, bytes)| bytes).sum::<u64>(), snapshot.totals.allocated.bytes);
 }
 
 #[test]

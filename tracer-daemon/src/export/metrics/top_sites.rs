@@ -59,9 +59,9 @@ struct Ledger {
     visible: bool,
 }
 
-/// Where we stand in the counts of one process.
+/// Where we stand in the counts of one process: what is in the counters already.
 #[derive(Clone, Debug, Default)]
-struct Cursor {
+pub struct Cursor {
     total: Amounts,
     sites: BTreeMap<SiteId, Amounts>,
 }
@@ -109,9 +109,15 @@ impl TopSites {
         self.pay(arrived, &fresh);
     }
 
-    /// The process is gone. Its counts stay in the counters.
-    pub fn end(&mut self, process: ProcessKey) {
-        self.processes.remove(&process);
+    /// The process is gone. Its counts stay in the counters. Returns where it stood, for [`Self::go_on`] of another
+    /// identity; None if it was never observed.
+    pub fn end(&mut self, process: ProcessKey) -> Option<Cursor> {
+        self.processes.remove(&process)
+    }
+
+    /// The process was counted under another identity until now; only what it does from now on is counted here.
+    pub fn go_on(&mut self, process: ProcessKey, cursor: Cursor) {
+        self.processes.insert(process, cursor);
     }
 
     /// The sites with a series of their own, by id.

@@ -88,6 +88,16 @@ fn processes_of_one_identity_are_summed_and_stay_when_they_end() {
 }
 
 #[test]
+fn a_process_that_changes_its_identity_is_counted_once() {
+    let (mut old, mut new) = (top(), top());
+    observe(&mut old, FIRST, &[(1, 500)]);
+    new.go_on(FIRST, old.end(FIRST).unwrap());
+    observe(&mut new, FIRST, &[(1, 530), (2, 7)]);
+    assert_eq!((visible(&old), visible(&new)), (vec![(1, 500)], vec![(1, 30), (2, 7)]));
+    assert!(old.end(FIRST).is_none());
+}
+
+#[test]
 fn a_window_that_begins_anew_is_added() {
     let mut top = top();
     observe(&mut top, FIRST, &[(1, 500)]);
@@ -156,7 +166,7 @@ proptest! {
                 Step::Observe { process, total, sites } => {
                     top.observe(ProcessKey(process), total, sites.into_iter().map(|(site, amounts)| (SiteId(site), amounts)));
                 }
-                Step::End { process } => top.end(ProcessKey(process)),
+                Step::End { process } => drop(top.end(ProcessKey(process))),
             }
             prop_assert!(top.visible().count() <= CAPACITY);
             for (site, counter) in top.visible() {
