@@ -8,3 +8,5 @@ pub mod addr;
 pub mod inspect;
 pub mod model;
 pub mod symbolize;
+
+pub mod export;

@@ -1,0 +1,128 @@
+//! A made-up report that the tests of all exporters share.
+
+use std::sync::Arc;
+
+use tracer_common::loss::Loss;
+
+use super::report::{CostFacts, ProcessFacts, Refusal, Report};
+use crate::{
+    model::{Counted, Evidence, GoroutineSite, LossCount, Path, Rate, Site, SiteId, Snapshot, Totals},
+    symbolize::Frame,
+};
+
+/// The window of the fixture.
+pub(crate) const WINDOW_S: f64 = 30.0;
+
+/// A frame in Go code.
+pub(crate) fn frame(function: &str, file: &str, line: u32) -> Frame {
+    Frame { function: function.into(), file: file.into(), line, function_start_line: 1, inlined: false }
+}
+
+/// A site with one path per share of its counts.
+pub(crate) fn site(id: u64, place: &Frame, allocator: &Frame, counted: Counted, shares: &[f64]) -> Site {
+    let paths = shares.iter().enumerate().map(|(index, &share)| Path {
+        share,
+        counted: Counted { objects: part(counted.objects, share), bytes: part(counted.bytes, share) },
+        frames: vec![
+            allocator.clone(),
+            Frame { inlined: true, ..frame("main.encode", "/src/shop/encode.go", 7) },
+            place.clone(),
+            frame(&format!("main.(*server).handle{index}"), "/src/shop/internal/server/handlers/orders.go", 180),
+            frame("net/http.(*conn).serve", "/usr/local/go/src/net/http/server.go", 2092),
+        ],
+    });
+    Site {
+        id: SiteId(id),
+        place: place.clone(),
+        allocator: allocator.clone(),
+        counted,
+        alloc_objects_per_s: Rate::counted(super::human::approximate(counted.objects) / WINDOW_S),
+        alloc_bytes_per_s: Rate::counted(super::human::approximate(counted.bytes) / WINDOW_S),
+        paths: paths.collect(),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shares of small counts")]
+fn part(total: u64, share: f64) -> u64 {
+    (super::human::approximate(total) * share) as u64
+}
+
+/// A place where goroutines start.
+pub(crate) fn goroutine_site(id: u64, place: &Frame, created: u64, exited: u64) -> GoroutineSite {
+    GoroutineSite {
+        id: SiteId(id),
+        place: place.clone(),
+        created,
+        exited,
+        created_per_s: Rate::counted(super::human::approximate(created) / WINDOW_S),
+        creation_stack: vec![place.clone()],
+    }
+}
+
+/// Three sites, one of them behind a library, some bytes in `other`; one goroutine place that grows, one that does not.
+pub(crate) fn snapshot() -> Snapshot {
+    let put = frame("main.(*store).put", "/src/shop/store.go", 42);
+    let unmarshal = frame("encoding/json.Unmarshal", "/usr/local/go/src/encoding/json/decode.go", 108);
+    let clone = frame("example.com/shop/internal/cache.(*LRU[...]).Clone", "/src/shop/internal/cache/lru.go", 217);
+    let copy = frame("main.copy", "/src/shop/copy.go", 9);
+    let subscribe = frame("main.(*hub).subscribe", "/src/shop/hub.go", 17);
+    let counted = |objects, bytes| Counted { objects, bytes };
+    Snapshot {
+        window_s: WINDOW_S,
+        evidence: vec![Evidence::Exact],
+        sites: vec![
+            site(0x3f9c_2a1b_77d0_e4c1, &put, &unmarshal, counted(6_300_000, 660_602_880), &[0.97, 0.03]),
+            site(0x0000_0000_0000_00aa, &clone, &clone, counted(1_200_000, 576_716_800), &[1.0]),
+            site(0xffee_0000_1234_5678, &copy, &copy, counted(9, 432), &[1.0]),
+        ],
+        other: counted(1000, 48_000),
+        goroutine_sites: vec![
+            goroutine_site(0x11, &frame("main.handle", "/src/shop/handle.go", 88), 9_120, 9_118),
+            GoroutineSite {
+                creation_stack: vec![
+                    subscribe.clone(),
+                    frame("main.(*server).events", "/src/shop/internal/server/handlers/events.go", 61),
+                    frame("net/http.(*conn).serve", "/usr/local/go/src/net/http/server.go", 2092),
+                ],
+                ..goroutine_site(0x22, &subscribe, 310, 0)
+            },
+        ],
+        other_goroutines: (0, 0),
+        totals: Totals {
+            allocated: counted(7_501_009, 1_237_368_112),
+            goroutines_created: 9_430,
+            goroutines_exited: 9_118,
+            probe_hits: 7_519_557,
+        },
+        losses: Loss::ALL.into_iter().map(|reason| LossCount { reason, count: 0 }).collect(),
+    }
+}
+
+/// The report around [`snapshot`].
+pub(crate) fn report() -> Report {
+    report_of(snapshot())
+}
+
+/// A report around any snapshot.
+pub(crate) fn report_of(snapshot: Snapshot) -> Report {
+    let cost =
+        CostFacts { self_cpu_ratio: Some(0.031), self_rss_bytes: Some(23_068_672), ..CostFacts::counted_in(&snapshot) };
+    Report {
+        snapshot: Arc::new(snapshot),
+        process: ProcessFacts {
+            pid: 4711,
+            exe: "/srv/shop".into(),
+            go_version: "go1.26.6".into(),
+            build_id: Some("n0tAReal/BuildId".into()),
+            main_module: Some("example.com/shop".into()),
+            pod: Some("shop-7c9d".into()),
+            namespace: Some("prod".into()),
+            container: Some("shop".into()),
+            ..ProcessFacts::default()
+        },
+        started_unix_ms: 1_790_000_000_000,
+        is_final: true,
+        cost,
+        refusals: vec![Refusal::new("books_not_implemented", "this version does not read the runtime's books")],
+    }
+}

@@ -1,0 +1,267 @@
+//! The serializable twins of the model's values, field by field as DESIGN 7.2 names them.
+//!
+//! Data only. The order of the fields is the order in the document. A field that was not measured is absent. The
+//! counterpart that others read is `docs/schema/attach.schema.json`: change both in one commit.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::model;
+
+/// One document about one process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Document {
+    /// `leakline/1`.
+    pub schema: &'static str,
+    /// Whether this is the last document about this process.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// When the window began, milliseconds since 1970.
+    pub started_unix_ms: u64,
+    /// Length of the window.
+    pub window_s: f64,
+    /// Whose document this is.
+    pub process: Process,
+    /// What it stands on.
+    pub evidence: Evidence,
+    /// The process as a whole.
+    pub heap: Heap,
+    /// Sorted by counted bytes, descending; `other` last.
+    pub sites: Vec<Site>,
+    /// Creations and exits.
+    pub goroutines: Goroutines,
+    /// What the look cost.
+    pub cost: Cost,
+    /// What could not be kept, by reason.
+    pub loss: BTreeMap<&'static str, u64>,
+}
+
+/// The process and its binary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the contract has these four independent facts")]
+pub struct Process {
+    /// Process id.
+    pub pid: u32,
+    /// Path of the executable.
+    pub exe: String,
+    /// `go1.26.6`.
+    pub go_version: String,
+    /// The linker's build id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
+    /// Path of the main module.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub main_module: Option<String>,
+    /// Whether the process ended before the window did.
+    pub ended: bool,
+    /// No symbol table.
+    pub stripped: bool,
+    /// Position independent.
+    pub pie: bool,
+    /// Links C code.
+    pub cgo: bool,
+    /// Container id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
+    /// Pod name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Pod namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Container name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+}
+
+/// What was used and what was not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// Names of the evidence used.
+    pub used: Vec<&'static str>,
+    /// What was not done, and why.
+    pub refused: Vec<Refused>,
+}
+
+/// A reason for not doing something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Stable identifier.
+    pub id: String,
+    /// A sentence for the operator.
+    pub text: String,
+}
+
+/// The process as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Heap {
+    /// Bytes allocated per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alloc_bytes_per_s: Option<Rate>,
+    /// Objects allocated per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alloc_objects_per_s: Option<Rate>,
+    /// What was counted in the window: the sum over `sites`.
+    pub counted: Counted,
+}
+
+/// A rate with its 95 % interval, per second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Rate {
+    /// The estimate.
+    pub value: f64,
+    /// Lower bound.
+    pub low: f64,
+    /// Upper bound; absent when open upwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<f64>,
+}
+
+/// What was really seen in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Counted {
+    /// Objects.
+    pub objects: u64,
+    /// Slot bytes (requested bytes for tiny objects).
+    pub bytes: u64,
+}
+
+impl From<model::Counted> for Counted {
+    fn from(counted: model::Counted) -> Self {
+        Self { objects: counted.objects, bytes: counted.bytes }
+    }
+}
+
+/// An allocation place, or `other`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Site {
+    /// 16 hex digits, or `other`.
+    pub site: String,
+    /// The function a person would change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// Its file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// The frame below the runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocator: Option<Allocator>,
+    /// Bytes allocated per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alloc_bytes_per_s: Option<Rate>,
+    /// Objects allocated per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alloc_objects_per_s: Option<Rate>,
+    /// Counted in the window.
+    pub counted: Counted,
+    /// What the numbers stand on.
+    pub evidence: String,
+    /// Sorted by share, descending.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<Path>,
+}
+
+/// The frame that allocates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Allocator {
+    /// Function.
+    pub function: String,
+    /// File.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+}
+
+/// One full stack that leads to a site.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Path {
+    /// Part of the site's counted bytes.
+    pub share: f64,
+    /// Counted on this path.
+    pub counted: Counted,
+    /// Leaf first.
+    pub frames: Vec<Frame>,
+}
+
+/// One frame of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Frame {
+    /// Function.
+    pub function: String,
+    /// File.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Inlined into the frame that follows.
+    pub inlined: bool,
+}
+
+/// Goroutines as a whole and by creating line.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Goroutines {
+    /// Creations in the window.
+    pub created: u64,
+    /// Exits in the window.
+    pub exited: u64,
+    /// Creations less exits, per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_per_s: Option<Rate>,
+    /// Sorted by creations, descending; `other` last.
+    pub sites: Vec<GoroutineSite>,
+}
+
+/// A place where goroutines are created, or `other`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GoroutineSite {
+    /// 16 hex digits, or `other`.
+    pub site: String,
+    /// The function that contains the `go` statement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// Its file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Creations in the window.
+    pub created: u64,
+    /// Exits in the window, of goroutines created here at any time.
+    pub exited: u64,
+    /// Creations per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_per_s: Option<Rate>,
+    /// Creations less exits, per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_per_s: Option<Rate>,
+    /// Leaf first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub creation_stack: Vec<Frame>,
+}
+
+/// What the look cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cost {
+    /// The share of the target's CPU time that we may cost it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_ratio: Option<f64>,
+    /// CPU time added to the target / CPU time of the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_ratio: Option<f64>,
+    /// Our own CPU time / wall time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub self_cpu_ratio: Option<f64>,
+    /// Our own resident memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub self_rss_bytes: Option<u64>,
+    /// How often a probe fired.
+    pub probe_hits: u64,
+}

@@ -1,0 +1,223 @@
+//! The document `leakline/1`: one line of JSON for one report.
+//!
+//! Owns the way from a [`Report`] to the serializable twins in `document`; the contract is DESIGN 7.2 and
+//! `docs/schema/attach.schema.json`, which a test holds to real output. The same report gives the same bytes.
+
+mod document;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use document::{
+    Allocator, Cost, Counted, Document, Evidence, Frame, GoroutineSite, Goroutines, Heap, Path, Process, Rate, Refused,
+    Site,
+};
+
+use super::{human, report::Report, untrusted};
+use crate::{model, symbolize};
+
+/// The schema's name; what it means changes only with the number.
+pub const SCHEMA: &str = "leakline/1";
+
+/// The `site` of what was counted but could not be given to one.
+pub const OTHER: &str = "other";
+
+/// The report as one line of JSON without the line feed.
+pub fn line(report: &Report) -> serde_json::Result<String> {
+    serde_json::to_string(&document(report))
+}
+
+/// The report as the serializable document.
+pub fn document(report: &Report) -> Document {
+    let snapshot = &*report.snapshot;
+    Document {
+        schema: SCHEMA,
+        is_final: report.is_final,
+        started_unix_ms: report.started_unix_ms,
+        window_s: finite(snapshot.window_s).filter(|window_s| *window_s >= 0.0).unwrap_or_default(),
+        process: process(report),
+        evidence: evidence(report),
+        heap: Heap {
+            alloc_bytes_per_s: per_second(snapshot.totals.allocated.bytes, snapshot.window_s),
+            alloc_objects_per_s: per_second(snapshot.totals.allocated.objects, snapshot.window_s),
+            counted: snapshot.totals.allocated.into(),
+        },
+        sites: sites(snapshot),
+        goroutines: goroutines(snapshot),
+        cost: Cost {
+            budget_ratio: report.cost.budget_ratio.and_then(finite),
+            target_ratio: report.cost.target_ratio.and_then(finite),
+            self_cpu_ratio: report.cost.self_cpu_ratio.and_then(finite),
+            self_rss_bytes: report.cost.self_rss_bytes,
+            probe_hits: report.cost.probe_hits,
+        },
+        loss: loss(snapshot),
+    }
+}
+
+fn process(report: &Report) -> Process {
+    let facts = &report.process;
+    let named = |name: &Option<String>| name.as_deref().map(owned_name);
+    Process {
+        pid: facts.pid,
+        exe: untrusted::path(&facts.exe).into_owned(),
+        go_version: owned_name(&facts.go_version),
+        build_id: named(&facts.build_id),
+        main_module: named(&facts.main_module),
+        ended: facts.ended,
+        stripped: facts.stripped,
+        pie: facts.pie,
+        cgo: facts.cgo,
+        container_id: named(&facts.container_id),
+        pod: named(&facts.pod),
+        namespace: named(&facts.namespace),
+        container: named(&facts.container),
+    }
+}
+
+fn evidence(report: &Report) -> Evidence {
+    Evidence {
+        used: report.snapshot.evidence.iter().map(|evidence| evidence.name()).collect(),
+        refused: report
+            .refusals
+            .iter()
+            .map(|refusal| Refused { id: owned_name(&refusal.id), text: owned_name(&refusal.text) })
+            .collect(),
+    }
+}
+
+/// The sites in the model's order, then one entry for what belongs to none, if there is any.
+fn sites(snapshot: &model::Snapshot) -> Vec<Site> {
+    let evidence = evidence_of_sites(snapshot);
+    let named = snapshot.sites.iter().map(|site| Site {
+        site: site.id.to_string(),
+        function: Some(owned_name(&site.place.function)),
+        file: file(&site.place),
+        line: line_number(&site.place),
+        allocator: Some(Allocator {
+            function: owned_name(&site.allocator.function),
+            file: file(&site.allocator),
+            line: line_number(&site.allocator),
+        }),
+        alloc_bytes_per_s: rate(site.alloc_bytes_per_s),
+        alloc_objects_per_s: rate(site.alloc_objects_per_s),
+        counted: site.counted.into(),
+        evidence: evidence.clone(),
+        paths: site.paths.iter().map(path).collect(),
+    });
+    let other = (snapshot.other != model::Counted::default()).then(|| Site {
+        site: OTHER.into(),
+        function: None,
+        file: None,
+        line: None,
+        allocator: None,
+        alloc_bytes_per_s: per_second(snapshot.other.bytes, snapshot.window_s),
+        alloc_objects_per_s: per_second(snapshot.other.objects, snapshot.window_s),
+        counted: snapshot.other.into(),
+        evidence: evidence.clone(),
+        paths: Vec::new(),
+    });
+    named.chain(other).collect()
+}
+
+fn evidence_of_sites(snapshot: &model::Snapshot) -> String {
+    snapshot.evidence.iter().map(|evidence| evidence.name()).collect::<Vec<_>>().join("+")
+}
+
+fn path(path: &model::Path) -> Path {
+    Path {
+        share: finite(path.share).unwrap_or_default(),
+        counted: path.counted.into(),
+        frames: path.frames.iter().map(frame).collect(),
+    }
+}
+
+fn goroutines(snapshot: &model::Snapshot) -> Goroutines {
+    let totals = &snapshot.totals;
+    let (other_created, other_exited) = snapshot.other_goroutines;
+    let named = snapshot.goroutine_sites.iter().map(|site| GoroutineSite {
+        site: site.id.to_string(),
+        function: Some(owned_name(&site.place.function)),
+        file: file(&site.place),
+        line: line_number(&site.place),
+        created: site.created,
+        exited: site.exited,
+        created_per_s: rate(site.created_per_s),
+        growth_per_s: growth(site.created, site.exited, snapshot),
+        creation_stack: site.creation_stack.iter().map(frame).collect(),
+    });
+    let other = (snapshot.other_goroutines != (0, 0)).then(|| GoroutineSite {
+        site: OTHER.into(),
+        function: None,
+        file: None,
+        line: None,
+        created: other_created,
+        exited: other_exited,
+        created_per_s: per_second(other_created, snapshot.window_s),
+        growth_per_s: None,
+        creation_stack: Vec::new(),
+    });
+    Goroutines {
+        created: totals.goroutines_created,
+        exited: totals.goroutines_exited,
+        growth_per_s: over_window(net(totals.goroutines_created, totals.goroutines_exited), snapshot.window_s)
+            .map(|value| Rate { value, low: value, high: Some(value) }),
+        sites: named.chain(other).collect(),
+    }
+}
+
+/// Net growth of a place over the window. Exact, unless events belong to no place: then the bounds say what the growth
+/// would be if all of them belonged to this one.
+fn growth(created: u64, exited: u64, snapshot: &model::Snapshot) -> Option<Rate> {
+    let (other_created, other_exited) = snapshot.other_goroutines;
+    let net = net(created, exited);
+    Some(Rate {
+        value: over_window(net, snapshot.window_s)?,
+        low: over_window(net - i128::from(other_exited), snapshot.window_s)?,
+        high: over_window(net + i128::from(other_created), snapshot.window_s),
+    })
+}
+
+fn net(created: u64, exited: u64) -> i128 {
+    i128::from(created) - i128::from(exited)
+}
+
+/// Every counter by its id. A reason that the snapshot does not name was not counted, and is absent.
+fn loss(snapshot: &model::Snapshot) -> BTreeMap<&'static str, u64> {
+    snapshot.losses.iter().map(|loss| (loss.reason.id(), loss.count)).collect()
+}
+
+fn frame(frame: &symbolize::Frame) -> Frame {
+    Frame { function: owned_name(&frame.function), file: file(frame), line: line_number(frame), inlined: frame.inlined }
+}
+
+fn owned_name(name: &str) -> String {
+    untrusted::name(name).into_owned()
+}
+
+fn file(frame: &symbolize::Frame) -> Option<String> {
+    (!frame.file.is_empty()).then(|| untrusted::path(&frame.file).into_owned())
+}
+
+fn line_number(frame: &symbolize::Frame) -> Option<u32> {
+    (frame.line != 0).then_some(frame.line)
+}
+
+fn per_second(count: u64, window_s: f64) -> Option<Rate> {
+    over_window(i128::from(count), window_s).map(|value| Rate { value, low: value, high: Some(value) })
+}
+
+/// None where the window has no length.
+fn over_window(count: i128, window_s: f64) -> Option<f64> {
+    (window_s > 0.0).then(|| human::whole(count) / window_s).and_then(finite)
+}
+
+fn rate(rate: model::Rate) -> Option<Rate> {
+    Some(Rate { value: finite(rate.value)?, low: finite(rate.low)?, high: rate.high.and_then(finite) })
+}
+
+/// JSON has no infinity and no NaN: what is neither was not measured.
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}

@@ -1,0 +1,162 @@
+//! Laws of the document: valid by its schema, deterministic, nothing unmeasured, nothing raw.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tracer_common::loss::Loss;
+
+use super::*;
+use crate::export::{fixture, report::CostFacts};
+
+fn schema() -> Value {
+    serde_json::from_str(include_str!("../../../../docs/schema/attach.schema.json")).unwrap()
+}
+
+/// The schema with every object closed: what a document may contain and still be fully described.
+fn closed(mut schema: Value) -> Value {
+    match &mut schema {
+        Value::Object(map) => {
+            if map.contains_key("properties") && map.get("type") == Some(&json!("object")) {
+                map.entry("additionalProperties").or_insert(Value::Bool(false));
+            }
+            for value in map.values_mut() {
+                *value = closed(value.take());
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = closed(item.take())),
+        _ => {}
+    }
+    schema
+}
+
+#[track_caller]
+fn assert_valid(report: &Report) -> Value {
+    let document: Value = serde_json::from_str(&line(report).unwrap()).unwrap();
+    for schema in [schema(), closed(schema())] {
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let problems: Vec<String> =
+            validator.iter_errors(&document).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert!(problems.is_empty(), "{problems:#?}");
+    }
+    document
+}
+
+#[test]
+fn a_full_report_is_valid_by_the_committed_schema() {
+    let document = assert_valid(&fixture::report());
+    assert_eq!(document["schema"], "leakline/1");
+    assert_eq!(document["sites"][0]["site"], "3f9c2a1b77d0e4c1");
+    assert_eq!(document["sites"][0]["allocator"]["function"], "encoding/json.Unmarshal");
+    assert_eq!(document["sites"][0]["counted"]["bytes"], 660_602_880_u64);
+    assert_eq!(document["sites"][0]["evidence"], "exact");
+    assert_eq!(
+        document["sites"][3],
+        json!({
+            "site": "other",
+            "alloc_bytes_per_s": { "value": 1600.0, "low": 1600.0, "high": 1600.0 },
+            "alloc_objects_per_s": { "value": 1000.0 / 30.0, "low": 1000.0 / 30.0, "high": 1000.0 / 30.0 },
+            "counted": { "objects": 1000, "bytes": 48_000 },
+            "evidence": "exact",
+        })
+    );
+    assert_eq!(document["goroutines"]["sites"][1]["growth_per_s"]["value"], 310.0 / 30.0);
+}
+
+#[test]
+fn an_empty_report_is_valid_and_names_nothing_it_did_not_measure() {
+    let mut snapshot = fixture::snapshot();
+    snapshot.window_s = 0.0;
+    snapshot.sites.clear();
+    snapshot.goroutine_sites.clear();
+    snapshot.other = model::Counted::default();
+    snapshot.totals = model::Totals::default();
+    let mut report = fixture::report_of(snapshot);
+    report.cost = CostFacts::default();
+    report.refusals.clear();
+    report.process.main_module = None;
+    let document = assert_valid(&report);
+    assert_eq!(document["heap"], json!({ "counted": { "objects": 0, "bytes": 0 } }));
+    assert_eq!(document["sites"], json!([]));
+    assert_eq!(document["goroutines"], json!({ "created": 0, "exited": 0, "sites": [] }));
+    assert_eq!(document["cost"], json!({ "probe_hits": 0 }));
+    assert!(document["process"].get("main_module").is_none());
+    assert!(document["loss"].get("looks_missed").is_none());
+    assert!(!line(&report).unwrap().contains("null"));
+}
+
+#[test]
+fn the_schema_refuses_what_is_no_document() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let good = assert_valid(&fixture::report());
+    for (pointer, bad) in [
+        ("/schema", json!("leakline/2")),
+        ("/sites/0/site", json!("3F9C")),
+        ("/sites/0/counted/bytes", json!(-1)),
+        ("/sites/0/line", json!(0)),
+        ("/loss/ring_full", json!(0.5)),
+        ("/process/exe", json!("/a\nb")),
+        ("/heap/alloc_bytes_per_s", json!(3.0)),
+    ] {
+        let mut document = good.clone();
+        *document.pointer_mut(pointer).unwrap() = bad;
+        assert!(!validator.is_valid(&document), "{pointer}");
+    }
+}
+
+#[test]
+fn every_loss_is_listed_by_its_id() {
+    let document = assert_valid(&fixture::report());
+    for reason in Loss::ALL {
+        assert_eq!(document["loss"][reason.id()], 0);
+    }
+}
+
+#[test]
+fn counts_above_two_to_the_53_stay_exact() {
+    let mut snapshot = fixture::snapshot();
+    snapshot.sites[0].counted.bytes = u64::MAX;
+    assert!(line(&fixture::report_of(snapshot)).unwrap().contains("\"bytes\":18446744073709551615"));
+}
+
+#[test]
+fn what_is_no_number_is_absent() {
+    let mut snapshot = fixture::snapshot();
+    snapshot.sites[0].alloc_bytes_per_s.value = f64::NAN;
+    snapshot.sites[1].alloc_bytes_per_s.high = Some(f64::INFINITY);
+    let document = assert_valid(&fixture::report_of(snapshot));
+    assert!(document["sites"][0].get("alloc_bytes_per_s").is_none());
+    assert!(document["sites"][1]["alloc_bytes_per_s"].get("high").is_none());
+}
+
+#[test]
+fn growth_bounds_allow_for_goroutines_of_no_place() {
+    let mut snapshot = fixture::snapshot();
+    snapshot.other_goroutines = (3, 6);
+    snapshot.totals.goroutines_created += 3;
+    snapshot.totals.goroutines_exited += 6;
+    let document = assert_valid(&fixture::report_of(snapshot));
+    let growth = &document["goroutines"]["sites"][1]["growth_per_s"];
+    assert_eq!(growth, &json!({ "value": 310.0 / 30.0, "low": 304.0 / 30.0, "high": 313.0 / 30.0 }));
+    assert_eq!(document["goroutines"]["sites"][2]["site"], "other");
+}
+
+#[test]
+fn the_same_report_gives_the_same_bytes_on_one_line() {
+    let (first, second) = (line(&fixture::report()).unwrap(), line(&fixture::report()).unwrap());
+    assert_eq!(first, second);
+    assert!(!first.contains('\n'));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_name_gives_a_valid_document(name in any::<String>(), line_number in any::<u32>()) {
+        let mut snapshot = fixture::snapshot();
+        snapshot.sites[0].place = fixture::frame(&name, &name, line_number);
+        snapshot.sites[0].allocator.function = name.as_str().into();
+        let mut report = fixture::report_of(snapshot);
+        report.process.exe.clone_from(&name);
+        report.process.pod = Some(name);
+        assert_valid(&report);
+    }
+}

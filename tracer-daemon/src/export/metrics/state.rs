@@ -1,0 +1,230 @@
+//! What the metrics say: counters by identity, which never fall, and facts about leakline itself.
+//!
+//! Values only; `table` reads them into samples. The pipeline writes through [`super::Metrics`]. All maps are bounded:
+//! identities whose processes have all ended are forgotten, oldest first, beyond [`MAX_ENDED_IDENTITIES`], and counted.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use super::{
+    MetricsSettings,
+    identity::Identity,
+    top_sites::{Choice, Cursor, ProcessKey, TopSites},
+};
+use crate::{
+    export::untrusted,
+    model::{Evidence, SiteId, Snapshot},
+    symbolize::Frame,
+};
+
+/// Identities without a living process that keep their series, so that a last scrape sees their last numbers and a
+/// restart goes on where the counters were.
+pub const MAX_ENDED_IDENTITIES: usize = 256;
+
+/// Different refusal reasons that are told apart.
+const MAX_REFUSAL_REASONS: usize = 256;
+
+/// What leakline knows about its own process. None means that it could not be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OwnFacts {
+    /// User and system time used since start.
+    pub cpu_seconds: Option<f64>,
+    /// Resident memory.
+    pub resident_memory_bytes: Option<u64>,
+    /// Open file descriptors.
+    pub open_fds: Option<u64>,
+}
+
+/// Everything behind the metrics.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) settings: MetricsSettings,
+    pub(super) groups: BTreeMap<Identity, Group>,
+    processes: BTreeMap<ProcessKey, Process>,
+    pub(super) refusals: BTreeMap<Cow<'static, str>, u64>,
+    pub(super) losses: BTreeMap<&'static str, u64>,
+    pub(super) probe_hits: u64,
+    pub(super) identities_forgotten: u64,
+    pub(super) own: OwnFacts,
+    /// Ends so far: the clock by which the oldest ended identity is found.
+    ends: u64,
+}
+
+/// One identity.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) allocations: TopSites,
+    pub(super) goroutines: TopSites,
+    pub(super) places: BTreeMap<SiteId, Place>,
+    living: usize,
+    /// When the last process ended, counted in ends; means nothing while one lives.
+    ended_at: u64,
+}
+
+/// The name of a visible site, escaped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) function: String,
+    pub(super) file: String,
+    pub(super) line: u32,
+}
+
+/// One living process.
+#[derive(Debug)]
+struct Process {
+    identity: Identity,
+    best_evidence: Option<Evidence>,
+    probe_hits: u64,
+    losses: BTreeMap<&'static str, u64>,
+}
+
+impl State {
+    pub(super) fn new(settings: MetricsSettings) -> Self {
+        Self {
+            settings,
+            groups: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            losses: tracer_common::loss::Loss::ALL.into_iter().map(|reason| (reason.id(), 0)).collect(),
+            probe_hits: 0,
+            identities_forgotten: 0,
+            own: OwnFacts::default(),
+            ends: 0,
+        }
+    }
+
+    pub(super) fn observe(&mut self, key: ProcessKey, identity: &Identity, snapshot: &Snapshot) {
+        if self.processes.get(&key).is_some_and(|process| process.identity != *identity) {
+            self.change_identity(key, identity);
+        }
+        let capacity = self.settings.sites_per_target;
+        let group = self.groups.entry(identity.clone()).or_insert_with(|| Group::new(capacity));
+        let process = self.processes.entry(key).or_insert_with(|| {
+            group.living += 1;
+            Process { identity: identity.clone(), best_evidence: None, probe_hits: 0, losses: BTreeMap::new() }
+        });
+        group.observe(key, snapshot);
+
+        process.best_evidence = snapshot.evidence.iter().copied().max();
+        self.probe_hits += grown(&mut process.probe_hits, snapshot.totals.probe_hits);
+        for loss in &snapshot.losses {
+            let before = process.losses.entry(loss.reason.id()).or_default();
+            *self.losses.entry(loss.reason.id()).or_default() += grown(before, loss.count);
+        }
+    }
+
+    pub(super) fn end(&mut self, key: ProcessKey) {
+        let Some(process) = self.processes.remove(&key) else { return };
+        self.leave(key, &process.identity);
+    }
+
+    /// What became known late, the container's name for example, must not make a process count twice: it goes on under
+    /// the new identity with what it does from now on.
+    fn change_identity(&mut self, key: ProcessKey, identity: &Identity) {
+        let Some(mut process) = self.processes.remove(&key) else { return };
+        let capacity = self.settings.sites_per_target;
+        self.groups.entry(identity.clone()).or_insert_with(|| Group::new(capacity)).living += 1;
+        let (allocations, goroutines) = self.leave(key, &process.identity);
+        if let Some(group) = self.groups.get_mut(identity) {
+            group.allocations.go_on(key, allocations.unwrap_or_default());
+            group.goroutines.go_on(key, goroutines.unwrap_or_default());
+        }
+        identity.clone_into(&mut process.identity);
+        self.processes.insert(key, process);
+    }
+
+    /// One process less in an identity. Returns where it stood.
+    fn leave(&mut self, key: ProcessKey, identity: &Identity) -> (Option<Cursor>, Option<Cursor>) {
+        let Some(group) = self.groups.get_mut(identity) else { return (None, None) };
+        let stood = (group.allocations.end(key), group.goroutines.end(key));
+        group.living = group.living.saturating_sub(1);
+        if group.living == 0 {
+            self.ends += 1;
+            group.ended_at = self.ends;
+            self.forget_the_oldest();
+        }
+        stood
+    }
+
+    fn forget_the_oldest(&mut self) {
+        let ended = self.groups.iter().filter(|(_, group)| group.living == 0);
+        if ended.clone().count() <= MAX_ENDED_IDENTITIES {
+            return;
+        }
+        let oldest = ended.min_by_key(|(_, group)| group.ended_at).map(|(identity, _)| identity.clone());
+        if oldest.is_some_and(|oldest| self.groups.remove(&oldest).is_some()) {
+            self.identities_forgotten += 1;
+        }
+    }
+
+    pub(super) fn refuse(&mut self, reason: Cow<'static, str>) {
+        let full = self.refusals.len() >= MAX_REFUSAL_REASONS && !self.refusals.contains_key(&reason);
+        let reason = if full { Cow::Borrowed("other") } else { reason };
+        *self.refusals.entry(reason).or_default() += 1;
+    }
+
+    /// How many living processes stand on a kind of evidence at best.
+    pub(super) fn processes_with(&self, evidence: Evidence) -> u64 {
+        self.processes.values().map(|process| u64::from(process.best_evidence == Some(evidence))).sum()
+    }
+}
+
+impl Group {
+    fn new(capacity: usize) -> Self {
+        Self {
+            allocations: TopSites::new(Choice { capacity, rank: |[bytes, _]| *bytes, margin: 0 }),
+            // Growth decides: a place that starts a million goroutines and ends them is no news. The margin keeps
+            // places that hover around zero from taking turns.
+            goroutines: TopSites::new(Choice {
+                capacity,
+                rank: |[created, exited]| created.saturating_sub(*exited),
+                margin: 16,
+            }),
+            places: BTreeMap::new(),
+            living: 0,
+            ended_at: 0,
+        }
+    }
+
+    fn observe(&mut self, key: ProcessKey, snapshot: &Snapshot) {
+        let totals = &snapshot.totals;
+        self.allocations.observe(
+            key,
+            [totals.allocated.bytes, totals.allocated.objects],
+            snapshot.sites.iter().map(|site| (site.id, [site.counted.bytes, site.counted.objects])),
+        );
+        self.goroutines.observe(
+            key,
+            [totals.goroutines_created, totals.goroutines_exited],
+            snapshot.goroutine_sites.iter().map(|site| (site.id, [site.created, site.exited])),
+        );
+        let named = snapshot.sites.iter().map(|site| (site.id, &site.place));
+        for (id, place) in named.chain(snapshot.goroutine_sites.iter().map(|site| (site.id, &site.place))) {
+            if self.is_visible(id) {
+                self.places.insert(id, Place::of(place));
+            }
+        }
+        let (allocations, goroutines) = (&self.allocations, &self.goroutines);
+        self.places.retain(|id, _| allocations.is_visible(*id) || goroutines.is_visible(*id));
+    }
+
+    fn is_visible(&self, site: SiteId) -> bool {
+        self.allocations.is_visible(site) || self.goroutines.is_visible(site)
+    }
+}
+
+impl Place {
+    fn of(frame: &Frame) -> Self {
+        Self {
+            function: untrusted::name(&frame.function).into_owned(),
+            file: untrusted::path(&frame.file).into_owned(),
+            line: frame.line,
+        }
+    }
+}
+
+/// What was added since last time; all of it where the count began anew.
+fn grown(before: &mut u64, now: u64) -> u64 {
+    let grown = if now < *before { now } else { now - *before };
+    *before = now;
+    grown
+}

@@ -1,0 +1,323 @@
+//! The one table of all metrics: name, kind, unit, labels, help, and where the samples come from.
+//!
+//! The collector walks it, `docs/metrics.md` is made from it: a metric that is not here does not exist. Names are those
+//! of `OpenMetrics` families; `_total` and `_info` are added where the text is written.
+
+use std::fmt::Write as _;
+
+use prometheus_client::{metrics::MetricType, registry::Unit};
+
+use super::{
+    identity::Identity,
+    state::{Group, State},
+};
+use crate::model::{Evidence, SiteId};
+
+/// The `site` of what no visible site did.
+pub const OTHER: &str = "other";
+
+/// All kinds of evidence that this version can stand on.
+const IMPLEMENTED_EVIDENCE: [Evidence; 1] = [Evidence::Exact];
+
+/// One metric.
+pub(super) struct Definition {
+    /// Family name without unit and suffix.
+    pub(super) stem: &'static str,
+    pub(super) kind: Kind,
+    pub(super) unit: Option<Base>,
+    /// Whether the identity labels come first.
+    pub(super) by_identity: bool,
+    /// Names of the further labels.
+    pub(super) labels: &'static [&'static str],
+    pub(super) help: &'static str,
+    pub(super) samples: fn(&State) -> Vec<Sample>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Never falls while leakline runs.
+    Counter,
+    Gauge,
+    /// Always 1; the labels are the message.
+    Info,
+}
+
+/// The base units that we use, and no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Base {
+    Bytes,
+    Seconds,
+}
+
+/// One sample: the identity if there is one, the values of the further labels in their order, the number.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    pub(super) identity: Option<Identity>,
+    pub(super) labels: Vec<String>,
+    pub(super) value: Value,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Value {
+    Count(u64),
+    Real(f64),
+}
+
+/// Every metric, in the order in which it is served.
+pub(super) const TABLE: &[Definition] = &[
+    Definition {
+        stem: "leakline_site_allocated",
+        kind: Kind::Counter,
+        unit: Some(Base::Bytes),
+        by_identity: true,
+        labels: &["site", "evidence"],
+        help: "Bytes allocated at a site. Volume is not a leak. The site other has what sites without a series did.",
+        samples: |state| allocated(state, |[bytes, _]| bytes),
+    },
+    Definition {
+        stem: "leakline_site_allocated_objects",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: true,
+        labels: &["site", "evidence"],
+        help: "Objects allocated at a site.",
+        samples: |state| allocated(state, |[_, objects]| objects),
+    },
+    Definition {
+        stem: "leakline_site",
+        kind: Kind::Info,
+        unit: None,
+        by_identity: true,
+        labels: &["site", "function", "file", "line"],
+        help: "The place in the source that a site stands for. Join on the identity labels and site.",
+        samples: places,
+    },
+    Definition {
+        stem: "leakline_goroutines_created",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: true,
+        labels: &["site"],
+        help: "Goroutines created at a go statement.",
+        samples: |state| goroutines(state, |[created, _]| created),
+    },
+    Definition {
+        stem: "leakline_goroutines_exited",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: true,
+        labels: &["site"],
+        help: "Exits of goroutines that were created at a go statement. Created less exited that keeps growing is a leak.",
+        samples: |state| goroutines(state, |[_, exited]| exited),
+    },
+    Definition {
+        stem: "leakline_build",
+        kind: Kind::Info,
+        unit: None,
+        by_identity: false,
+        labels: &["version"],
+        help: "The version of leakline.",
+        samples: |state| vec![own([state.settings.version], Value::Count(1))],
+    },
+    Definition {
+        stem: "leakline_processes",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: false,
+        labels: &["best_evidence"],
+        help: "Processes that are looked at, by the best evidence that is used.",
+        samples: |state| {
+            IMPLEMENTED_EVIDENCE
+                .into_iter()
+                .map(|evidence| own([evidence.name()], Value::Count(state.processes_with(evidence))))
+                .collect()
+        },
+    },
+    Definition {
+        stem: "leakline_refusals",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: false,
+        labels: &["reason"],
+        help: "How often something was not done, by reason.",
+        samples: |state| state.refusals.iter().map(|(reason, count)| own([reason], Value::Count(*count))).collect(),
+    },
+    Definition {
+        stem: "leakline_events_lost",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: false,
+        labels: &["reason"],
+        help: "How often something that happened could not be kept, by reason.",
+        samples: |state| state.losses.iter().map(|(reason, count)| own([reason], Value::Count(*count))).collect(),
+    },
+    Definition {
+        stem: "leakline_probe_hits",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: false,
+        labels: &[],
+        help: "How often a probe fired in any target.",
+        samples: |state| vec![own([""; 0], Value::Count(state.probe_hits))],
+    },
+    Definition {
+        stem: "leakline_identities_forgotten",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: false,
+        labels: &[],
+        help: "Identities without a living process whose series were dropped to bound memory.",
+        samples: |state| vec![own([""; 0], Value::Count(state.identities_forgotten))],
+    },
+    Definition {
+        stem: "process_cpu",
+        kind: Kind::Counter,
+        unit: Some(Base::Seconds),
+        by_identity: false,
+        labels: &[],
+        help: "User and system CPU time that leakline itself has used.",
+        samples: |state| state.own.cpu_seconds.map(|seconds| own([""; 0], Value::Real(seconds))).into_iter().collect(),
+    },
+    Definition {
+        stem: "process_resident_memory",
+        kind: Kind::Gauge,
+        unit: Some(Base::Bytes),
+        by_identity: false,
+        labels: &[],
+        help: "Resident memory of leakline itself.",
+        samples: |state| {
+            state.own.resident_memory_bytes.map(|bytes| own([""; 0], Value::Count(bytes))).into_iter().collect()
+        },
+    },
+    Definition {
+        stem: "process_open_fds",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: false,
+        labels: &[],
+        help: "Open file descriptors of leakline itself.",
+        samples: |state| state.own.open_fds.map(|count| own([""; 0], Value::Count(count))).into_iter().collect(),
+    },
+];
+
+impl Definition {
+    /// The name under which the samples are served.
+    pub(super) fn sample_name(&self) -> String {
+        let mut name = self.stem.to_owned();
+        if let Some(unit) = self.unit {
+            name.push('_');
+            name.push_str(unit.name());
+        }
+        name.push_str(match self.kind {
+            Kind::Counter => "_total",
+            Kind::Gauge => "",
+            Kind::Info => "_info",
+        });
+        name
+    }
+}
+
+impl Kind {
+    pub(super) const fn metric_type(self) -> MetricType {
+        match self {
+            Self::Counter => MetricType::Counter,
+            Self::Gauge => MetricType::Gauge,
+            Self::Info => MetricType::Info,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Info => "info",
+        }
+    }
+}
+
+impl Base {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Seconds => "seconds",
+        }
+    }
+
+    pub(super) const fn unit(self) -> Unit {
+        match self {
+            Self::Bytes => Unit::Bytes,
+            Self::Seconds => Unit::Seconds,
+        }
+    }
+}
+
+/// `docs/metrics.md`.
+pub fn reference() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         Made from the table in `tracer-daemon/src/export/metrics/table.rs`; to make it again: \
+         `UPDATE_EXPECT=1 cargo test -p tracer-daemon --lib metrics_reference`.\n\n\
+         *identity* stands for the labels `namespace`, `pod`, `container` (each only where it is known) and `service` (the \
+         container's name, else the executable's); with `--pid-label` also `pid`. Processes of one identity are summed, and \
+         a counter stays when a process ends. `site` is 16 hex digits, the same over restarts and rebuilds, or `other`.\n\n\
+         Served as OpenMetrics 1.0.0 to a client that accepts it, else in the classic text format, where the names are the \
+         same and an info is a gauge. What was not measured has no series.\n\n\
+         | metric | type | unit | labels | |\n|---|---|---|---|---|\n",
+    );
+    for definition in TABLE {
+        let labels = definition.by_identity.then_some("*identity*".to_owned()).into_iter();
+        let labels: Vec<String> = labels.chain(definition.labels.iter().map(|label| format!("`{label}`"))).collect();
+        // Writing to a String cannot fail.
+        writeln!(
+            page,
+            "| `{}` | {} | {} | {} | {} |",
+            definition.sample_name(),
+            definition.kind.name(),
+            definition.unit.map_or("", Base::name),
+            labels.join(", "),
+            definition.help,
+        )
+        .unwrap_or_default();
+    }
+    page
+}
+
+fn own<'a>(labels: impl IntoIterator<Item = impl AsRef<str> + 'a>, value: Value) -> Sample {
+    Sample { identity: None, labels: labels.into_iter().map(|label| label.as_ref().to_owned()).collect(), value }
+}
+
+fn allocated(state: &State, pick: fn([u64; 2]) -> u64) -> Vec<Sample> {
+    by_site(state, |group| {
+        let visible = group.allocations.visible().map(|(site, amounts)| (site.to_string(), pick(amounts)));
+        let all = visible.chain([(OTHER.to_owned(), pick(group.allocations.other()))]);
+        all.map(|(site, count)| (vec![site, Evidence::Exact.name().to_owned()], Value::Count(count))).collect()
+    })
+}
+
+fn goroutines(state: &State, pick: fn([u64; 2]) -> u64) -> Vec<Sample> {
+    by_site(state, |group| {
+        let visible = group.goroutines.visible().map(|(site, amounts)| (site.to_string(), pick(amounts)));
+        let all = visible.chain([(OTHER.to_owned(), pick(group.goroutines.other()))]);
+        all.map(|(site, count)| (vec![site], Value::Count(count))).collect()
+    })
+}
+
+fn places(state: &State) -> Vec<Sample> {
+    by_site(state, |group| {
+        let labels = |(site, place): (&SiteId, &super::state::Place)| {
+            let line = if place.line == 0 { String::new() } else { place.line.to_string() };
+            (vec![site.to_string(), place.function.clone(), place.file.clone(), line], Value::Count(1))
+        };
+        group.places.iter().map(labels).collect()
+    })
+}
+
+fn by_site(state: &State, samples: impl Fn(&Group) -> Vec<(Vec<String>, Value)>) -> Vec<Sample> {
+    state
+        .groups
+        .iter()
+        .flat_map(|(identity, group)| {
+            samples(group).into_iter().map(|(labels, value)| Sample { identity: Some(identity.clone()), labels, value })
+        })
+        .collect()
+}

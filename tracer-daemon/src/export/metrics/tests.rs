@@ -1,0 +1,205 @@
+//! The whole exposition, and what it says over the life of processes.
+
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use expect_test::{expect, expect_file};
+use tracer_common::loss::Loss;
+
+use super::*;
+use crate::{
+    export::fixture,
+    model::{Counted, LossCount, SiteId},
+};
+
+const FIRST: ProcessKey = ProcessKey(1);
+const SECOND: ProcessKey = ProcessKey(2);
+
+fn metrics() -> Metrics {
+    Metrics::new(MetricsSettings { version: "0.0.0", ..MetricsSettings::default() })
+}
+
+fn facts() -> ProcessFacts {
+    fixture::report().process
+}
+
+/// Values by series; all are counts here.
+fn series(metrics: &Metrics) -> BTreeMap<String, u64> {
+    let text = metrics.classic_text().unwrap();
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .map(|line| line.rsplit_once(' ').map(|(name, value)| (name.to_owned(), value.parse().unwrap())).unwrap())
+        .collect()
+}
+
+#[test]
+fn metrics_reference_is_up_to_date() {
+    expect_file!["../../../../docs/metrics.md"].assert_eq(&reference());
+}
+
+#[test]
+fn the_exposition_of_one_process() {
+    let metrics = metrics();
+    metrics.observe(FIRST, &facts(), &fixture::snapshot());
+    metrics.refuse("books_not_implemented");
+    metrics.set_own(OwnFacts { cpu_seconds: Some(1.5), resident_memory_bytes: Some(23_068_672), open_fds: Some(12) });
+    expect_file!["testdata/one_process.om"].assert_eq(&metrics.open_metrics().unwrap());
+    expect_file!["testdata/one_process.prom"].assert_eq(&metrics.classic_text().unwrap());
+}
+
+#[test]
+fn without_targets_only_leakline_itself_is_shown() {
+    expect![[r##"
+        # HELP leakline_build The version of leakline.
+        # TYPE leakline_build info
+        leakline_build_info{version="0.0.0"} 1
+        # HELP leakline_processes Processes that are looked at, by the best evidence that is used.
+        # TYPE leakline_processes gauge
+        leakline_processes{best_evidence="exact"} 0
+        # HELP leakline_events_lost How often something that happened could not be kept, by reason.
+        # TYPE leakline_events_lost counter
+        leakline_events_lost_total{reason="allocation_stacks_full"} 0
+        leakline_events_lost_total{reason="exit_places_full"} 0
+        leakline_events_lost_total{reason="goroutine_stacks_full"} 0
+        leakline_events_lost_total{reason="goroutine_unreadable"} 0
+        leakline_events_lost_total{reason="live_goroutines_full"} 0
+        leakline_events_lost_total{reason="ring_full"} 0
+        # HELP leakline_probe_hits How often a probe fired in any target.
+        # TYPE leakline_probe_hits counter
+        leakline_probe_hits_total 0
+        # HELP leakline_identities_forgotten Identities without a living process whose series were dropped to bound memory.
+        # TYPE leakline_identities_forgotten counter
+        leakline_identities_forgotten_total 0
+        # EOF
+    "##]].assert_eq(&metrics().open_metrics().unwrap());
+}
+
+#[test]
+fn every_label_and_name_is_in_the_table_once() {
+    let metrics = metrics();
+    metrics.observe(FIRST, &facts(), &fixture::snapshot());
+    let state = metrics.state();
+    for definition in TABLE {
+        for sample in (definition.samples)(&state) {
+            assert_eq!(sample.labels.len(), definition.labels.len(), "{}", definition.stem);
+            assert_eq!(sample.identity.is_some(), definition.by_identity, "{}", definition.stem);
+        }
+        let same = TABLE.iter().filter(|other| other.sample_name() == definition.sample_name());
+        assert_eq!(same.count(), 1, "{}", definition.stem);
+        assert!(definition.help.ends_with('.') && !definition.help.contains(['\\', '"', '\n', '|']));
+    }
+}
+
+#[test]
+fn processes_of_one_identity_are_summed_and_no_counter_falls_when_one_ends() {
+    let metrics = metrics();
+    let put = "leakline_site_allocated_bytes_total{namespace=\"prod\",pod=\"shop-7c9d\",container=\"shop\",\
+               service=\"shop\",site=\"3f9c2a1b77d0e4c1\",evidence=\"exact\"}";
+    metrics.observe(FIRST, &facts(), &fixture::snapshot());
+    metrics.observe(SECOND, &ProcessFacts { pid: 4712, ..facts() }, &fixture::snapshot());
+    let both = series(&metrics);
+    assert_eq!(both[put], 2 * 660_602_880);
+    assert_eq!(both["leakline_processes{best_evidence=\"exact\"}"], 2);
+    assert_eq!(both["leakline_probe_hits_total"], 2 * 7_519_557);
+    metrics.end(FIRST);
+    metrics.end(FIRST);
+    let one = series(&metrics);
+    assert_eq!(one["leakline_processes{best_evidence=\"exact\"}"], 1);
+    for (name, value) in both.iter().filter(|(name, _)| name.contains("_total")) {
+        assert_eq!(one[name], *value, "{name}");
+    }
+}
+
+#[test]
+fn a_repeated_snapshot_adds_nothing() {
+    let metrics = metrics();
+    metrics.observe(FIRST, &facts(), &fixture::snapshot());
+    let before = series(&metrics);
+    metrics.observe(FIRST, &facts(), &fixture::snapshot());
+    assert_eq!(series(&metrics), before);
+}
+
+#[test]
+fn losses_are_added_over_processes() {
+    let metrics = metrics();
+    let mut snapshot = fixture::snapshot();
+    snapshot.losses = vec![LossCount { reason: Loss::RingFull, count: 5 }];
+    metrics.observe(FIRST, &facts(), &snapshot);
+    metrics.observe(SECOND, &facts(), &snapshot);
+    snapshot.losses[0].count = 7;
+    metrics.observe(SECOND, &facts(), &snapshot);
+    assert_eq!(series(&metrics)["leakline_events_lost_total{reason=\"ring_full\"}"], 12);
+}
+
+#[test]
+fn the_pid_label_tells_processes_apart() {
+    let metrics = Metrics::new(MetricsSettings { pid_label: true, ..MetricsSettings::default() });
+    metrics.observe(FIRST, &facts(), &fixture::snapshot());
+    metrics.observe(SECOND, &ProcessFacts { pid: 4712, ..facts() }, &fixture::snapshot());
+    let text = metrics.classic_text().unwrap();
+    assert!(text.contains("service=\"shop\",pid=\"4711\",site=\"3f9c2a1b77d0e4c1\""));
+    assert!(text.contains("service=\"shop\",pid=\"4712\",site=\"3f9c2a1b77d0e4c1\""));
+}
+
+#[test]
+fn a_process_whose_identity_becomes_better_known_is_counted_once() {
+    let metrics = metrics();
+    let mut snapshot = fixture::snapshot();
+    snapshot.losses = vec![LossCount { reason: Loss::RingFull, count: 5 }];
+    metrics.observe(FIRST, &ProcessFacts { pod: None, ..facts() }, &snapshot);
+    metrics.observe(FIRST, &facts(), &snapshot);
+    let series = series(&metrics);
+    assert_eq!(series["leakline_processes{best_evidence=\"exact\"}"], 1);
+    assert_eq!(series["leakline_probe_hits_total"], 7_519_557);
+    assert_eq!(series["leakline_events_lost_total{reason=\"ring_full\"}"], 5);
+    let bytes = series.iter().filter(|(name, _)| name.starts_with("leakline_site_allocated_bytes_total"));
+    assert_eq!(bytes.map(|(_, bytes)| bytes).sum::<u64>(), snapshot.totals.allocated.bytes);
+}
+
+#[test]
+fn there_are_never_more_series_than_the_cap() {
+    let metrics = metrics();
+    let mut snapshot = fixture::snapshot();
+    let place = fixture::frame("main.f", "/src/f.go", 1);
+    snapshot.sites =
+        (0..100).map(|id| fixture::site(id, &place, &place, Counted { objects: 1, bytes: id }, &[])).collect();
+    snapshot.goroutine_sites = (0..100).map(|id| fixture::goroutine_site(1000 + id, &place, id, 0)).collect();
+    snapshot.totals.goroutines_created = (0..100).sum();
+    metrics.observe(FIRST, &facts(), &snapshot);
+    let count = |prefix: &str| series(&metrics).keys().filter(|name| name.starts_with(prefix)).count();
+    assert_eq!(count("leakline_site_allocated_bytes_total"), 21);
+    assert_eq!(count("leakline_goroutines_created_total"), 21);
+    assert_eq!(count("leakline_site_info"), 40);
+}
+
+#[test]
+fn identities_without_processes_are_forgotten_oldest_first() {
+    let metrics = metrics();
+    for number in 0..MAX_ENDED_IDENTITIES as u64 + 2 {
+        let pod = Some(format!("pod-{number}"));
+        metrics.observe(ProcessKey(number), &ProcessFacts { pod, ..facts() }, &fixture::snapshot());
+        metrics.end(ProcessKey(number));
+    }
+    let text = metrics.classic_text().unwrap();
+    assert!(!text.contains("pod=\"pod-0\"") && !text.contains("pod=\"pod-1\"") && text.contains("pod=\"pod-2\""));
+    assert_eq!(series(&metrics)["leakline_identities_forgotten_total"], 2);
+}
+
+#[test]
+fn names_of_targets_cannot_break_the_exposition() {
+    let metrics = metrics();
+    let mut snapshot = fixture::snapshot();
+    let evil = "f\"} 1\n# TYPE x counter\r\nx_total 1 # {\\";
+    snapshot.sites[0].place = fixture::frame(evil, &format!("/{evil}.go"), 1);
+    metrics.observe(FIRST, &ProcessFacts { pod: Some(evil.into()), ..facts() }, &snapshot);
+    let text = metrics.open_metrics().unwrap();
+    assert!(!text.lines().any(|line| line.starts_with('x') || line.starts_with("# TYPE x")));
+    let mut names = String::new();
+    for (id, place) in &metrics.state().groups.values().next().unwrap().places {
+        if *id == SiteId(0x3f9c_2a1b_77d0_e4c1) {
+            write!(names, "{}", place.function).unwrap();
+        }
+    }
+    assert_eq!(names, "f\"} 1\\u{a}# TYPE x counter\\u{d}\\u{a}x_total 1 # {\\");
+}

@@ -1,0 +1,17 @@
+//! How is it shown?
+//!
+//! Last stage: turns what the model says into JSON (`leakline/1`), the text that a person reads, metrics, and the HTTP
+//! pages that serve them. Owns every format and all escaping of untrusted names; refuses to judge: a number that is not
+//! in the snapshot is absent here, never 0. Reads no clock, no environment and no target memory, and serves none.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod http;
+pub mod human;
+pub mod json;
+pub mod metrics;
+mod report;
+pub mod text;
+pub mod untrusted;
+
+pub use report::{CostFacts, ProcessFacts, Refusal, Report};

@@ -1,0 +1,126 @@
+//! The table of places that start goroutines: who started more than ended.
+
+use super::layout::{Page, function, last_columns};
+use crate::{
+    export::human,
+    model::{GoroutineSite, Snapshot},
+};
+
+/// Rows of the table; JSON has all.
+const MAX_ROWS: usize = 10;
+
+/// Growing places whose creation stack is shown.
+const MAX_STACKS: usize = 3;
+
+/// Columns before the function: started, ended, net.
+const NUMBERS_WIDTH: usize = 32;
+
+/// Net growth that chance does not explain is beyond this many standard deviations.
+const SIGMAS: f64 = 3.0;
+
+pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
+    if snapshot.goroutine_sites.is_empty() && snapshot.other_goroutines == (0, 0) {
+        return;
+    }
+    page.section(
+        "WHERE GOROUTINES START",
+        "Net = started less ended in the window. What started earlier and still lives is not counted here.",
+    );
+    let room = page.width().saturating_sub(NUMBERS_WIDTH);
+    page.quiet_line(&format!("{:>10}{:>9}{:>11}  {}", "started", "ended", "net", "go statement"));
+    let growing = growing(snapshot);
+    let sites = by_growth(snapshot);
+    for site in sites.iter().take(MAX_ROWS) {
+        let (columns, below) = last_columns(&site.place, room);
+        let line = row(site.created, site.exited, &columns);
+        if growing.iter().any(|grown| std::ptr::eq(*grown, *site)) {
+            page.strong_line(&line);
+        } else {
+            page.line(&line);
+        }
+        if let Some(place) = below {
+            page.quiet_line(&format!("{:NUMBERS_WIDTH$}{place}", ""));
+        }
+    }
+    let hidden = sites.get(MAX_ROWS..).unwrap_or_default();
+    if !hidden.is_empty() {
+        let sum =
+            |pick: fn(&GoroutineSite) -> u64| hidden.iter().fold(0_u64, |sum, site| sum.saturating_add(pick(site)));
+        let noun = if hidden.len() == 1 { "place" } else { "places" };
+        let columns = format!("{} more {noun} (--output json)", hidden.len());
+        page.line(&row(sum(|site| site.created), sum(|site| site.exited), &columns));
+    }
+    if snapshot.other_goroutines != (0, 0) {
+        let (created, exited) = snapshot.other_goroutines;
+        page.line(&row(created, exited, "other: events that belong to no place"));
+    }
+    // The line itself is in the table; a stack says who called it.
+    for site in growing.iter().take(MAX_STACKS).filter(|site| site.creation_stack.len() > 1) {
+        page.strong_line(&format!("{}  [{}]", function(&site.place), site.id));
+        page.quiet_line("  most often started by");
+        page.stack(&site.creation_stack);
+    }
+    page.blank();
+}
+
+fn row(created: u64, exited: u64, columns: &str) -> String {
+    format!(
+        "{:>10}{:>9}{:>11}  {columns}",
+        human::count(human::approximate(created)),
+        human::count(human::approximate(exited)),
+        human::signed(i128::from(created) - i128::from(exited)),
+    )
+}
+
+/// The places in order of net growth, then of creations; of equals in the model's order.
+fn by_growth(snapshot: &Snapshot) -> Vec<&GoroutineSite> {
+    let mut sites: Vec<&GoroutineSite> = snapshot.goroutine_sites.iter().collect();
+    sites.sort_by_key(|site| std::cmp::Reverse((net(site), site.created)));
+    sites
+}
+
+fn net(site: &GoroutineSite) -> i128 {
+    i128::from(site.created) - i128::from(site.exited)
+}
+
+/// Places that started clearly more goroutines than ended: more than starts and ends that are independent of each
+/// other would differ by in a steady state, and more than all exits that belong to no place. Most growth first.
+pub(super) fn growing(snapshot: &Snapshot) -> Vec<&GoroutineSite> {
+    let (_, other_exited) = snapshot.other_goroutines;
+    let beyond_chance = |site: &&GoroutineSite| {
+        let events = human::approximate(site.created) + human::approximate(site.exited);
+        human::whole(net(site) - i128::from(other_exited)) > SIGMAS * events.sqrt()
+    };
+    by_growth(snapshot).into_iter().filter(beyond_chance).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::fixture;
+
+    fn is_growing(created: u64, exited: u64, other: (u64, u64)) -> bool {
+        let place = fixture::frame("main.f", "/src/f.go", 1);
+        let mut snapshot = fixture::snapshot();
+        snapshot.goroutine_sites = vec![fixture::goroutine_site(1, &place, created, exited)];
+        snapshot.other_goroutines = other;
+        !growing(&snapshot).is_empty()
+    }
+
+    #[test]
+    fn only_growth_beyond_chance_is_named() {
+        assert!(is_growing(310, 0, (0, 0)));
+        assert!(is_growing(10, 0, (0, 0)));
+        assert!(!is_growing(9, 0, (0, 0)), "a pool of nine workers is no leak");
+        assert!(!is_growing(9_120, 9_118, (0, 0)));
+        assert!(!is_growing(10_000, 9_700, (0, 0)), "300 of 19,700 events can be chance");
+        assert!(is_growing(10_000, 9_000, (0, 0)));
+        assert!(!is_growing(0, 500, (0, 0)));
+    }
+
+    #[test]
+    fn exits_of_no_place_acquit() {
+        assert!(is_growing(310, 0, (0, 100)));
+        assert!(!is_growing(310, 0, (0, 300)));
+    }
+}

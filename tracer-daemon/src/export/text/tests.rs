@@ -1,0 +1,106 @@
+//! The whole report, as a person sees it.
+
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
+use std::sync::Arc;
+
+use expect_test::{expect, expect_file};
+use proptest::prelude::*;
+use tracer_common::loss::Loss;
+
+use super::*;
+use crate::{
+    export::{fixture, report::CostFacts},
+    model::{Counted, LossCount, Snapshot, Totals},
+};
+
+#[test]
+fn the_report_at_100_columns() {
+    expect_file!["testdata/report_100.txt"].assert_eq(&render(&fixture::report(), Style::default()));
+}
+
+#[test]
+fn the_report_at_80_columns_with_losses_of_an_ended_process() {
+    let mut snapshot = fixture::snapshot();
+    snapshot.losses = vec![
+        LossCount { reason: Loss::RingFull, count: 1 },
+        LossCount { reason: Loss::AllocationStacksFull, count: 0 },
+        LossCount { reason: Loss::LiveGoroutinesFull, count: 12_345 },
+    ];
+    snapshot.other_goroutines = (0, 12);
+    let mut report = fixture::report_of(snapshot);
+    report.process.ended = true;
+    report.process.main_module = None;
+    expect_file!["testdata/report_80.txt"].assert_eq(&render(&report, Style { width: 80, colour: false }));
+}
+
+#[test]
+fn the_report_of_an_idle_process() {
+    let snapshot = Snapshot {
+        sites: Vec::new(),
+        goroutine_sites: Vec::new(),
+        other: Counted::default(),
+        totals: Totals::default(),
+        ..fixture::snapshot()
+    };
+    let mut report = fixture::report_of(snapshot);
+    report.cost = CostFacts::default();
+    report.refusals.clear();
+    expect![[r#"
+        shop (pid 4711, go1.26.6) allocated 0 B in 0 objects (0 B/s, 0 objects/s) in 30.0 s; its number of
+        goroutines did not change.
+
+        evidence  exact: every allocation and every goroutine of the window was counted, none was estimated
+        cost      0 probe hits; every allocation was trapped: the program ran slower while we looked (by how
+                  much was not measured)
+        binary    /srv/shop, module example.com/shop, build id n0tAReal/BuildId
+        runs in   namespace prod, pod shop-7c9d, container shop
+
+        WHAT NEXT
+        - Nothing was allocated in the window. If the program was idle, look again under load.
+        - To look again, for longer: leakline attach --pid 4711 --evidence exact --duration 60s
+    "#]]
+    .assert_eq(&render(&report, Style::default()));
+}
+
+#[test]
+fn only_a_summary_of_what_is_too_much() {
+    let place = fixture::frame("main.f", "/src/f.go", 1);
+    let mut snapshot = fixture::snapshot();
+    let counted = Counted { objects: 30, bytes: 3000 };
+    snapshot.sites = (0..40).map(|id| fixture::site(id, &place, &place, counted, &[0.2; 5])).collect();
+    snapshot.goroutine_sites = (0..40).map(|id| fixture::goroutine_site(id, &place, 1, 0)).collect();
+    let text = render(&fixture::report_of(snapshot), Style::default());
+    assert!(text.contains("25 more sites (--output json)"), "{text}");
+    assert!(text.contains("30 more places (--output json)"), "{text}");
+    assert!(text.contains("40.0 % by 2 more paths (--output json)"), "{text}");
+    assert!(text.lines().count() < 120, "{text}");
+}
+
+#[test]
+fn the_same_report_gives_the_same_bytes() {
+    assert_eq!(render(&fixture::report(), Style::default()), render(&fixture::report(), Style::default()));
+}
+
+#[test]
+fn without_a_window_there_are_no_rates() {
+    let mut snapshot = fixture::snapshot();
+    snapshot.window_s = 0.0;
+    let text = render(&fixture::report_of(snapshot), Style::default());
+    assert!(!text.contains("inf") && !text.contains("NaN"), "{text}");
+}
+
+proptest! {
+    #[test]
+    fn no_name_reaches_the_terminal_raw(name in any::<String>(), width in 0_usize..200) {
+        let mut report = fixture::report();
+        let mut snapshot = fixture::snapshot();
+        snapshot.sites[0].place = fixture::frame(&name, &name, 3);
+        snapshot.goroutine_sites[1].place = fixture::frame(&name, &name, 0);
+        report.snapshot = Arc::new(snapshot);
+        report.process.exe.clone_from(&name);
+        report.process.container = Some(name);
+        let text = render(&report, Style { width, colour: false });
+        prop_assert!(!text.chars().any(|character| character.is_control() && character != '\n'));
+    }
+}
