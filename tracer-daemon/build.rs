@@ -35,9 +35,10 @@ fn object() -> Result<PathBuf, String> {
     check_freshness(workspace)?;
     // A published crate has no sibling folders and brings the object itself.
     let candidates = [workspace.join(source_hash::OBJECT), package.join("prebuilt/leakline-ebpf.o")];
-    let found = candidates.iter().find(|path| path.is_file()).ok_or_else(|| {
-        format!("the kernel object {} is missing: run `cargo xtask ebpf`", source_hash::OBJECT)
-    })?;
+    let found = candidates
+        .iter()
+        .find(|path| path.is_file())
+        .ok_or_else(|| format!("the kernel object {} is missing: run `cargo xtask ebpf`", source_hash::OBJECT))?;
     println!("cargo::rerun-if-changed={}", found.display());
     Ok(found.clone())
 }

@@ -44,7 +44,13 @@ pub(crate) fn of_files(mut files: Vec<(String, Vec<u8>)>) -> String {
             hash.update(part);
         }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut digits = String::new();
+    for byte in hash.finalize() {
+        for half in [byte >> 4, byte & 0xf] {
+            digits.extend(char::from_digit(half.into(), 16));
+        }
+    }
+    digits
 }
 
 /// The lines of the workspace manifest that decide the object: the pin of aya-ebpf, and `[profile.bpf]`.

@@ -28,8 +28,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs silently and returns stdout; an error carries the end of stderr.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
-    let output =
-        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{}`", shown(command)))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{}`", shown(command)))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -79,7 +78,7 @@ mod tests {
 
     #[test]
     fn only_the_end_of_a_long_text_is_shown() {
-        let long: String = (0..100).map(|line| format!("line {line}\n")).collect();
+        let long = (0..100).map(|line| format!("line {line}")).collect::<Vec<_>>().join("\n");
         assert!(tail(&long).starts_with("    line 80\n"));
         assert!(tail(&long).ends_with("    line 99"));
     }

@@ -49,7 +49,9 @@ pub(crate) enum Toolchain {
 pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     if options.check {
         let problems = problems(root)?;
-        problems.iter().for_each(|problem| eprintln!("{problem}"));
+        for problem in &problems {
+            eprintln!("{problem}");
+        }
         if problems.is_empty() {
             println!("{} is fresh", source_hash::OBJECT);
         }

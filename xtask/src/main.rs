@@ -40,9 +40,9 @@ fn main() -> ExitCode {
     let root = workspace::root();
     let result = match Arguments::parse().command {
         Command::Ebpf(options) => ebpf::run(&root, &options),
-        Command::Setup(options) => setup::run(&root, &options),
+        Command::Setup(options) => Ok(setup::run(&root, &options)),
         Command::Tidy => tidy::run(&root),
-        Command::Test(options) => test::run(&root, &options),
+        Command::Test(options) => Ok(test::run(&root, &options)),
     };
     match result {
         Ok(code) => code,

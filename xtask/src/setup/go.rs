@@ -30,13 +30,10 @@ pub(super) fn ensure(root: &Path) -> Result<String> {
     if let Some((go, (major, minor))) = found(root) {
         return Ok(format!("{} ({major}.{minor})", go.display()));
     }
-    let old = match any_go() {
-        Some(old) => old,
-        None => {
-            packages::install(&["golang-go"])?;
-            any_go().context("the package golang-go brought no go")?
-        }
-    };
+    if any_go().is_none() {
+        packages::install(&["golang-go"])?;
+    }
+    let old = any_go().context("the package golang-go brought no go")?;
     let go = fetch(&old, &module_cache(root))?;
     let version = version(&go).with_context(|| format!("{} does not run", go.display()))?;
     Ok(format!("{} ({}.{}), fetched", go.display(), version.0, version.1))
@@ -62,7 +59,8 @@ fn any_go() -> Option<PathBuf> {
 
 fn version(go: &Path) -> Option<(u32, u32)> {
     // Outside any module: a go.mod could ask for another release.
-    let printed = command::capture(Command::new(go).current_dir("/").env("GOTOOLCHAIN", "local").arg("version")).ok()?;
+    let printed =
+        command::capture(Command::new(go).current_dir("/").env("GOTOOLCHAIN", "local").arg("version")).ok()?;
     parse_version(&printed)
 }
 

@@ -48,7 +48,7 @@ struct Step {
     ensure: fn(&Path) -> Result<String>,
 }
 
-pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
+pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
     let mut failures = ensure(root, &BASIC);
     if options.ebpf {
         failures.extend(ensure(root, &EBPF));
@@ -56,7 +56,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     if options.real_programs {
         failures.extend(ensure(root, &[Step { name: "real programs", ensure: real_programs }]));
     }
-    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What tests and the demo need. Returns what is missing; it has been printed.
@@ -75,8 +75,10 @@ const BASIC: [Step; 3] = [
     Step { name: "Go", ensure: go::ensure },
 ];
 
-const EBPF: [Step; 2] =
-    [Step { name: "compiler for kernel programs", ensure: bpf_compiler }, Step { name: BPF_LINKER, ensure: bpf_linker }];
+const EBPF: [Step; 2] = [
+    Step { name: "compiler for kernel programs", ensure: bpf_compiler },
+    Step { name: BPF_LINKER, ensure: bpf_linker },
+];
 
 fn ensure(root: &Path, steps: &[Step]) -> Vec<anyhow::Error> {
     let mut failures = Vec::new();
