@@ -9,7 +9,7 @@ mod packages;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 pub(crate) use go::{GO_VARIABLE, go_command};
 pub(crate) use packages::NeedsRoot;
@@ -108,19 +108,25 @@ fn c_compiler(_root: &Path) -> Result<String> {
 }
 
 fn rust_components(_root: &Path) -> Result<String> {
-    let here = |tool: &str| command::succeeds(Command::new(workspace::cargo()).args([tool, "--version"]));
-    if here("clippy") && here("fmt") {
+    let present = || {
+        let runs = |tool: &str| command::succeeds(Command::new(workspace::cargo()).args([tool, "--version"]));
+        runs("clippy") && runs("fmt")
+    };
+    if present() {
         return Ok("present".to_owned());
     }
     if command::succeeds(Command::new("rustup").arg("--version")) {
         doing("rustup component add clippy rustfmt");
         command::capture(Command::new("rustup").args(["component", "add", "clippy", "rustfmt"]))?;
-        return Ok("installed by rustup".to_owned());
+    } else {
+        // Debian's cargo, then: its packages come in two generations.
+        let web = packages::is_installed("cargo-web");
+        packages::install(if web { &["rust-web-clippy", "rustfmt-web"] } else { &["rust-clippy", "rustfmt"] })?;
     }
-    // Debian's cargo, then: its packages come in two generations.
-    let web = packages::is_installed("cargo-web");
-    packages::install(if web { &["rust-web-clippy", "rustfmt-web"] } else { &["rust-clippy", "rustfmt"] })?;
-    Ok("installed by apt".to_owned())
+    if !present() {
+        bail!("installed, but `{} clippy` or `fmt` still does not run", workspace::cargo().display());
+    }
+    Ok("installed".to_owned())
 }
 
 fn bpf_compiler(_root: &Path) -> Result<String> {
