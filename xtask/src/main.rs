@@ -1,1 +1,54 @@
-fn main(){}
+//! leakline's own tools, run as `cargo xtask COMMAND`: one file or folder per command.
+//!
+//! Nothing here depends on `tracer-daemon`, whose build fails while the kernel object is stale: this is what renews it.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to the person who runs it")]
+
+mod command;
+mod ebpf;
+mod machine_paths;
+mod setup;
+#[path = "../../tracer-daemon/source_hash.rs"]
+mod source_hash;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "leakline's own tools")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the kernel programs and renew the prebuilt object
+    Ebpf(ebpf::Options),
+    /// Install what the other commands need: Go, a C compiler, lints; with flags, more
+    Setup(setup::Options),
+    /// Check the rules of the architecture that no compiler checks
+    Tidy,
+    /// Run every check and test, and count
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    let root = workspace::root();
+    let result = match Arguments::parse().command {
+        Command::Ebpf(options) => ebpf::run(&root, &options),
+        Command::Setup(options) => Ok(setup::run(&root, &options)),
+        Command::Tidy => tidy::run(&root),
+        Command::Test(options) => Ok(test::run(&root, &options)),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
