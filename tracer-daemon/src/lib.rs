@@ -5,8 +5,23 @@
 
 pub mod addr;
 
+pub mod host;
+
+pub mod discover;
+
 pub mod inspect;
-pub mod model;
+
+pub mod plan;
+
+pub mod attach;
+
+pub mod collect;
+
 pub mod symbolize;
 
+pub mod model;
+
 pub mod export;
+
+pub mod cli;
+pub mod pipeline;

@@ -5,6 +5,8 @@
 
 mod record;
 
+use std::fmt;
+
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use thiserror::Error;
 use tracer_common::{
@@ -57,7 +59,6 @@ pub struct Counts {
 }
 
 /// The maps of one attachment.
-#[derive(Debug)]
 pub struct Reader {
     stacks: RingBuf<MapData>,
     allocations: PerCpuHashMap<MapData, StackKey, AllocationCount>,
@@ -66,6 +67,12 @@ pub struct Reader {
     totals: PerCpuArray<MapData, u64>,
     losses: PerCpuArray<MapData, u64>,
     undecodable: u64,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Reader").field("undecodable", &self.undecodable).finish_non_exhaustive()
+    }
 }
 
 impl Reader {

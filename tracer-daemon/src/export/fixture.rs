@@ -6,7 +6,7 @@ use tracer_common::loss::Loss;
 
 use super::report::{CostFacts, ProcessFacts, Refusal, Report};
 use crate::{
-    model::{Counted, Evidence, GoroutineSite, LossCount, Path, Rate, Site, SiteId, Snapshot, Totals},
+    model::{Counted, Evidence, GoroutineSite, LossCount, Path, Rate, Site, SiteId, Snapshot, Totals, Turnover},
     symbolize::Frame,
 };
 
@@ -52,8 +52,7 @@ pub(crate) fn goroutine_site(id: u64, place: &Frame, created: u64, exited: u64) 
     GoroutineSite {
         id: SiteId(id),
         place: place.clone(),
-        created,
-        exited,
+        counted: Turnover { created, exited },
         created_per_s: Rate::counted(super::human::approximate(created) / WINDOW_S),
         creation_stack: vec![place.clone()],
     }
@@ -87,11 +86,11 @@ pub(crate) fn snapshot() -> Snapshot {
                 ..goroutine_site(0x22, &subscribe, 310, 0)
             },
         ],
-        other_goroutines: (0, 0),
+        other_goroutines: Turnover::default(),
+        system_goroutines: Turnover::default(),
         totals: Totals {
             allocated: counted(7_501_009, 1_237_368_112),
-            goroutines_created: 9_430,
-            goroutines_exited: 9_118,
+            goroutines: Turnover { created: 9_430, exited: 9_118 },
             probe_hits: 7_519_557,
         },
         losses: Loss::ALL.into_iter().map(|reason| LossCount { reason, count: 0 }).collect(),

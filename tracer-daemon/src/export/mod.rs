@@ -6,10 +6,12 @@
 
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod doctor;
 pub mod http;
 pub mod human;
 pub mod json;
 pub mod metrics;
+pub mod plan;
 mod report;
 pub mod text;
 pub mod untrusted;

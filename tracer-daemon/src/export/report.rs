@@ -5,7 +5,10 @@
 
 use std::borrow::Cow;
 
-use crate::model::{SharedSnapshot, Snapshot};
+use crate::{
+    inspect::BinaryFacts,
+    model::{SharedSnapshot, Snapshot},
+};
 
 /// One report about one process at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +60,21 @@ pub struct ProcessFacts {
 }
 
 impl ProcessFacts {
+    /// What is known of a process from its binary. Container and pod are not known here.
+    pub fn of(pid: u32, exe: &str, binary: &BinaryFacts) -> Self {
+        Self {
+            pid,
+            exe: exe.to_owned(),
+            go_version: binary.go_version.text.clone(),
+            build_id: binary.build_id.clone(),
+            main_module: binary.main_module.clone(),
+            stripped: binary.stripped,
+            pie: binary.position_independent,
+            cgo: binary.cgo,
+            ..Self::default()
+        }
+    }
+
     /// The last element of the executable's path; what a process without a container is called.
     pub fn exe_name(&self) -> &str {
         let path = self.exe.strip_suffix(" (deleted)").unwrap_or(&self.exe);

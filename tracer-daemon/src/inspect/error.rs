@@ -65,6 +65,33 @@ pub enum InspectError {
 }
 
 impl InspectError {
+    /// The stable identifier used in metrics.
+    pub const fn id(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "binary_unreadable",
+            Self::Malformed { .. } => "binary_malformed",
+            Self::NotElf => "not_elf",
+            Self::Elf32 => "elf_32_bit",
+            Self::WrongArchitecture { .. } => "wrong_architecture",
+            Self::NotGo => "not_go",
+            Self::UnreadableGoVersion { .. } => "go_version_unreadable",
+            Self::UnsupportedGoVersion { .. } => "go_version_unsupported",
+        }
+    }
+
+    /// Whether the file is none of ours at all: not a 64-bit Go program.
+    pub const fn is_no_target(&self) -> bool {
+        matches!(self, Self::NotElf | Self::Elf32 | Self::NotGo)
+    }
+
+    /// Whether it is a Go program of a kind that we do not know.
+    pub const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::WrongArchitecture { .. } | Self::UnreadableGoVersion { .. } | Self::UnsupportedGoVersion { .. }
+        )
+    }
+
     /// A number that contradicts the format.
     pub(crate) fn malformed(structure: &'static str, field: &'static str, value: u64) -> Self {
         Self::Malformed { structure, field, value }

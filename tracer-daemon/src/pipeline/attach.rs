@@ -17,7 +17,7 @@ use crate::{
     attach::Limits,
     cli::OutputFormat,
     discover::{Presence, Target},
-    export::{CostFacts, Refusal, Report, json, process_facts, text},
+    export::{CostFacts, ProcessFacts, Refusal, Report, json, text},
     model::Snapshot,
 };
 
@@ -131,11 +131,11 @@ async fn detach(session: &mut Session, stop: &mut Stop) -> anyhow::Result<()> {
 }
 
 /// One document about a session.
-pub(super) fn report(session: &Session, snapshot: Snapshot, started_unix_ms: u64, is_final: bool) -> Report {
+fn report(session: &Session, snapshot: Snapshot, started_unix_ms: u64, is_final: bool) -> Report {
     Report {
         cost: CostFacts::counted_in(&snapshot),
         snapshot: Arc::new(snapshot),
-        process: process_facts(session.identity().pid, session.exe(), session.facts()),
+        process: ProcessFacts::of(session.identity().pid, session.exe(), session.facts()),
         started_unix_ms,
         is_final,
         refusals: session
@@ -164,7 +164,7 @@ fn print(report: &Report, output: OutputFormat) -> anyhow::Result<()> {
 fn style() -> text::Style {
     let is_terminal = io::stdout().is_terminal();
     let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let width = columns.or_else(|| is_terminal.then(terminal_width).flatten()).unwrap_or(text::Style::DEFAULT_WIDTH);
+    let width = columns.or_else(|| is_terminal.then(terminal_width).flatten()).unwrap_or(text::Style::default().width);
     text::Style { width, colour: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
 }
 

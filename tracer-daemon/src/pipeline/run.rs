@@ -24,9 +24,8 @@ use crate::{
     discover::{DiscoverError, NamePattern, Presence, ProcessIdentity, Target, presence, target_by_pid},
     export::{
         ProcessFacts,
-        http::{self, Readiness},
+        http::{self, HttpState, Readiness},
         metrics::{Metrics, MetricsSettings, ProcessKey},
-        process_facts,
     },
 };
 
@@ -88,7 +87,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         probes_left: AtomicUsize::new(0),
         next_key: AtomicU64::new(0),
     });
-    let router = http::router(http::State { metrics: metrics.clone(), readiness: readiness.clone() });
+    let router = http::router(HttpState { metrics: metrics.clone(), readiness: readiness.clone() });
     let (close_server, server_closed) = oneshot::channel::<()>();
     let server = tokio::spawn(async move {
         let until = async move {
@@ -101,7 +100,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut supervisor = Supervisor { options, shared: Arc::clone(&shared), known: BTreeMap::new() };
     let outcome = supervisor.first_scan().await;
     if outcome.is_ok() {
-        readiness.set_ready();
+        readiness.mark_ready();
         loop {
             tokio::select! {
                 () = stop.asked() => break,
@@ -249,7 +248,7 @@ fn follow(target: Target, shared: &Shared, tell: Option<oneshot::Sender<Result<(
         let _unheard = tell.send(Ok(()));
     }
     let key = ProcessKey(shared.next_key.fetch_add(1, Ordering::Relaxed));
-    let facts = process_facts(pid, session.exe(), session.facts());
+    let facts = ProcessFacts::of(pid, session.exe(), session.facts());
     watch(&mut session, key, &facts, shared);
     report_failure(session.close());
     while session.probes() > 0 {

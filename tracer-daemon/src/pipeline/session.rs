@@ -8,7 +8,9 @@ use std::{
 };
 
 use thiserror::Error;
-use tracer_common::exact::{StackKey, StackKind};
+use tracer_common::exact::StackKey;
+
+use super::own;
 
 use crate::{
     addr::LoadBias,
@@ -185,7 +187,7 @@ impl Session {
             attachment,
             reader,
             stacks: HashMap::new(),
-            started: now(),
+            started: own::now(),
             stopped: None,
         })
     }
@@ -207,14 +209,14 @@ impl Session {
 
     /// From now on hits count.
     pub fn open(&mut self) -> Result<(), StartError> {
-        self.started = now();
+        self.started = own::now();
         Ok(self.attachment.open_gate()?)
     }
 
     /// From now on no hit counts. The window ends here.
     pub fn close(&mut self) -> Result<(), StartError> {
         if self.stopped.is_none() {
-            self.stopped = Some(now());
+            self.stopped = Some(own::now());
             self.attachment.close_gate()?;
         }
         Ok(())
@@ -234,9 +236,7 @@ impl Session {
     pub fn receive_stacks(&mut self) {
         let Self { reader, symbolizer, stacks, .. } = self;
         reader.drain_stacks(|stack| {
-            stacks.entry(stack.key).or_insert_with(|| match stack.kind {
-                StackKind::Allocation | StackKind::GoroutineCreation => symbolizer.stack(&stack.frames).into(),
-            });
+            stacks.entry(stack.key).or_insert_with(|| symbolizer.stack(&stack.frames).into());
         });
     }
 
@@ -251,7 +251,7 @@ impl Session {
         let Self { stacks, symbolizer, .. } = self;
         let stack = |key: &StackKey| stacks.get(key).map(Arc::clone);
         ExactInput {
-            window_s: self.stopped.unwrap_or_else(now).duration_since(self.started).as_secs_f64(),
+            window_s: self.stopped.unwrap_or_else(own::now).duration_since(self.started).as_secs_f64(),
             main_module: self.facts.main_module.as_deref().map(Arc::from),
             allocations: counts
                 .allocations
@@ -313,7 +313,7 @@ impl Session {
 
     /// How long hits have counted.
     pub fn window(&self) -> Duration {
-        self.stopped.unwrap_or_else(now).duration_since(self.started)
+        self.stopped.unwrap_or_else(own::now).duration_since(self.started)
     }
 }
 
@@ -323,13 +323,8 @@ fn load_bias(facts: &BinaryFacts, identity: &ProcessIdentity) -> Option<LoadBias
         return Some(LoadBias(0));
     }
     let (address, offset) = first_mapping(identity)?;
-    let segment = facts.segments.iter().find(|segment| {
-        offset.0 >= segment.file_offset.0 && offset.0 < segment.file_offset.0.saturating_add(segment.file_size.max(1))
-    })?;
-    Some(LoadBias(address.0.wrapping_sub(segment.address.0.wrapping_add(offset.0 - segment.file_offset.0))))
-}
-
-#[allow(clippy::disallowed_methods, reason = "the pipeline is where time comes from")]
-fn now() -> Instant {
-    Instant::now()
+    // Mappings begin at page boundaries, segments need not: but what is mapped where differs by the same amount for both.
+    let first = facts.segments.iter().min_by_key(|segment| segment.svma)?;
+    let stated = first.svma.0.wrapping_sub(first.file_offset.0);
+    Some(LoadBias(address.0.wrapping_sub(offset.0).wrapping_sub(stated)))
 }

@@ -128,6 +128,12 @@ impl Symbolizer {
         frames
     }
 
+    /// The frames at one return address, inlined calls expanded, leaf first. Empty outside of Go's code.
+    pub fn return_address(&mut self, pc: Avma) -> Vec<Frame> {
+        let expansion = self.expansion(pc.in_file(self.bias), Position::Return);
+        expansion.places.iter().map(|place| place.frame.clone()).collect()
+    }
+
     /// What could not be done so far.
     pub fn counts(&self) -> SymbolizeCounts {
         SymbolizeCounts { forgotten: self.cache.forgotten(), ..self.counts }

@@ -135,19 +135,19 @@ fn path(path: &model::Path) -> Path {
 
 fn goroutines(snapshot: &model::Snapshot) -> Goroutines {
     let totals = &snapshot.totals;
-    let (other_created, other_exited) = snapshot.other_goroutines;
+    let model::Turnover { created: other_created, exited: other_exited } = snapshot.other_goroutines;
     let named = snapshot.goroutine_sites.iter().map(|site| GoroutineSite {
         site: site.id.to_string(),
         function: Some(owned_name(&site.place.function)),
         file: file(&site.place),
         line: line_number(&site.place),
-        created: site.created,
-        exited: site.exited,
+        created: site.counted.created,
+        exited: site.counted.exited,
         created_per_s: rate(site.created_per_s),
-        growth_per_s: growth(site.created, site.exited, snapshot),
+        growth_per_s: growth(site.counted.created, site.counted.exited, snapshot),
         creation_stack: site.creation_stack.iter().map(frame).collect(),
     });
-    let other = (snapshot.other_goroutines != (0, 0)).then(|| GoroutineSite {
+    let other = (snapshot.other_goroutines != model::Turnover::default()).then(|| GoroutineSite {
         site: OTHER.into(),
         function: None,
         file: None,
@@ -159,9 +159,9 @@ fn goroutines(snapshot: &model::Snapshot) -> Goroutines {
         creation_stack: Vec::new(),
     });
     Goroutines {
-        created: totals.goroutines_created,
-        exited: totals.goroutines_exited,
-        growth_per_s: over_window(net(totals.goroutines_created, totals.goroutines_exited), snapshot.window_s)
+        created: totals.goroutines.created,
+        exited: totals.goroutines.exited,
+        growth_per_s: over_window(net(totals.goroutines.created, totals.goroutines.exited), snapshot.window_s)
             .map(|value| Rate { value, low: value, high: Some(value) }),
         sites: named.chain(other).collect(),
     }
@@ -170,7 +170,7 @@ fn goroutines(snapshot: &model::Snapshot) -> Goroutines {
 /// Net growth of a place over the window. Exact, unless events belong to no place: then the bounds say what the growth
 /// would be if all of them belonged to this one.
 fn growth(created: u64, exited: u64, snapshot: &model::Snapshot) -> Option<Rate> {
-    let (other_created, other_exited) = snapshot.other_goroutines;
+    let model::Turnover { created: other_created, exited: other_exited } = snapshot.other_goroutines;
     let net = net(created, exited);
     Some(Rate {
         value: over_window(net, snapshot.window_s)?,

@@ -130,9 +130,9 @@ fn what_is_no_number_is_absent() {
 #[test]
 fn growth_bounds_allow_for_goroutines_of_no_place() {
     let mut snapshot = fixture::snapshot();
-    snapshot.other_goroutines = (3, 6);
-    snapshot.totals.goroutines_created += 3;
-    snapshot.totals.goroutines_exited += 6;
+    snapshot.other_goroutines = model::Turnover { created: 3, exited: 6 };
+    snapshot.totals.goroutines.created += 3;
+    snapshot.totals.goroutines.exited += 6;
     let document = assert_valid(&fixture::report_of(snapshot));
     let growth = &document["goroutines"]["sites"][1]["growth_per_s"];
     assert_eq!(growth, &json!({ "value": 310.0 / 30.0, "low": 304.0 / 30.0, "high": 313.0 / 30.0 }));

@@ -194,8 +194,8 @@ impl Group {
         );
         self.goroutines.observe(
             key,
-            [totals.goroutines_created, totals.goroutines_exited],
-            snapshot.goroutine_sites.iter().map(|site| (site.id, [site.created, site.exited])),
+            [totals.goroutines.created, totals.goroutines.exited],
+            snapshot.goroutine_sites.iter().map(|site| (site.id, [site.counted.created, site.counted.exited])),
         );
         let named = snapshot.sites.iter().map(|site| (site.id, &site.place));
         for (id, place) in named.chain(snapshot.goroutine_sites.iter().map(|site| (site.id, &site.place))) {

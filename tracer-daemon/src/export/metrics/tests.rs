@@ -165,7 +165,7 @@ fn there_are_never_more_series_than_the_cap() {
     snapshot.sites =
         (0..100).map(|id| fixture::site(id, &place, &place, Counted { objects: 1, bytes: id }, &[])).collect();
     snapshot.goroutine_sites = (0..100).map(|id| fixture::goroutine_site(1000 + id, &place, id, 0)).collect();
-    snapshot.totals.goroutines_created = (0..100).sum();
+    snapshot.totals.goroutines.created = (0..100).sum();
     metrics.observe(FIRST, &facts(), &snapshot);
     let count = |prefix: &str| series(&metrics).keys().filter(|name| name.starts_with(prefix)).count();
     assert_eq!(count("leakline_site_allocated_bytes_total"), 21);

@@ -3,7 +3,7 @@
 use super::layout::{Page, function, last_columns};
 use crate::{
     export::human,
-    model::{GoroutineSite, Snapshot},
+    model::{GoroutineSite, Snapshot, Turnover},
 };
 
 /// Rows of the table; JSON has all.
@@ -19,7 +19,7 @@ const NUMBERS_WIDTH: usize = 32;
 const SIGMAS: f64 = 3.0;
 
 pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
-    if snapshot.goroutine_sites.is_empty() && snapshot.other_goroutines == (0, 0) {
+    if snapshot.goroutine_sites.is_empty() && snapshot.other_goroutines == Turnover::default() {
         return;
     }
     page.section(
@@ -32,7 +32,7 @@ pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
     let sites = by_growth(snapshot);
     for site in sites.iter().take(MAX_ROWS) {
         let (columns, below) = last_columns(&site.place, room);
-        let line = row(site.created, site.exited, &columns);
+        let line = row(site.counted.created, site.counted.exited, &columns);
         if growing.iter().any(|grown| std::ptr::eq(*grown, *site)) {
             page.strong_line(&line);
         } else {
@@ -48,10 +48,10 @@ pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
             |pick: fn(&GoroutineSite) -> u64| hidden.iter().fold(0_u64, |sum, site| sum.saturating_add(pick(site)));
         let noun = if hidden.len() == 1 { "place" } else { "places" };
         let columns = format!("{} more {noun} (--output json)", hidden.len());
-        page.line(&row(sum(|site| site.created), sum(|site| site.exited), &columns));
+        page.line(&row(sum(|site| site.counted.created), sum(|site| site.counted.exited), &columns));
     }
-    if snapshot.other_goroutines != (0, 0) {
-        let (created, exited) = snapshot.other_goroutines;
+    if snapshot.other_goroutines != Turnover::default() {
+        let Turnover { created, exited } = snapshot.other_goroutines;
         page.line(&row(created, exited, "other: events that belong to no place"));
     }
     // The line itself is in the table; a stack says who called it.
@@ -75,20 +75,20 @@ fn row(created: u64, exited: u64, columns: &str) -> String {
 /// The places in order of net growth, then of creations; of equals in the model's order.
 fn by_growth(snapshot: &Snapshot) -> Vec<&GoroutineSite> {
     let mut sites: Vec<&GoroutineSite> = snapshot.goroutine_sites.iter().collect();
-    sites.sort_by_key(|site| std::cmp::Reverse((net(site), site.created)));
+    sites.sort_by_key(|site| std::cmp::Reverse((net(site), site.counted.created)));
     sites
 }
 
 fn net(site: &GoroutineSite) -> i128 {
-    i128::from(site.created) - i128::from(site.exited)
+    i128::from(site.counted.created) - i128::from(site.counted.exited)
 }
 
 /// Places that started clearly more goroutines than ended: more than starts and ends that are independent of each
 /// other would differ by in a steady state, and more than all exits that belong to no place. Most growth first.
 pub(super) fn growing(snapshot: &Snapshot) -> Vec<&GoroutineSite> {
-    let (_, other_exited) = snapshot.other_goroutines;
+    let Turnover { exited: other_exited, .. } = snapshot.other_goroutines;
     let beyond_chance = |site: &&GoroutineSite| {
-        let events = human::approximate(site.created) + human::approximate(site.exited);
+        let events = human::approximate(site.counted.created) + human::approximate(site.counted.exited);
         human::whole(net(site) - i128::from(other_exited)) > SIGMAS * events.sqrt()
     };
     by_growth(snapshot).into_iter().filter(beyond_chance).collect()
@@ -103,7 +103,7 @@ mod tests {
         let place = fixture::frame("main.f", "/src/f.go", 1);
         let mut snapshot = fixture::snapshot();
         snapshot.goroutine_sites = vec![fixture::goroutine_site(1, &place, created, exited)];
-        snapshot.other_goroutines = other;
+        snapshot.other_goroutines = Turnover { created: other.0, exited: other.1 };
         !growing(&snapshot).is_empty()
     }
 

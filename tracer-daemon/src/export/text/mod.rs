@@ -60,7 +60,7 @@ fn headline(page: &mut Page, report: &Report) {
     } else {
         String::new()
     };
-    let net = i128::from(totals.goroutines_created) - i128::from(totals.goroutines_exited);
+    let net = i128::from(totals.goroutines.created) - i128::from(totals.goroutines.exited);
     let goroutines = match net {
         0 => String::from("its number of goroutines did not change"),
         1.. => format!("it has {} more goroutines than at the start", human::count(human::whole(net))),
@@ -184,10 +184,10 @@ fn next(page: &mut Page, report: &Report) {
              goroutine leak. What they wait for is in a goroutine dump (/debug/pprof/goroutine?debug=2 where the program \
              serves it).",
             layout::place(&site.place),
-            human::count(human::approximate(site.created)),
-            human::count(human::approximate(site.exited)),
+            human::count(human::approximate(site.counted.created)),
+            human::count(human::approximate(site.counted.exited)),
         )),
-        None if snapshot.totals.goroutines_created > 0 => {
+        None if snapshot.totals.goroutines.created > 0 => {
             page.item("No place starts clearly more goroutines than end: nothing here points to a goroutine leak.");
         }
         None => {}

@@ -11,7 +11,7 @@ use tracer_common::loss::Loss;
 use super::*;
 use crate::{
     export::{fixture, report::CostFacts},
-    model::{Counted, LossCount, Snapshot, Totals},
+    model::{Counted, LossCount, Snapshot, Totals, Turnover},
 };
 
 #[test]
@@ -27,7 +27,7 @@ fn the_report_at_80_columns_with_losses_of_an_ended_process() {
         LossCount { reason: Loss::AllocationStacksFull, count: 0 },
         LossCount { reason: Loss::LiveGoroutinesFull, count: 12_345 },
     ];
-    snapshot.other_goroutines = (0, 12);
+    snapshot.other_goroutines = Turnover { created: 0, exited: 12 };
     let mut report = fixture::report_of(snapshot);
     report.process.ended = true;
     report.process.main_module = None;
