@@ -13,6 +13,11 @@ use crate::{
 /// The window of the fixture.
 pub(crate) const WINDOW_S: f64 = 30.0;
 
+/// Any text at all: proptest's own strings have no control characters.
+pub(crate) fn any_text() -> impl proptest::strategy::Strategy<Value = String> {
+    proptest::string::string_regex("(?s).{0,64}").unwrap()
+}
+
 /// A frame in Go code.
 pub(crate) fn frame(function: &str, file: &str, line: u32) -> Frame {
     Frame { function: function.into(), file: file.into(), line, function_start_line: 1, inlined: false }

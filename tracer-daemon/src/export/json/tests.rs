@@ -150,7 +150,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn any_name_gives_a_valid_document(name in any::<String>(), line_number in any::<u32>()) {
+    fn any_name_gives_a_valid_document(name in fixture::any_text(), line_number in any::<u32>()) {
         let mut snapshot = fixture::snapshot();
         snapshot.sites[0].place = fixture::frame(&name, &name, line_number);
         snapshot.sites[0].allocator.function = name.as_str().into();

@@ -116,6 +116,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::export::fixture;
 
     #[track_caller]
     fn check(open_metrics: &str, expected: &Expect) {
@@ -199,13 +200,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in any::<String>()) {
+        fn no_text_panics(text in fixture::any_text()) {
             from_open_metrics(&text);
         }
 
         /// Whatever the label value is, as the encoder writes it, the sample line survives byte for byte.
         #[test]
-        fn any_label_value_passes_unchanged(value in any::<String>()) {
+        fn any_label_value_passes_unchanged(value in fixture::any_text()) {
             let mut registry = Registry::default();
             let family: Family<[(&str, String); 1], Counter> = Family::default();
             registry.register("a", "Help", family.clone());

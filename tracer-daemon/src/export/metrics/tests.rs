@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use expect_test::{expect, expect_file};
+use proptest::prelude::*;
 use tracer_common::loss::Loss;
 
 use super::*;
@@ -202,4 +203,25 @@ fn names_of_targets_cannot_break_the_exposition() {
         }
     }
     assert_eq!(names, "f\"} 1\\u{a}# TYPE x counter\\u{d}\\u{a}x_total 1 # {\\");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_name_reaches_the_exposition_raw(name in fixture::any_text()) {
+        let mut snapshot = fixture::snapshot();
+        snapshot.sites[0].place = fixture::frame(&name, &name, 1);
+        snapshot.goroutine_sites[0].place = fixture::frame(&name, &name, 0);
+        let some = || Some(name.clone());
+        let named = ProcessFacts { pod: some(), namespace: some(), container: some(), ..facts() };
+        let unnamed = ProcessFacts { exe: name.clone(), container: None, ..facts() };
+        let metrics = metrics();
+        metrics.observe(FIRST, &named, &snapshot);
+        metrics.observe(SECOND, &unnamed, &snapshot);
+        let text = metrics.open_metrics().unwrap();
+        prop_assert!(!text.chars().any(|character| character.is_control() && character != '\n'));
+        let samples = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
+        prop_assert_eq!(samples(&text), samples(&classic::from_open_metrics(&text)));
+    }
 }

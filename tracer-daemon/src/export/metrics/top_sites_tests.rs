@@ -114,6 +114,8 @@ fn bytes_that_find_their_site_late_are_not_counted_twice() {
     assert_eq!((visible(&top), top.other()[0]), (vec![(1, 0)], 100));
     observe_total(&mut top, FIRST, 150, &[(1, 70)]);
     assert_eq!((visible(&top), top.other()[0]), (vec![(1, 50)], 100), "10 of now, 40 of the 60 that it is owed");
+    observe_total(&mut top, FIRST, 250, &[(1, 70)]);
+    assert_eq!((visible(&top), top.other()[0]), (vec![(1, 70)], 180), "the last 20, and no more");
 }
 
 #[test]
@@ -177,6 +179,8 @@ proptest! {
             prop_assert_eq!(minus(total, top.total()), Amounts::default(), "the total fell");
             (other, total) = (top.other(), top.total());
             prop_assert_eq!(sum(&top), top.total());
+            let seen = |ledger: &Ledger| minus(ledger.counter, ledger.seen) == Amounts::default();
+            prop_assert!(top.sites.values().all(seen), "a counter is ahead of what was seen");
         }
     }
 

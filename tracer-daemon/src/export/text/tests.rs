@@ -92,7 +92,7 @@ fn without_a_window_there_are_no_rates() {
 
 proptest! {
     #[test]
-    fn no_name_reaches_the_terminal_raw(name in any::<String>(), width in 0_usize..200) {
+    fn no_name_reaches_the_terminal_raw(name in fixture::any_text(), width in 0_usize..200) {
         let mut report = fixture::report();
         let mut snapshot = fixture::snapshot();
         snapshot.sites[0].place = fixture::frame(&name, &name, 3);
