@@ -42,6 +42,9 @@ const CREATION_FUNNEL: [&str; 8] = [
     "runtime.corostart",
 ];
 
+/// Called by `mallocgc` when a collection is due, on the stack of whoever allocates.
+const COLLECTION_START: &str = "runtime.gcStart";
+
 /// A stack with its site.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Placed {
@@ -66,12 +69,21 @@ pub(super) enum Creation {
 /// The site of an allocation stack. None: no frame at all.
 pub(super) fn place_allocation(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
     let below_runtime = frames.iter().position(|frame| !is_runtime(&frame.function));
-    let start = below_runtime.unwrap_or_else(|| {
-        // The runtime allocates for itself: name its function that does.
-        let own = frames.iter().position(|frame| !is_allocation_funnel(&frame.function));
-        own.unwrap_or(frames.len().saturating_sub(1))
-    });
-    place(frames.get(start..)?, main_module)
+    let (runtime, _) = frames.split_at(below_runtime.unwrap_or(frames.len()));
+    if let Some(collection) = runtime.iter().position(|frame| *frame.function == *COLLECTION_START) {
+        // Whoever allocates when a collection is due starts it; what that allocates is the runtime's own.
+        return place_within_runtime(runtime.get(..=collection)?, main_module);
+    }
+    match below_runtime {
+        Some(start) => place(frames.get(start..)?, main_module),
+        None => place_within_runtime(frames, main_module),
+    }
+}
+
+/// The runtime allocates for itself: name its function that does.
+fn place_within_runtime(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
+    let own = frames.iter().position(|frame| !is_allocation_funnel(&frame.function));
+    place(frames.get(own.unwrap_or(frames.len().saturating_sub(1))..)?, main_module)
 }
 
 /// The site of a goroutine creation stack. None: no frame at all.
@@ -171,6 +183,15 @@ mod tests {
     #[test]
     fn a_stack_of_the_runtime_alone_names_the_function_that_allocates() {
         assert_eq!(place_of(&["runtime.mallocgc", "runtime.newobject", "runtime.malg"], None).0, "runtime.malg");
+    }
+
+    #[test]
+    fn what_the_collector_allocates_is_not_blamed_on_the_line_that_was_due_to_start_it() {
+        let functions = [
+            "runtime.mallocgc", "runtime.newobject", "runtime.acquireSudog", "runtime.gcBgMarkStartWorkers",
+            "runtime.gcStart", "runtime.mallocgc", "runtime.makeslice", "main.f", "main.main",
+        ];
+        assert_eq!(place_of(&functions, None).0, "runtime.acquireSudog");
     }
 
     #[test]

@@ -209,8 +209,10 @@ impl Session {
 
     /// From now on hits count.
     pub fn open(&mut self) -> Result<(), StartError> {
+        self.attachment.open_gate()?;
         self.started = own::now();
-        Ok(self.attachment.open_gate()?)
+        tracing::info!(pid = self.identity.pid, "counting");
+        Ok(())
     }
 
     /// From now on no hit counts. The window ends here.

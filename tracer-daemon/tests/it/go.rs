@@ -42,7 +42,7 @@ impl Build<'_> {
         if !built.exists() {
             // Under another name first, so that a build which is cut off leaves nothing that looks built.
             let partial = built.with_extension("partial");
-            let output = Command::new("go")
+            let output = Command::new(std::env::var_os("LEAKLINE_GO").unwrap_or_else(|| "go".into()))
                 .args(["build", "-o"])
                 .arg(&partial)
                 .args(self.flags)

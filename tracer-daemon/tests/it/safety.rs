@@ -1,0 +1,170 @@
+//! Kernel tests: no harm to the target, whatever happens to leakline, and totals that stay right when the kernel side is
+//! too small.
+
+use std::{fs::File, os::unix::fs::FileExt as _};
+
+use procfs::process::{MMPermissions, MMapPath, Process};
+use rustix::process::Signal;
+use tracer_daemon::{
+    attach::Limits,
+    discover::target_by_pid,
+    pipeline::Session,
+};
+
+use crate::{
+    exact::knownsites,
+    leakline::{Running, can_attach},
+    target::{Target, wait_until},
+};
+
+/// The target's executable pages as they are in its memory now.
+fn text_bytes(pid: u32) -> Vec<u8> {
+    let process = Process::new(i32::try_from(pid).unwrap()).unwrap();
+    let exe = process.exe().unwrap();
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut text = Vec::new();
+    for map in process.maps().unwrap() {
+        if map.perms.contains(MMPermissions::EXECUTE) && matches!(&map.pathname, MMapPath::Path(path) if *path == exe) {
+            let mut bytes = vec![0; usize::try_from(map.address.1 - map.address.0).unwrap()];
+            memory.read_exact_at(&mut bytes, map.address.0).unwrap();
+            text.extend(bytes);
+        }
+    }
+    assert!(text.len() > 100_000, "only {} bytes of text found", text.len());
+    text
+}
+
+/// How many bytes differ.
+fn changed(before: &[u8], now: &[u8]) -> usize {
+    assert_eq!(before.len(), now.len());
+    before.iter().zip(now).filter(|(before, now)| before != now).count()
+}
+
+#[test]
+fn every_byte_of_the_target_is_restored_after_detach() {
+    if !can_attach("every_byte_of_the_target_is_restored_after_detach") {
+        return;
+    }
+    let mut target = Target::start(&knownsites("go1.27.3", &[]), &[]);
+    let before = text_bytes(target.pid());
+    let running = Running::attach(target.pid(), &[]);
+    // One breakpoint byte at each of 1.27's points: this proves that the comparison sees them.
+    assert!(changed(&before, &text_bytes(target.pid())) >= 15);
+    running.report();
+    assert_eq!(changed(&before, &text_bytes(target.pid())), 0);
+    target.say("go");
+    assert_eq!(target.line(), "done");
+}
+
+#[test]
+fn nothing_stays_attached_when_leakline_is_killed() {
+    if !can_attach("nothing_stays_attached_when_leakline_is_killed") {
+        return;
+    }
+    let mut target = Target::start(&knownsites("go1.27.3", &[]), &[]);
+    let before = text_bytes(target.pid());
+    let mut running = Running::attach(target.pid(), &[]);
+    assert!(changed(&before, &text_bytes(target.pid())) >= 15);
+    running.kill();
+    wait_until("the kernel has removed all breakpoints", || changed(&before, &text_bytes(target.pid())) == 0);
+    target.say("go");
+    assert_eq!(target.line(), "done");
+    target.line();
+    target.close_stdin();
+    assert!(target.wait().success());
+}
+
+#[test]
+fn nothing_stays_attached_when_leakline_is_killed_while_it_attaches() {
+    if !can_attach("nothing_stays_attached_when_leakline_is_killed_while_it_attaches") {
+        return;
+    }
+    let mut target = Target::start(&knownsites("go1.27.3", &[]), &[]);
+    let before = text_bytes(target.pid());
+    let pid = target.pid().to_string();
+    for _ in 0..3 {
+        let mut running = Running::start(&["attach", "--pid", &pid, "--evidence", "exact", "--output", "json"]);
+        wait_until("the first breakpoint is in place", || changed(&before, &text_bytes(target.pid())) > 0);
+        running.kill();
+        wait_until("the kernel has removed all breakpoints", || changed(&before, &text_bytes(target.pid())) == 0);
+    }
+    target.say("go");
+    assert_eq!(target.line(), "done");
+}
+
+#[test]
+fn a_second_signal_while_detaching_leaves_the_rest_to_the_kernel() {
+    if !can_attach("a_second_signal_while_detaching_leaves_the_rest_to_the_kernel") {
+        return;
+    }
+    let target = Target::start(&knownsites("go1.27.3", &[]), &[]);
+    let before = text_bytes(target.pid());
+    let running = Running::attach(target.pid(), &[]);
+    let all = changed(&before, &text_bytes(target.pid()));
+    running.signal(Signal::INT);
+    wait_until("detaching has begun", || changed(&before, &text_bytes(target.pid())) < all);
+    running.signal(Signal::TERM);
+    let (status, _) = running.finish();
+    assert!(status == 1 || status == 0, "{status}"); // 0: it was faster than the signal
+    wait_until("the kernel has removed all breakpoints", || changed(&before, &text_bytes(target.pid())) == 0);
+}
+
+/// Watches the program's phase with these limits, without taking anything from the ring before the end.
+fn watched_with(limits: Limits) -> tracer_daemon::model::Snapshot {
+    let mut target = Target::start(&knownsites("go1.26.6", &[]), &[]);
+    let mut session = Session::start(target_by_pid(target.pid()).unwrap(), limits).unwrap();
+    session.open().unwrap();
+    target.say("go");
+    assert_eq!(target.line(), "done");
+    session.close().unwrap();
+    while session.detach_next() {}
+    session.snapshot().unwrap()
+}
+
+/// What the phase allocates at least; see the program.
+const OBJECTS: u64 = 152_732;
+
+fn loss(snapshot: &tracer_daemon::model::Snapshot, id: &str) -> u64 {
+    snapshot.losses.iter().find(|loss| loss.reason.id() == id).unwrap().count
+}
+
+fn sites_and_other_are_the_total(snapshot: &tracer_daemon::model::Snapshot) {
+    let named: u64 = snapshot.sites.iter().map(|site| site.counted.objects).sum();
+    assert_eq!(named + snapshot.other.objects, snapshot.totals.allocated.objects);
+    assert!(snapshot.totals.allocated.objects >= OBJECTS, "{}", snapshot.totals.allocated.objects);
+}
+
+#[test]
+fn a_full_ring_is_counted_and_totals_stay_right() {
+    if !can_attach("a_full_ring_is_counted_and_totals_stay_right") {
+        return;
+    }
+    let enough = watched_with(Limits::default());
+    sites_and_other_are_the_total(&enough);
+    assert_eq!((loss(&enough, "ring_full"), enough.other.objects), (0, 0));
+
+    let small = watched_with(Limits { ring_bytes: 4096, ..Limits::default() });
+    sites_and_other_are_the_total(&small);
+    assert!(loss(&small, "ring_full") > 0);
+    assert!(small.other.objects > 0 && small.sites.len() < enough.sites.len());
+}
+
+#[test]
+fn full_maps_are_counted_and_totals_stay_right() {
+    if !can_attach("full_maps_are_counted_and_totals_stay_right") {
+        return;
+    }
+    let small = watched_with(Limits {
+        allocation_stacks: 4,
+        goroutine_stacks: 2,
+        live_goroutines: 8,
+        exit_places: 1,
+        ..Limits::default()
+    });
+    sites_and_other_are_the_total(&small);
+    for reason in ["allocation_stacks_full", "goroutine_stacks_full", "live_goroutines_full"] {
+        assert!(loss(&small, reason) > 0, "{reason}");
+    }
+    assert!(small.sites.len() <= 4);
+    assert!(small.totals.goroutines.created >= 1_013 + 257 + 360);
+}
