@@ -5,5 +5,6 @@
 
 pub mod addr;
 
+pub mod inspect;
 pub mod model;
 pub mod symbolize;

@@ -1,0 +1,4 @@
+//! The integration tests: one binary, a file per topic.
+
+mod go;
+mod symbolize;

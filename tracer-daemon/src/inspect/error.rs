@@ -1,0 +1,72 @@
+//! Why a file could not be inspected: what broke, or what the file is not.
+
+use std::io;
+
+use crate::addr::FileOffset;
+
+/// Why a file yields no [`BinaryFacts`](super::BinaryFacts). The first two kinds mean that something broke; the others
+/// say what the file is, and are the ground for a refusal.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InspectError {
+    /// The file could not be read, or became shorter while we read it.
+    #[error("cannot read {length_bytes} bytes at {offset} of the binary for its {structure}")]
+    Io {
+        /// What we were reading.
+        structure: &'static str,
+        /// Where in the file.
+        offset: FileOffset,
+        /// How many bytes were asked for.
+        length_bytes: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A number in the file contradicts the format or exceeds our bound.
+    #[error("malformed {structure}: {field} is {value:#x}")]
+    Malformed {
+        /// The structure that holds the number.
+        structure: &'static str,
+        /// Which of its numbers.
+        field: &'static str,
+        /// The number as found.
+        value: u64,
+    },
+    /// The file does not begin with the ELF magic.
+    #[error("not an ELF file")]
+    NotElf,
+    /// An ELF file of the 32-bit class.
+    #[error("a 32-bit ELF file, and only 64-bit ones are supported")]
+    Elf32,
+    /// An ELF file for another machine.
+    #[error("built for {architecture}, and only amd64 is supported")]
+    WrongArchitecture {
+        /// The machine's name, or its number where we know no name.
+        architecture: String,
+    },
+    /// No Go build info and no Go function table.
+    #[error("not a go program: it has neither build info nor a function table")]
+    NotGo,
+    /// A Go program which does not say by which version it was built, or not in a form that we read.
+    #[error("a go program without a readable version (found {found:?})")]
+    UnreadableGoVersion {
+        /// What stands where the version should; empty where nothing does.
+        found: String,
+    },
+    /// A Go program built by a version whose memory layout we do not know.
+    #[error("built by {version}, and only go1.{oldest_minor} to go1.{newest_minor} are supported")]
+    UnsupportedGoVersion {
+        /// The version as the build info states it.
+        version: String,
+        /// The oldest supported minor version.
+        oldest_minor: u32,
+        /// The newest supported minor version.
+        newest_minor: u32,
+    },
+}
+
+impl InspectError {
+    /// A number that contradicts the format.
+    pub(crate) fn malformed(structure: &'static str, field: &'static str, value: u64) -> Self {
+        Self::Malformed { structure, field, value }
+    }
+}

@@ -1,0 +1,372 @@
+//! Go's function table (`pclntab`): from an address to function, file, line and inlined calls.
+//!
+//! Reads the file on demand through the binary's bounded cache; nothing of the table is kept in memory. Format:
+//! runtime/symtab.go, runtime/symtabinl.go and runtime/runtime2.go (`_func`), the same in go1.20 to go1.27.
+//! `symbolize` builds frames from it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::InspectError;
+use super::elf::{Segment, file_offset};
+use super::module_data::{ModuleData, TableHeader};
+use super::source::{CachedSource, u32_in};
+use super::version::{FunctionIds, Release};
+use crate::addr::Svma;
+
+const STRUCTURE: &str = "go function table";
+/// `_func` without the arrays behind it.
+const RECORD_BYTES: usize = 44;
+/// `PCDATA_InlTreeIndex` (internal/abi/symtab.go).
+const PCDATA_INLINE_INDEX: u32 = 2;
+/// `FUNCDATA_InlTree` (internal/abi/symtab.go).
+const FUNCDATA_INLINE_TREE: u8 = 3;
+/// `runtime.inlinedCall`.
+const INLINED_CALL_BYTES: usize = 16;
+/// Entries of an inline tree: `newInlineUnwinder` knows no more.
+const INLINE_TREE_MAX: u32 = 1 << 20;
+/// Most steps of one pc-value table that are decoded; a step is at least two bytes.
+const STEPS_MAX: u32 = 1 << 18;
+
+/// The function table of one binary. Clones share it.
+#[derive(Clone, Debug)]
+pub struct FunctionTable(Arc<Table>);
+
+#[derive(Debug)]
+struct Table {
+    source: Arc<CachedSource>,
+    segments: Vec<Segment>,
+    header: TableHeader,
+    module: ModuleData,
+    release: &'static Release,
+}
+
+/// One function of the binary, as the table records it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FunctionRecord {
+    /// First instruction.
+    pub start: Svma,
+    /// Where the next function begins: padding included.
+    pub end: Svma,
+    /// First line (the `func` keyword), from 1; 0 where unknown.
+    pub start_line: u32,
+    /// Number among the functions that stack walks treat apart, see [`FunctionTable::ids`]; 0 for all others.
+    pub id: u8,
+    name_offset: u32,
+    file_table: u32,
+    line_table: u32,
+    unit: u32,
+    pcdata_count: u32,
+    funcdata_count: u8,
+    /// Where the record begins, from the beginning of the table.
+    record: u64,
+}
+
+/// A call that the compiler replaced by the body of the called function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InlinedCall {
+    /// An instruction of the calling code, at the place of the call.
+    pub parent: Svma,
+    /// First line of the called function, from 1; 0 where unknown.
+    pub start_line: u32,
+    /// As [`FunctionRecord::id`].
+    pub id: u8,
+    name_offset: u32,
+}
+
+impl FunctionTable {
+    pub(crate) fn new(
+        source: Arc<CachedSource>,
+        segments: Vec<Segment>,
+        header: TableHeader,
+        module: ModuleData,
+        release: &'static Release,
+    ) -> Self {
+        Self(Arc::new(Table { source, segments, header, module, release }))
+    }
+
+    /// How many functions there are.
+    pub fn len(&self) -> u64 {
+        self.0.header.functions
+    }
+
+    /// Whether there are none, which does not happen: inspection refuses such a table.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The numbers of the functions that stack walks treat apart.
+    pub fn ids(&self) -> FunctionIds {
+        self.0.release.function_ids
+    }
+
+    /// Whether methods can have type parameters of their own (go1.27 and later).
+    pub fn generic_methods(&self) -> bool {
+        self.0.release.generic_methods
+    }
+
+    /// The addresses of Go's code: from the first function to the end of the last.
+    ///
+    /// # Errors
+    /// Where the binary cannot be read.
+    pub fn text(&self) -> Result<Range<Svma>, InspectError> {
+        Ok(self.at_text(self.entry(0)?)..self.at_text(self.entry(self.len())?))
+    }
+
+    /// The function number `index`, in the order of their addresses; `None` past the last.
+    ///
+    /// # Errors
+    /// Where the binary cannot be read or the record is malformed.
+    pub fn function(&self, index: u64) -> Result<Option<FunctionRecord>, InspectError> {
+        if index >= self.len() {
+            return Ok(None);
+        }
+        let header = &self.0.header;
+        let entry: [u8; 12] = self.0.source.array(STRUCTURE, self.entry_at(index))?;
+        let [start, record, end] = [0, 4, 8].map(|offset| u32_in(&entry, offset).unwrap_or_default());
+        if end < start {
+            return Err(InspectError::malformed(STRUCTURE, "end of a function", u64::from(end)));
+        }
+        let record = header.records.saturating_add(u64::from(record));
+        let bytes: [u8; RECORD_BYTES] = self.read(record)?;
+        let field = |offset| u32_in(&bytes, offset).unwrap_or_default();
+        let [.., id, _flag, _, funcdata_count] = bytes;
+        Ok(Some(FunctionRecord {
+            // From the index, not from the record: obfuscators (garble) scramble the latter.
+            start: self.at_text(start),
+            end: self.at_text(end),
+            start_line: line_number(field(36)),
+            id,
+            name_offset: field(4),
+            file_table: field(20),
+            line_table: field(24),
+            unit: field(32),
+            pcdata_count: field(28),
+            funcdata_count,
+            record,
+        }))
+    }
+
+    /// The function that holds an address; `None` outside of Go's code. Padding belongs to the function before it.
+    ///
+    /// # Errors
+    /// Where the binary cannot be read or the table is malformed.
+    pub fn function_at(&self, address: Svma) -> Result<Option<FunctionRecord>, InspectError> {
+        let Some(target) = address.0.checked_sub(self.0.module.text.0) else { return Ok(None) };
+        let Ok(target) = u32::try_from(target) else { return Ok(None) };
+        if target < self.entry(0)? || target >= self.entry(self.len())? {
+            return Ok(None);
+        }
+        // Invariant: entry(low) <= target < entry(high).
+        let (mut low, mut high) = (0, self.len());
+        while high - low > 1 {
+            let middle = low.midpoint(high);
+            if self.entry(middle)? <= target { low = middle } else { high = middle }
+        }
+        self.function(low)
+    }
+
+    /// The function's name as it stands in the table: type arguments in full, package path escaped.
+    ///
+    /// # Errors
+    /// Where the binary cannot be read or the name is longer than
+    /// [`STRING_BYTES_MAX`](super::source::STRING_BYTES_MAX).
+    pub fn name(&self, function: &FunctionRecord) -> Result<String, InspectError> {
+        self.name_at(function.name_offset)
+    }
+
+    /// The name of an inlined function, as [`Self::name`].
+    ///
+    /// # Errors
+    /// As [`Self::name`].
+    pub fn inlined_name(&self, call: &InlinedCall) -> Result<String, InspectError> {
+        self.name_at(call.name_offset)
+    }
+
+    /// The beginning of the name as it stands in the table, up to the size of `into`.
+    pub(crate) fn name_start<'buffer>(
+        &self,
+        function: &FunctionRecord,
+        into: &'buffer mut [u8],
+    ) -> Result<&'buffer [u8], InspectError> {
+        let offset = self.string_offset(self.0.header.names, function.name_offset)?;
+        let read = self.0.source.read_up_to(STRUCTURE, offset, into)?;
+        let bytes = into.get(..read).unwrap_or_default();
+        Ok(bytes.split(|byte| *byte == 0).next().unwrap_or_default())
+    }
+
+    /// File and line of an instruction of `function` (`runtime.funcline1`). `None` where the compiler recorded none.
+    ///
+    /// # Errors
+    /// Where the binary cannot be read or the table is malformed.
+    pub fn file_and_line(&self, function: &FunctionRecord, at: Svma) -> Result<Option<(String, u32)>, InspectError> {
+        let file = self.value_at(function, function.file_table, at)?;
+        let line = self.value_at(function, function.line_table, at)?;
+        let (Ok(file), Ok(line)) = (u32::try_from(file), u32::try_from(line)) else { return Ok(None) };
+        let slot = u64::from(function.unit).saturating_add(u64::from(file)).saturating_mul(4);
+        let name_offset = u32::from_le_bytes(self.read(self.0.header.units.saturating_add(slot))?);
+        if name_offset == u32::MAX {
+            return Ok(None);
+        }
+        let mut name = Vec::new();
+        self.c_string(self.0.header.files, name_offset, &mut name)?;
+        Ok(Some((text(name), line)))
+    }
+
+    /// The innermost inlined call whose body holds the instruction at `at`; `None` where that is the function's own
+    /// code.
+    ///
+    /// # Errors
+    /// Where the binary cannot be read or the table is malformed.
+    pub fn inlined_call_at(&self, function: &FunctionRecord, at: Svma) -> Result<Option<InlinedCall>, InspectError> {
+        if function.pcdata_count <= PCDATA_INLINE_INDEX || function.funcdata_count <= FUNCDATA_INLINE_TREE {
+            return Ok(None);
+        }
+        let arrays = function.record.saturating_add(RECORD_BYTES as u64);
+        let table = u32::from_le_bytes(self.read(arrays.saturating_add(u64::from(PCDATA_INLINE_INDEX) * 4))?);
+        let number = u64::from(function.pcdata_count).saturating_add(u64::from(FUNCDATA_INLINE_TREE));
+        let tree = u32::from_le_bytes(self.read(arrays.saturating_add(number.saturating_mul(4)))?);
+        if tree == u32::MAX {
+            return Ok(None);
+        }
+        let Ok(index) = u32::try_from(self.value_at(function, table, at)?) else { return Ok(None) };
+        if index >= INLINE_TREE_MAX {
+            return Err(InspectError::malformed("go inline tree", "index", u64::from(index)));
+        }
+        let address = self.0.module.gofunc.0.saturating_add(u64::from(tree));
+        let address = Svma(address.saturating_add(u64::from(index) * INLINED_CALL_BYTES as u64));
+        let offset = file_offset(&self.0.segments, address)
+            .ok_or_else(|| InspectError::malformed("go inline tree", "address", address.0))?;
+        let bytes: [u8; INLINED_CALL_BYTES] = self.0.source.array("go inline tree", offset.0)?;
+        let field = |offset| u32_in(&bytes, offset).unwrap_or_default();
+        Ok(Some(InlinedCall {
+            parent: Svma(function.start.0.wrapping_add_signed(i64::from(field(8).cast_signed()))),
+            start_line: line_number(field(12)),
+            id: bytes[0],
+            name_offset: field(4),
+        }))
+    }
+
+    /// The value for an instruction in one of the function's pc-value tables; -1 where it has none (`runtime.pcvalue`).
+    fn value_at(&self, function: &FunctionRecord, table: u32, at: Svma) -> Result<i32, InspectError> {
+        let Some(target) = at.0.checked_sub(function.start.0).filter(|_| table != 0) else { return Ok(-1) };
+        let header = &self.0.header;
+        let mut steps = Steps {
+            table: self,
+            position: header.pc_tables.saturating_add(u64::from(table)),
+            chunk: [0; 128],
+            next: 0,
+            filled: 0,
+        };
+        let (mut offset, mut value) = (0_u64, -1_i32);
+        for count in 0..STEPS_MAX {
+            let delta = steps.varint()?;
+            if delta == 0 && count > 0 {
+                return Ok(-1);
+            }
+            // Zigzag: the lowest bit is the sign.
+            value = value.wrapping_add(((delta & 1).wrapping_neg() ^ (delta >> 1)).cast_signed());
+            offset = offset.saturating_add(u64::from(steps.varint()?).saturating_mul(header.quantum_bytes));
+            if target < offset {
+                return Ok(value);
+            }
+        }
+        Err(InspectError::malformed(STRUCTURE, "steps of a pc-value table", u64::from(STEPS_MAX)))
+    }
+
+    fn name_at(&self, offset: u32) -> Result<String, InspectError> {
+        // `moduledata.funcName`: offset 0 is no name.
+        if offset == 0 {
+            return Ok(String::new());
+        }
+        let mut name = Vec::new();
+        self.c_string(self.0.header.names, offset, &mut name)?;
+        Ok(text(name))
+    }
+
+    fn c_string(&self, part: u64, offset: u32, into: &mut Vec<u8>) -> Result<(), InspectError> {
+        self.0.source.c_string(STRUCTURE, self.string_offset(part, offset)?, into)
+    }
+
+    /// Where a string of a part of the table lies in the file.
+    fn string_offset(&self, part: u64, offset: u32) -> Result<u64, InspectError> {
+        let start = part.saturating_add(u64::from(offset));
+        if start >= self.0.header.size_bytes {
+            return Err(InspectError::malformed(STRUCTURE, "offset of a string", start));
+        }
+        Ok(self.0.header.start.saturating_add(start))
+    }
+
+    /// `N` bytes from `offset` of the table on.
+    fn read<const N: usize>(&self, offset: u64) -> Result<[u8; N], InspectError> {
+        if offset.saturating_add(N as u64) > self.0.header.size_bytes {
+            return Err(InspectError::malformed(STRUCTURE, "offset", offset));
+        }
+        self.0.source.array(STRUCTURE, self.0.header.start.saturating_add(offset))
+    }
+
+    /// Where the function number `index` begins, from the beginning of the text.
+    fn entry(&self, index: u64) -> Result<u32, InspectError> {
+        Ok(u32::from_le_bytes(self.0.source.array(STRUCTURE, self.entry_at(index))?))
+    }
+
+    fn entry_at(&self, index: u64) -> u64 {
+        let header = &self.0.header;
+        header.start.saturating_add(header.records).saturating_add(index.saturating_mul(8))
+    }
+
+    fn at_text(&self, offset: u32) -> Svma {
+        Svma(self.0.module.text.0.saturating_add(u64::from(offset)))
+    }
+}
+
+/// The bytes of a pc-value table, read in chunks.
+struct Steps<'table> {
+    table: &'table FunctionTable,
+    /// Of the next chunk, from the beginning of the function table.
+    position: u64,
+    chunk: [u8; 128],
+    next: usize,
+    filled: usize,
+}
+
+impl Steps<'_> {
+    /// `runtime.readvarint`: at most five bytes are meaningful.
+    fn varint(&mut self) -> Result<u32, InspectError> {
+        let mut value = 0_u32;
+        for shift in (0..35).step_by(7) {
+            let byte = self.byte()?;
+            value |= u32::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(InspectError::malformed(STRUCTURE, "varint", u64::from(value)))
+    }
+
+    fn byte(&mut self) -> Result<u8, InspectError> {
+        if self.next == self.filled {
+            let table = &self.table.0;
+            if self.position >= table.header.size_bytes {
+                return Err(InspectError::malformed(STRUCTURE, "offset of a pc-value table", self.position));
+            }
+            let offset = table.header.start.saturating_add(self.position);
+            self.filled = table.source.read_up_to(STRUCTURE, offset, &mut self.chunk)?;
+            self.position = self.position.saturating_add(self.filled as u64);
+            self.next = 0;
+        }
+        let byte = self.chunk.get(self.next).copied().filter(|_| self.next < self.filled);
+        self.next += 1;
+        byte.ok_or_else(|| InspectError::malformed(STRUCTURE, "offset of a pc-value table", self.position))
+    }
+}
+
+/// Lines are signed in the table and never negative.
+fn line_number(field: u32) -> u32 {
+    u32::try_from(field.cast_signed()).unwrap_or(0)
+}
+
+/// Go's names are UTF-8; what is not is made so.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}

@@ -1,0 +1,183 @@
+//! Addresses get the names that Go's own runtime gives them: the program under test is asked for the truth.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+use serde::Deserialize;
+use tracer_daemon::addr::{Avma, LoadBias, Svma};
+use tracer_daemon::inspect::{BinaryFacts, FunctionTable, inspect_file};
+use tracer_daemon::symbolize::{Frame, Symbolizer};
+
+use crate::go::{Build, build};
+
+const PROGRAM: &str = "callersframes";
+const STRIP: [&str; 1] = ["-ldflags=-s -w"];
+/// Program counters per binary.
+const QUESTIONS: usize = 6_000;
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    /// Where main.main is in memory.
+    main: u64,
+    pcs: Vec<u64>,
+    frames: Vec<Named>,
+}
+
+/// A frame as the runtime names it, and as we do.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Named {
+    function: String,
+    file: String,
+    line: u32,
+    start_line: u32,
+}
+
+impl From<&Frame> for Named {
+    fn from(frame: &Frame) -> Self {
+        Self {
+            function: frame.function.to_string(),
+            file: frame.file.to_string(),
+            line: frame.line,
+            start_line: frame.function_start_line,
+        }
+    }
+}
+
+/// Steele, Lea and Flood, "Fast splittable pseudorandom number generators": the same numbers in every run.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (word ^ (word >> 31)) % bound
+    }
+}
+
+fn facts(path: &Path) -> Arc<BinaryFacts> {
+    Arc::new(inspect_file(File::open(path).unwrap()).unwrap())
+}
+
+fn start_of(table: &FunctionTable, name: &str) -> Svma {
+    let functions = (0..table.len()).map(|index| table.function(index).unwrap().unwrap());
+    functions.into_iter().find(|function| table.name(function).unwrap() == name).unwrap().start
+}
+
+/// Return addresses: any byte of any function but its first, functions chosen evenly.
+fn questions(table: &FunctionTable) -> Vec<Svma> {
+    let mut random = SplitMix(26);
+    let mut chosen = Vec::with_capacity(QUESTIONS);
+    while chosen.len() < QUESTIONS {
+        let function = table.function(random.below(table.len())).unwrap().unwrap();
+        let size_bytes = function.end.0 - function.start.0;
+        if size_bytes > 1 {
+            chosen.push(Svma(function.start.0 + 1 + random.below(size_bytes - 1)));
+        }
+    }
+    chosen
+}
+
+fn ask(path: &Path, about: &str, input: String) -> Vec<Answer> {
+    let mut child = Command::new(path).arg(about).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // Beside, since the program answers while it reads.
+    let writer = thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn symbolizer(facts: &Arc<BinaryFacts>, answer: &Answer) -> Symbolizer {
+    let main = start_of(&facts.functions_table, "main.main");
+    let bias = LoadBias(answer.main - main.0);
+    assert!(facts.position_independent || bias == LoadBias(0));
+    Symbolizer::new(Arc::clone(facts), bias)
+}
+
+/// What is not known is `?` to the runtime and nothing to us.
+fn expected(frames: Vec<Named>) -> Vec<Named> {
+    let known = |frame: Named| if frame.file == "?" { Named { file: String::new(), ..frame } } else { frame };
+    frames.into_iter().map(known).collect()
+}
+
+fn named(frames: &[Frame]) -> Vec<Named> {
+    frames.iter().map(Named::from).collect()
+}
+
+/// Compares pc by pc and stack by stack.
+fn compare(path: &Path) {
+    let facts = facts(path);
+    let main = start_of(&facts.functions_table, "main.main");
+    let mut input = String::new();
+    for pc in questions(&facts.functions_table) {
+        writeln!(input, "{}", pc.0.wrapping_sub(main.0).cast_signed()).unwrap();
+    }
+    let answers = ask(path, "pcs", input);
+    assert_eq!(answers.len(), QUESTIONS);
+    let mut symbolizer_of_pcs = symbolizer(&facts, &answers[0]);
+    let mut inlined = 0;
+    for answer in answers {
+        // The runtime takes it for a return address; the first of our stack is exact.
+        let pc = Avma(answer.pcs[0] - 1);
+        let frames = symbolizer_of_pcs.stack(&[pc]);
+        inlined += usize::from(frames.len() > 1);
+        assert_eq!(named(&frames), expected(answer.frames), "at {pc} of {}", path.display());
+    }
+    assert_eq!(symbolizer_of_pcs.counts().unreadable, 0);
+
+    let stacks = ask(path, "stacks", String::new());
+    let mut symbolizer_of_stacks = symbolizer(&facts, &stacks[0]);
+    assert_eq!(stacks.len(), 21);
+    for answer in stacks {
+        let pcs: Vec<Avma> = answer.pcs.iter().map(|pc| Avma(*pc)).collect();
+        let frames = symbolizer_of_stacks.stack(&pcs);
+        assert_eq!(named(&frames), expected(answer.frames), "{pcs:?} of {}", path.display());
+    }
+    println!("{}: {QUESTIONS} program counters ({inlined} in inlined code) and 21 stacks equal", path.display());
+}
+
+macro_rules! frames_equal_those_of_the_runtime {
+    ($($name:ident: $toolchain:literal;)*) => {$(
+        #[test]
+        fn $name() {
+            compare(&build(PROGRAM, $toolchain, &[]));
+            compare(&build(PROGRAM, $toolchain, &STRIP));
+        }
+    )*};
+}
+
+frames_equal_those_of_the_runtime! {
+    frames_equal_those_of_the_runtime_1_22: "go1.22.12";
+    frames_equal_those_of_the_runtime_1_23: "go1.23.12";
+    frames_equal_those_of_the_runtime_1_24: "go1.24.11";
+    frames_equal_those_of_the_runtime_1_25: "go1.25.5";
+    frames_equal_those_of_the_runtime_1_26: "go1.26.6";
+    frames_equal_those_of_the_runtime_1_27: "go1.27.3";
+}
+
+#[test]
+fn frames_are_right_where_the_binary_lies_elsewhere_in_memory() {
+    for toolchain in ["go1.22.12", "go1.25.5", "go1.26.6", "go1.27.3"] {
+        compare(&build(PROGRAM, toolchain, &["-buildmode=pie"]));
+    }
+}
+
+#[test]
+fn frames_are_right_where_c_code_lies_before_go_code() {
+    for toolchain in ["go1.22.12", "go1.25.5", "go1.26.6", "go1.27.3"] {
+        for mode in ["-buildmode=exe", "-buildmode=pie"] {
+            let flags = [mode, "-ldflags=-linkmode=external -s -w"];
+            let environment = &[("CGO_ENABLED", "1")];
+            compare(&Build { program: PROGRAM, toolchain, flags: &flags, environment }.path());
+        }
+    }
+}

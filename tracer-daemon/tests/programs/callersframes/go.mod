@@ -1,0 +1,3 @@
+module example.com/callersframes
+
+go 1.22
