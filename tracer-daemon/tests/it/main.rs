@@ -1,4 +1,5 @@
 //! The integration tests: one binary, a file per topic.
 
 mod go;
+mod inspect;
 mod symbolize;
