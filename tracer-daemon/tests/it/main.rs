@@ -1,5 +1,13 @@
 //! The integration tests: one binary, a file per topic.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a failed step of a test is a failed test; clippy knows that of test functions, not of what they call"
+)]
+
 mod go;
 mod inspect;
 mod symbolize;
