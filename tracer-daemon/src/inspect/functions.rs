@@ -9,7 +9,8 @@ use crate::addr::{FileOffset, Svma};
 
 /// Most bytes of code that are kept of one function; `mallocgc` has about two thousand.
 pub const CODE_BYTES_MAX: u64 = 64 * 1024;
-/// Most functions that are kept. Go 1.27 has about forty that fit the table.
+/// Most functions that are kept. 26 fit the table in go1.27, fewer before; GOEXPERIMENT=sizespecializedmalloc of go1.26 adds
+/// some seventy.
 const FUNCTIONS_MAX: usize = 256;
 
 /// How much of each name is looked at: more than the longest in [`WANTED`].
@@ -39,7 +40,7 @@ const WANTED: [(Name, Part, &str); 6] = [
         Name::BeginsWith("runtime.mallocgc"),
         Part::Code,
         "every allocation: mallocgc itself, by kind of object from go1.24 (mallocgcTiny, SmallNoscan, SmallScan…, Large), \
-         and by size class from go1.27 (mallocgc…SC1 to SC26 and their slow paths)",
+         and by size class from go1.27 (mallocgc…SC1 to SC7 and their slow paths)",
     ),
     (
         Name::Is("runtime.newproc.func1"),

@@ -68,7 +68,8 @@ impl BinaryFacts {
     }
 }
 
-/// Inspects a file, such as one opened from `/proc/PID/exe`. Takes about 20 ms for a binary of 10 MB.
+/// Inspects a file, such as one opened from `/proc/PID/exe`. Reads every function's
+/// name once: about 5 ms for the go command (14,000 functions), 0.1 s for kubectl (80,000), in a release build.
 ///
 /// # Errors
 /// Where the file cannot be read, is malformed, or is not a supported Go program.

@@ -9,20 +9,21 @@ use super::InspectError;
 pub struct GoVersion {
     /// 26 in `go1.26.6`.
     pub minor: u32,
-    /// 6 in `go1.26.6`; `None` in `go1.26`, `go1.26rc1`.
+    /// 6 in `go1.26.6`; `None` in `go1.26rc1`.
     pub patch: Option<u32>,
     /// As the build info states it, experiments included: `go1.22.12 X:rangefunc`, `go1.26.6-X:nogreenteagc`.
     pub text: String,
 }
 
 impl GoVersion {
-    /// Reads a version as `runtime.Version` prints it. `None` for development versions (`devel go1.28-…`), whose layout
-    /// can be that of either neighbour, and for whatever else is not `go1.N`.
+    /// Reads a version as `runtime.Version` prints it. `None` for whatever is not a release or its candidate: a
+    /// development version (`devel go1.28-…`, `go1.25-20250209-RC00`) can have the layout of either neighbour.
     pub fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix("go1.")?;
-        let (minor, rest) = leading_number(rest)?;
+        let (minor, rest) = leading_number(text.strip_prefix("go1.")?)?;
         let patch = rest.strip_prefix('.').and_then(leading_number).map(|(patch, _)| patch);
-        Some(Self { minor, patch, text: text.to_owned() })
+        let released =
+            patch.is_some() || rest.is_empty() || [" ", "rc", "-X:"].iter().any(|next| rest.starts_with(next));
+        released.then(|| Self { minor, patch, text: text.to_owned() })
     }
 }
 
@@ -122,7 +123,7 @@ pub(crate) fn supported(text: &str) -> Result<(GoVersion, &'static Release), Ins
         newest_minor: RELEASES.iter().map(|release| release.minor).max().unwrap_or_default(),
     };
     let Some(version) = GoVersion::parse(text) else {
-        let development = text.starts_with("devel ") && text.contains("go1.");
+        let development = text.contains("go1.");
         return Err(if development {
             unsupported()
         } else {
@@ -149,14 +150,24 @@ mod tests {
         assert_eq!(parsed("go1.22.12 X:rangefunc"), Some((22, Some(12))));
         assert_eq!(parsed("go1.26.6-X:nogreenteagc"), Some((26, Some(6))));
         assert_eq!(parsed("go1.25.5 (Red Hat 1.25.5-1.el9)"), Some((25, Some(5))));
-        for text in ["", "go1.", "go2.1", "devel go1.28-1234 Mon", "devel +abc", "go1.99999999999", "go1.é"] {
+        for text in [
+            "",
+            "go1.",
+            "go2.1",
+            "devel go1.28-1234 Mon",
+            "devel +abc",
+            "go1.99999999999",
+            "go1.é",
+            "go1.27beta1",
+            "go1.25-20250209-RC00 cl/1",
+        ] {
             assert_eq!(parsed(text), None, "{text}");
         }
     }
 
     #[test]
     fn version_without_a_row_is_refused_with_the_range() {
-        for text in ["go1.21.13", "go1.28", "devel go1.27-abcdef Mon"] {
+        for text in ["go1.21.13", "go1.28", "devel go1.27-abcdef Mon", "go1.25-20250209-RC00 cl/1"] {
             let error = supported(text).unwrap_err();
             assert_eq!(error.to_string(), format!("built by {text}, and only go1.22 to go1.27 are supported"));
         }

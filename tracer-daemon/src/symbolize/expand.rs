@@ -35,7 +35,16 @@ pub(super) fn expand(
     // Never out of the function: the return address of the first frame of a goroutine is its function's beginning + 1.
     let back = u64::from(position == Position::Return && at > function.start);
     let mut instruction = Svma(at.0 - back);
+    let (mut parents, mut lost) = (Vec::new(), false);
     while let Some(call) = table.inlined_call_at(&function, instruction)? {
+        // Where no instruction is left of the calling code, the compiler names the function's first as the parent. That
+        // can belong to the inlined call itself (seen in package initialisation, go1.26): the chain would never end, and
+        // the line of the call is not recorded anywhere.
+        lost = parents.contains(&call.parent);
+        if lost {
+            break;
+        }
+        parents.push(call.parent);
         if expansion.places.len() == INLINE_DEPTH_MAX {
             return Err(InspectError::Malformed {
                 structure: "go inline tree",
@@ -54,7 +63,8 @@ pub(super) fn expand(
         expansion.places.push(Place { frame, id: call.id });
         instruction = call.parent;
     }
-    let (file, line) = table.file_and_line(&function, instruction)?.unwrap_or_default();
+    let place = if lost { None } else { table.file_and_line(&function, instruction)? };
+    let (file, line) = place.unwrap_or_default();
     let frame = Frame {
         function: strings.of(&names::for_print(&table.name(&function)?, generic_methods)),
         file: strings.of(&file),

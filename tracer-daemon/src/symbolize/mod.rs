@@ -32,7 +32,8 @@ const STRINGS_MAX: usize = 4096;
 pub struct Frame {
     /// The function's name as Go prints it: `main.(*store).put`, `slices.Sort[...]`.
     pub function: Arc<str>,
-    /// Path of the source file as the compiler recorded it; empty where the address is not in Go code.
+    /// Path of the source file as the compiler recorded it; empty where the address is not in Go code, or where the
+    /// compiler recorded none (Go prints `?`).
     pub file: Arc<str>,
     /// Line in `file`, from 1; 0 where unknown.
     pub line: u32,

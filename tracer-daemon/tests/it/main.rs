@@ -1,8 +1,17 @@
 //! The integration tests: one binary, a file per topic.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a failed step of a test is a failed test; clippy knows that of test functions, not of what they call"
+)]
+
 mod bad_input;
 mod exact;
 mod go;
+mod inspect;
 mod leakline;
 mod run;
 mod safety;

@@ -142,12 +142,15 @@ func onDivide(zero int) (result int) {
 	return 1 / zero
 }
 
-func onNil(pointer *value) {
+// The instruction that faults is the first of its line: one byte before it is another line.
+func onNil(pointer *value, before *int) (result int) {
 	defer func() {
 		_ = recover()
 		report()
 	}()
-	fmt.Fprintln(os.Stderr, pointer.n)
+	*before = 7
+	result = pointer.n
+	return result
 }
 
 // A wrapper that panics because its pointer is nil stays in the stack.
@@ -174,7 +177,7 @@ func answerStacks() {
 	sort.Slice([]int{2, 1}, func(int, int) bool { report(); return false })
 	strings.Map(func(r rune) rune { report(); return r }, "x")
 	onDivide(len(os.Args) - len(os.Args))
-	onNil(nil)
+	onNil(nil, new(int))
 	onNilWrapper((*value)(nil))
 	done := make(chan bool)
 	go func(n int) {
