@@ -61,7 +61,9 @@ impl Loss {
             Self::LiveGoroutinesFull => {
                 "more live goroutines than the map holds; the exit of one not in it is attributed by its creating line only"
             }
-            Self::ExitPlacesFull => "more goroutine creating lines than the map holds; some exits are only in the total",
+            Self::ExitPlacesFull => {
+                "more goroutine creating lines than the map holds; some exits are only in the total"
+            }
             Self::GoroutineUnreadable => "a goroutine descriptor could not be read; the event is only in the total",
         }
     }

@@ -5,10 +5,10 @@
 
 /// Slot sizes of the small size classes in bytes, ascending; class 0 stands for large objects.
 pub const CLASS_TO_SIZE: [u16; 68] = [
-    0, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 288, 320, 352, 384, 416,
-    448, 480, 512, 576, 640, 704, 768, 896, 1024, 1152, 1280, 1408, 1536, 1792, 2048, 2304, 2688, 3072, 3200, 3456,
-    4096, 4864, 5376, 6144, 6528, 6784, 6912, 8192, 9472, 9728, 10240, 10880, 12288, 13568, 14336, 16384, 18432,
-    19072, 20480, 21760, 24576, 27264, 28672, 32768,
+    0, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 288, 320, 352, 384, 416, 448,
+    480, 512, 576, 640, 704, 768, 896, 1024, 1152, 1280, 1408, 1536, 1792, 2048, 2304, 2688, 3072, 3200, 3456, 4096,
+    4864, 5376, 6144, 6528, 6784, 6912, 8192, 9472, 9728, 10240, 10880, 12288, 13568, 14336, 16384, 18432, 19072,
+    20480, 21760, 24576, 27264, 28672, 32768,
 ];
 /// Slot size of the largest small size class, bytes.
 const LARGEST_SLOT: u64 = 32768;
@@ -73,8 +73,7 @@ pub const fn allocated_bytes(size: u64, without_pointers: bool, header_bytes: u6
         return size.saturating_add(PAGE - 1) & !(PAGE - 1);
     }
     let needed = if !without_pointers && size > HEADER_LIMIT { size + header_bytes } else { size };
-    let index =
-        if needed <= FINE_LIMIT { (needed + 7) >> 3 } else { FINE_STEPS as u64 + ((needed + 127 - 1024) >> 7) };
+    let index = if needed <= FINE_LIMIT { (needed + 7) >> 3 } else { FINE_STEPS as u64 + ((needed + 127 - 1024) >> 7) };
     SLOT_BYTES[(index as usize) & (TABLE_LEN - 1)] as u64
 }
 

@@ -58,8 +58,8 @@ fn count(registers: &Registers) {
     if size == 0 {
         return; // the runtime hands out the address of `zerobase`: nothing is allocated
     }
-    let without_pointers = depends_on_pointers(size)
-        && (registers.bx == 0 || read_word(registers.bx + TYPE_PTR_BYTES_OFFSET) == Some(0));
+    let without_pointers =
+        depends_on_pointers(size) && (registers.bx == 0 || read_word(registers.bx + TYPE_PTR_BYTES_OFFSET) == Some(0));
     let bytes = allocated_bytes(size, without_pointers, malloc_header_bytes());
     add_total(Total::AllocatedObjects, 1);
     add_total(Total::AllocatedBytes, bytes);

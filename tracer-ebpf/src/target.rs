@@ -5,13 +5,8 @@ use tracer_common::exact::TargetConfig;
 
 /// Set by the loader before the verifier sees the programs, so that it can follow the values.
 #[unsafe(no_mangle)]
-static TARGET: TargetConfig = TargetConfig {
-    mallocgc_start: 0,
-    mallocgc_end: 0,
-    g_goid_offset: 0,
-    g_gopc_offset: 0,
-    malloc_header_bytes: 0,
-};
+static TARGET: TargetConfig =
+    TargetConfig { mallocgc_start: 0, mallocgc_end: 0, g_goid_offset: 0, g_gopc_offset: 0, malloc_header_bytes: 0 };
 
 macro_rules! constant {
     ($($field:ident),*) => {$(

@@ -113,13 +113,7 @@ pub struct Attachment {
 
 impl Attachment {
     /// Loads the programs for one process and attaches all points. Nothing is counted before [`Self::open_gate`].
-    pub fn new(
-        plan: &ProbePlan,
-        exe: &File,
-        pid: u32,
-        bias: LoadBias,
-        limits: Limits,
-    ) -> Result<Self, AttachError> {
+    pub fn new(plan: &ProbePlan, exe: &File, pid: u32, bias: LoadBias, limits: Limits) -> Result<Self, AttachError> {
         let config = plan.target_config(bias);
         let mut loader = EbpfLoader::new();
         loader.override_global("TARGET", &config, true);

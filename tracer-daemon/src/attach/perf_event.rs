@@ -25,12 +25,7 @@ pub(super) struct PerfEventLinks(Vec<(Purpose, UProbeLinkId)>);
 
 impl PerfEventLinks {
     /// Attaches all points, or none.
-    pub(super) fn attach(
-        object: &mut Ebpf,
-        points: &[ProbePoint],
-        exe: &File,
-        pid: u32,
-    ) -> Result<Self, AttachError> {
+    pub(super) fn attach(object: &mut Ebpf, points: &[ProbePoint], exe: &File, pid: u32) -> Result<Self, AttachError> {
         let gone = || AttachError::TargetGone { pid };
         let scope = UProbeScope::OneProcess(NonZeroU32::new(pid).ok_or_else(gone)?);
         // The descriptor leads to the inspected inode, also when it was deleted or lies in another mount namespace.

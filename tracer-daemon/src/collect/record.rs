@@ -76,8 +76,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_and_an_impossible_count_are_not_records() {
-        let stack =
-            NewStack { key: StackKey::EMPTY, kind: StackKind::Allocation, frames: vec![Avma(1)] };
+        let stack = NewStack { key: StackKey::EMPTY, kind: StackKind::Allocation, frames: vec![Avma(1)] };
         let mut bytes = encode(&stack);
         bytes[16] = 7;
         assert_eq!(decode(&bytes), None);

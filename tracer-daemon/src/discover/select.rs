@@ -52,10 +52,8 @@ fn list(pids: &[u32]) -> String {
 impl NamePattern {
     /// Reads a pattern as a shell would: `*`, `?`, `[a-z]`.
     pub fn new(pattern: &str) -> Result<Self, NameError> {
-        let glob = Glob::new(pattern).map_err(|error| NameError::BadPattern {
-            pattern: pattern.to_owned(),
-            reason: error.kind().to_string(),
-        })?;
+        let glob = Glob::new(pattern)
+            .map_err(|error| NameError::BadPattern { pattern: pattern.to_owned(), reason: error.kind().to_string() })?;
         Ok(Self { text: pattern.to_owned(), matcher: glob.compile_matcher() })
     }
 
@@ -69,9 +67,7 @@ impl NamePattern {
         let Ok(processes) = all_processes() else { return Vec::new() };
         let mut pids: Vec<u32> = processes
             .flatten()
-            .filter(|process| {
-                process.exe().is_ok_and(|exe| self.matches(name_of(&exe).trim_end_matches(" (deleted)")))
-            })
+            .filter(|process| process.exe().is_ok_and(|exe| self.matches(name_of(&exe).trim_end_matches(" (deleted)"))))
             .filter_map(|process| u32::try_from(process.pid()).ok())
             .filter(|&pid| pid != std::process::id())
             .collect();

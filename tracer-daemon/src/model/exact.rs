@@ -157,9 +157,7 @@ fn goroutine_sites(input: &ExactInput) -> (Vec<GoroutineSite>, Turnover) {
             creation_stack: parts.stack.1,
         })
         .collect();
-    sites.sort_by(|a, b| {
-        (b.counted.created, b.counted.exited, a.id).cmp(&(a.counted.created, a.counted.exited, b.id))
-    });
+    sites.sort_by(|a, b| (b.counted.created, b.counted.exited, a.id).cmp(&(a.counted.created, a.counted.exited, b.id)));
     (sites, system)
 }
 
@@ -225,7 +223,8 @@ mod tests {
 
     #[test]
     fn exits_of_older_goroutines_join_the_site_of_their_creating_line() {
-        let creation = [("runtime.newproc.func1", 1), ("runtime.systemstack", 2), ("runtime.newproc", 3), ("main.f", 4)];
+        let creation =
+            [("runtime.newproc.func1", 1), ("runtime.systemstack", 2), ("runtime.newproc", 3), ("main.f", 4)];
         let input = ExactInput {
             window_s: 1.0,
             goroutines: vec![(stack(&creation), Turnover { created: 5, exited: 2 })],

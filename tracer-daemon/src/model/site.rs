@@ -45,6 +45,10 @@ const CREATION_FUNNEL: [&str; 8] = [
 /// Called by `mallocgc` when a collection is due, on the stack of whoever allocates.
 const COLLECTION_START: &str = "runtime.gcStart";
 
+/// Where the runtime leaves a goroutine's stack for the scheduler's. The frame pointers lead on into the goroutine that
+/// yielded, which has not called what the scheduler does next (running timers, say).
+const STACK_SWITCHES: [&str; 2] = ["runtime.mcall", "runtime.morestack"];
+
 /// A stack with its site.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Placed {
@@ -68,6 +72,7 @@ pub(super) enum Creation {
 
 /// The site of an allocation stack. None: no frame at all.
 pub(super) fn place_allocation(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
+    let frames = callers(frames);
     let below_runtime = frames.iter().position(|frame| !is_runtime(&frame.function));
     let (runtime, _) = frames.split_at(below_runtime.unwrap_or(frames.len()));
     if let Some(collection) = runtime.iter().position(|frame| *frame.function == *COLLECTION_START) {
@@ -88,12 +93,19 @@ fn place_within_runtime(frames: &[Frame], main_module: Option<&str>) -> Option<P
 
 /// The site of a goroutine creation stack. None: no frame at all.
 pub(super) fn place_creation(frames: &[Frame], main_module: Option<&str>) -> Option<Creation> {
+    let frames = callers(frames);
     let start = frames.iter().position(|frame| !CREATION_FUNNEL.contains(&&*frame.function))?;
     let creator = frames.get(start..)?;
     if is_runtime(&creator.first()?.function) {
         return Some(Creation::Runtime);
     }
     place(creator, main_module).map(Creation::By)
+}
+
+/// The frames that really called, without those of a goroutine that was switched away from.
+fn callers(frames: &[Frame]) -> &[Frame] {
+    let switch = frames.iter().position(|frame| STACK_SWITCHES.contains(&&*frame.function));
+    frames.get(..switch.unwrap_or(frames.len())).unwrap_or(frames)
 }
 
 fn is_allocation_funnel(function: &str) -> bool {
@@ -153,8 +165,14 @@ mod tests {
 
     #[test]
     fn the_main_modules_line_stands_for_what_the_standard_library_allocates() {
-        let functions =
-            ["runtime.mallocgc", "runtime.newobject", "encoding/json.Unmarshal", "main.load", "main.main", "runtime.main"];
+        let functions = [
+            "runtime.mallocgc",
+            "runtime.newobject",
+            "encoding/json.Unmarshal",
+            "main.load",
+            "main.main",
+            "runtime.main",
+        ];
         assert_eq!(place_of(&functions, None), ("main.load".into(), "encoding/json.Unmarshal".into()));
     }
 
@@ -174,7 +192,8 @@ mod tests {
 
     #[test]
     fn runtime_frames_are_trimmed_at_both_ends() {
-        let functions = ["runtime.mallocgc", "main.f", "runtime.gopanic", "main.main", "runtime.main", "runtime.goexit"];
+        let functions =
+            ["runtime.mallocgc", "main.f", "runtime.gopanic", "main.main", "runtime.main", "runtime.goexit"];
         let placed = place_allocation(&stack(&functions), None).unwrap();
         let names: Vec<&str> = placed.frames.iter().map(|frame| &*frame.function).collect();
         assert_eq!(names, ["main.f", "runtime.gopanic", "main.main"]);
@@ -188,8 +207,15 @@ mod tests {
     #[test]
     fn what_the_collector_allocates_is_not_blamed_on_the_line_that_was_due_to_start_it() {
         let functions = [
-            "runtime.mallocgc", "runtime.newobject", "runtime.acquireSudog", "runtime.gcBgMarkStartWorkers",
-            "runtime.gcStart", "runtime.mallocgc", "runtime.makeslice", "main.f", "main.main",
+            "runtime.mallocgc",
+            "runtime.newobject",
+            "runtime.acquireSudog",
+            "runtime.gcBgMarkStartWorkers",
+            "runtime.gcStart",
+            "runtime.mallocgc",
+            "runtime.makeslice",
+            "main.f",
+            "main.main",
         ];
         assert_eq!(place_of(&functions, None).0, "runtime.acquireSudog");
     }
@@ -209,10 +235,37 @@ mod tests {
     }
 
     #[test]
+    fn a_goroutine_that_yields_to_the_scheduler_is_not_blamed_for_what_it_runs() {
+        let timer_fires = [
+            "runtime.newproc.func1",
+            "runtime.systemstack",
+            "runtime.newproc",
+            "time.goFunc",
+            "runtime.(*timer).unlockAndRun",
+            "runtime.findRunnable",
+            "runtime.schedule",
+            "runtime.gosched_m",
+            "runtime.mcall",
+            "runtime.Gosched",
+            "main.innocent",
+            "main.main",
+        ];
+        let Some(Creation::By(placed)) = place_creation(&stack(&timer_fires), None) else { panic!() };
+        assert_eq!((&*placed.place.function, placed.frames.len()), ("time.goFunc", 1));
+        let sudog = ["runtime.mallocgc", "runtime.newobject", "runtime.schedule", "runtime.mcall", "main.innocent"];
+        assert_eq!(place_of(&sudog, None).0, "runtime.schedule");
+    }
+
+    #[test]
     fn goroutines_of_the_runtime_belong_to_no_site_even_on_a_users_stack() {
         let started_by_gc = [
-            "runtime.newproc.func1", "runtime.systemstack", "runtime.newproc", "runtime.gcBgMarkStartWorkers",
-            "runtime.gcStart", "runtime.mallocgc", "main.f",
+            "runtime.newproc.func1",
+            "runtime.systemstack",
+            "runtime.newproc",
+            "runtime.gcBgMarkStartWorkers",
+            "runtime.gcStart",
+            "runtime.mallocgc",
+            "main.f",
         ];
         assert_eq!(place_creation(&stack(&started_by_gc), None), Some(Creation::Runtime));
         let by_user = ["runtime.newproc.func1", "runtime.systemstack", "runtime.newproc", "main.f", "main.main"];

@@ -74,12 +74,7 @@ pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
     print(&report, options.output)
 }
 
-async fn watch(
-    session: &mut Session,
-    options: Options,
-    stop: &mut Stop,
-    started_unix_ms: u64,
-) -> anyhow::Result<End> {
+async fn watch(session: &mut Session, options: Options, stop: &mut Stop, started_unix_ms: u64) -> anyhow::Result<End> {
     let started = own::now();
     let mut step = interval(STEP);
     step.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -109,7 +104,12 @@ async fn watch(
             print(&report(session, snapshot, started_unix_ms, false), options.output)?;
         }
         progress.show(now, || {
-            format!("watching {} ({}), {:.0} s left, Ctrl-C reports now", session.identity().pid, session.name(), left.as_secs_f64())
+            format!(
+                "watching {} ({}), {:.0} s left, Ctrl-C reports now",
+                session.identity().pid,
+                session.name(),
+                left.as_secs_f64()
+            )
         });
     }
 }

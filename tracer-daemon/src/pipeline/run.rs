@@ -77,7 +77,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let metrics = Metrics::new(MetricsSettings { pid_label: options.pid_label, ..MetricsSettings::default() });
     let readiness = Readiness::default();
     let listener = TcpListener::bind(options.listen).await.with_context(|| {
-        format!("cannot listen on {}: is another leakline running? choose another address with --listen", options.listen)
+        format!(
+            "cannot listen on {}: is another leakline running? choose another address with --listen",
+            options.listen
+        )
     })?;
     tracing::info!(address = %listener.local_addr().unwrap_or(options.listen), "serving /metrics, /healthz, /readyz");
     let shared = Arc::new(Shared {

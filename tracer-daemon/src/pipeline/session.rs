@@ -200,7 +200,11 @@ impl Session {
             tracing::warn!(pid, "another leakline watches this process: both are right, and both cost it time");
         }
         if self.exe_replaced {
-            tracing::warn!(pid, exe = self.exe, "the file at this path is not what the process runs; reading the latter");
+            tracing::warn!(
+                pid,
+                exe = self.exe,
+                "the file at this path is not what the process runs; reading the latter"
+            );
         }
         for refusal in &self.refused {
             tracing::warn!(pid, "not measured: {refusal}");
@@ -258,9 +262,7 @@ impl Session {
             allocations: counts
                 .allocations
                 .iter()
-                .filter_map(|(key, count)| {
-                    Some((stack(key)?, Counted { objects: count.objects, bytes: count.bytes }))
-                })
+                .filter_map(|(key, count)| Some((stack(key)?, Counted { objects: count.objects, bytes: count.bytes })))
                 .collect(),
             goroutines: counts
                 .goroutines

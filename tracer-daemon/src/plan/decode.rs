@@ -97,12 +97,7 @@ fn belongs_to_stack_check(instruction: &Instruction) -> bool {
 }
 
 /// The one direct call of `callee`.
-pub(super) fn call_of(
-    code: &FunctionCode,
-    callee: &str,
-    entry: Svma,
-    purpose: Purpose,
-) -> Result<ProbePoint, Refusal> {
+pub(super) fn call_of(code: &FunctionCode, callee: &str, entry: Svma, purpose: Purpose) -> Result<ProbePoint, Refusal> {
     let instructions = whole(code)?;
     let index = only_call(code, &instructions, callee, entry)?;
     point(code, purpose, &instructions[index])
@@ -135,12 +130,7 @@ pub(super) fn jump_behind_call_of(
     Err(Refusal::new(RefusalReason::JumpNotFound, format!("{} ends behind its call of {callee}", code.name)))
 }
 
-fn only_call(
-    code: &FunctionCode,
-    instructions: &[Instruction],
-    callee: &str,
-    entry: Svma,
-) -> Result<usize, Refusal> {
+fn only_call(code: &FunctionCode, instructions: &[Instruction], callee: &str, entry: Svma) -> Result<usize, Refusal> {
     let mut calls = instructions
         .iter()
         .enumerate()
@@ -148,9 +138,7 @@ fn only_call(
         .map(|(index, _)| index);
     match (calls.next(), calls.next()) {
         (Some(index), None) => Ok(index),
-        (None, _) => {
-            Err(Refusal::new(RefusalReason::CallNotFound, format!("{} does not call {callee}", code.name)))
-        }
+        (None, _) => Err(Refusal::new(RefusalReason::CallNotFound, format!("{} does not call {callee}", code.name))),
         (Some(_), Some(_)) => {
             Err(Refusal::new(RefusalReason::CallNotFound, format!("{} calls {callee} more than once", code.name)))
         }
@@ -223,8 +211,7 @@ mod tests {
     }
 
     /// `cmp rsp,[r14+10h]; jbe +80h; push rbp; mov rbp,rsp` as in Go 1.26's mallocgc.
-    const USUAL: [u8; 14] =
-        [0x49, 0x3b, 0x66, 0x10, 0x0f, 0x86, 0x80, 0x00, 0x00, 0x00, 0x55, 0x48, 0x89, 0xe5];
+    const USUAL: [u8; 14] = [0x49, 0x3b, 0x66, 0x10, 0x0f, 0x86, 0x80, 0x00, 0x00, 0x00, 0x55, 0x48, 0x89, 0xe5];
 
     #[test]
     fn the_push_behind_the_stack_check_is_found() {

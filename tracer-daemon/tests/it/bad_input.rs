@@ -235,7 +235,10 @@ fn plan_shows_every_point_with_its_instruction() {
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let functions = document["plan"]["functions"].as_array().unwrap();
     let of = |purpose: &str| functions.iter().filter(|function| function["purpose"] == purpose).count();
-    assert_eq!((of("allocation"), of("goroutine_created"), of("coroutine_created"), of("goroutine_exited")), (1, 1, 1, 1));
+    assert_eq!(
+        (of("allocation"), of("goroutine_created"), of("coroutine_created"), of("goroutine_exited")),
+        (1, 1, 1, 1)
+    );
     assert!(of("specialised_allocation") >= 10, "{functions:?}");
     for function in functions {
         let instruction = function["instruction"].as_str().unwrap();

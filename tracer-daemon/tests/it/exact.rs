@@ -87,7 +87,8 @@ fn counts_are_exact(toolchain: &str, flags: &[&str]) {
             lines.entry((function, line)).or_default().push(site);
         }
     }
-    let sum = |sites: &[&Value], field: &str| sites.iter().map(|site| site["counted"][field].as_u64().unwrap()).sum::<u64>();
+    let sum =
+        |sites: &[&Value], field: &str| sites.iter().map(|site| site["counted"][field].as_u64().unwrap()).sum::<u64>();
     for site in &truth.sites {
         let found = lines.get(&(site.function.as_str(), site.line)).map_or(&[][..], Vec::as_slice);
         check(format!("{}: objects", site.name), sum(found, "objects"), site.objects);

@@ -5,11 +5,7 @@ use std::{fs::File, os::unix::fs::FileExt as _};
 
 use procfs::process::{MMPermissions, MMapPath, Process};
 use rustix::process::Signal;
-use tracer_daemon::{
-    attach::Limits,
-    discover::target_by_pid,
-    pipeline::Session,
-};
+use tracer_daemon::{attach::Limits, discover::target_by_pid, pipeline::Session};
 
 use crate::{
     exact::knownsites,
