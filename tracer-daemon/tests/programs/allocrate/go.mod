@@ -1,0 +1,3 @@
+module example.com/leakline/programs/allocrate
+
+go 1.22

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/knownsites
+
+go 1.22

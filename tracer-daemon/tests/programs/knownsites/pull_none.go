@@ -1,0 +1,7 @@
+//go:build !go1.23 && !goexperiment.rangefunc
+
+package main
+
+const pullIsBuilt = false
+
+func pullAll() {}

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/leakyservice
+
+go 1.22

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/misc
+
+go 1.22
