@@ -1,0 +1,36 @@
+//! `cargo xtask bench …`: the numbers that leakline promises, measured as paired ratios against other tracers in the same
+//! run. Absolute times are of the machine at hand and are never asserted.
+
+mod cost;
+mod stats;
+mod target;
+mod tracers;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+
+/// Arguments of `cargo xtask bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+/// The benches there are.
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// What tracers cost their target, in CPU time per allocation. Needs root; takes about 10 minutes.
+    Cost(cost::CostArgs),
+}
+
+/// Runs a bench and prints its table on stdout.
+pub(crate) fn run(args: &BenchArgs) -> Result<()> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask lies in the repository")?;
+    match &args.bench {
+        Bench::Cost(args) => cost::run(repository, args),
+    }
+}

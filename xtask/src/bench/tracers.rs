@@ -1,0 +1,395 @@
+//! The rows of the cost bench: what is attached to the target, how it is started and stopped, and how we know that it is
+//! attached. Every tracer is another process; a row whose tracer is missing is skipped with a stated reason.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::target::{Target, TargetBinary};
+
+const BCC_SCRIPT: &str = include_str!("bcc_row.py");
+
+/// Debian's interpreter: python3-bpfcc installs its module for this one only.
+const SYSTEM_PYTHON: &str = "/usr/bin/python3";
+
+/// Reports of the target (250 ms each) that attaching or detaching may take: 20 s.
+const PATIENCE_REPORTS: u32 = 80;
+
+/// What a tracer does at each hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Adds one to a counter.
+    Count,
+    /// Counts per user stack.
+    CountByStack,
+    /// Sends a record to user space.
+    Record,
+}
+
+/// Which instruction of `runtime.mallocgc` carries the probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The first one, a `cmp`, which the kernel must single-step: what `uprobe:FILE:runtime.mallocgc` does.
+    Entry,
+    /// The `push rbp` behind the stack check, which the kernel emulates.
+    Body,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tracer {
+    /// Nothing is attached: the row shows the noise of the method.
+    Nothing,
+    Bpftrace(Place, Work),
+    Bcc(Place, Work),
+    /// `leakline attach --evidence` with this evidence.
+    Leakline(&'static str),
+}
+
+impl Tracer {
+    /// All rows, in the order of the table.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Nothing,
+        Self::Bpftrace(Place::Entry, Work::Count),
+        Self::Bpftrace(Place::Entry, Work::CountByStack),
+        Self::Bpftrace(Place::Body, Work::Count),
+        Self::Bpftrace(Place::Body, Work::CountByStack),
+        Self::Bcc(Place::Entry, Work::Count),
+        Self::Bcc(Place::Entry, Work::CountByStack),
+        Self::Bcc(Place::Body, Work::Count),
+        Self::Bcc(Place::Body, Work::CountByStack),
+        Self::Bcc(Place::Body, Work::Record),
+        Self::Leakline("auto"),
+        Self::Leakline("exact"),
+    ];
+
+    /// The name of the row.
+    pub(crate) fn name(self) -> String {
+        let (tool, place, work) = match self {
+            Self::Nothing => return "nothing (noise floor)".to_owned(),
+            Self::Leakline(evidence) => return format!("leakline {evidence}"),
+            Self::Bpftrace(place, work) => ("bpftrace", place, work),
+            Self::Bcc(place, work) => ("bcc", place, work),
+        };
+        let place = match place {
+            Place::Entry => "entry",
+            Place::Body => "push",
+        };
+        let work = match work {
+            Work::Count => "count",
+            Work::CountByStack => "count by stack",
+            Work::Record => "record per hit",
+        };
+        format!("{tool} {place}, {work}")
+    }
+
+    /// Whether the target must be the copy whose symbol was moved.
+    pub(crate) fn needs_moved_symbol(self) -> bool {
+        matches!(self, Self::Bpftrace(Place::Body, _))
+    }
+
+    /// Whether being attached shows in the target's text.
+    fn probes_text(self) -> bool {
+        !matches!(self, Self::Nothing | Self::Leakline("auto"))
+    }
+}
+
+/// Where the tools are on this machine. What is missing is told once per row.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    bcc_script: PathBuf,
+    /// None where bcc finds headers by itself (its own rules: /lib/modules or kheaders).
+    bcc_headers: Option<PathBuf>,
+    leakline: PathBuf,
+    /// Reasons by tool.
+    bpftrace_missing: Option<String>,
+    bcc_missing: Option<String>,
+    leakline_missing: Option<String>,
+}
+
+impl Tools {
+    /// Looks for the tools; writes the bcc script and a merged tree of Debian's kernel headers into `directory`.
+    pub(crate) fn find(repository: &Path, directory: &Path) -> Result<Self> {
+        let bcc_script = directory.join("bcc_row.py");
+        fs::write(&bcc_script, BCC_SCRIPT)?;
+        let leakline = repository.join("target/release/leakline");
+        let bpftrace_missing = (!succeeds(Command::new("bpftrace").arg("--version")))
+            .then(|| "bpftrace is not installed (apt-get install bpftrace)".to_owned());
+        let mut bcc_missing = (!succeeds(Command::new(SYSTEM_PYTHON).args(["-c", "import bcc"])))
+            .then(|| "bcc is not installed (apt-get install python3-bpfcc)".to_owned());
+        let bcc_headers = if own_kernel_headers() {
+            None
+        } else {
+            merge_debian_headers(directory)?
+        };
+        if bcc_headers.is_none() && !own_kernel_headers() && bcc_missing.is_none() {
+            bcc_missing =
+                Some("bcc needs kernel headers (apt-get install linux-headers-amd64)".to_owned());
+        }
+        let leakline_missing = if !leakline.exists() {
+            Some(format!("{} is not built", leakline.display()))
+        } else if succeeds(Command::new(&leakline).args(["attach", "--help"])) {
+            None
+        } else {
+            Some(format!("{} has no command `attach`", leakline.display()))
+        };
+        Ok(Self {
+            bcc_script,
+            bcc_headers,
+            leakline,
+            bpftrace_missing,
+            bcc_missing,
+            leakline_missing,
+        })
+    }
+
+    /// Why a row cannot be measured here; None when it can.
+    pub(crate) fn refusal(&self, tracer: Tracer) -> Option<&str> {
+        match tracer {
+            Tracer::Nothing => None,
+            Tracer::Bpftrace(..) => self.bpftrace_missing.as_deref(),
+            Tracer::Bcc(..) => self.bcc_missing.as_deref(),
+            Tracer::Leakline(_) => self.leakline_missing.as_deref(),
+        }
+    }
+
+    fn command(
+        &self,
+        tracer: Tracer,
+        binary: &TargetBinary,
+        pid: u32,
+        seconds: u32,
+    ) -> Option<Command> {
+        let pid = pid.to_string();
+        match tracer {
+            Tracer::Nothing => None,
+            Tracer::Bpftrace(place, work) => {
+                let path = if place == Place::Body {
+                    &binary.path_with_moved_symbol
+                } else {
+                    &binary.path
+                };
+                let action = match work {
+                    Work::Count => "@ = count();",
+                    Work::CountByStack => "@[ustack] = count();",
+                    Work::Record => "printf(\"%lu\\n\", reg(\"ax\"));",
+                };
+                let mut command = Command::new("bpftrace");
+                command.args([
+                    "-p",
+                    &pid,
+                    "-e",
+                    &format!("uprobe:{}:runtime.mallocgc {{ {action} }}", path.display()),
+                ]);
+                Some(command)
+            }
+            Tracer::Bcc(place, work) => {
+                let kind = match work {
+                    Work::Count => "count",
+                    Work::CountByStack => "stack",
+                    Work::Record => "record",
+                };
+                let address = if place == Place::Body {
+                    binary.body
+                } else {
+                    binary.entry
+                };
+                let mut command = Command::new(SYSTEM_PYTHON);
+                command
+                    .arg(&self.bcc_script)
+                    .arg(kind)
+                    .arg(&binary.path)
+                    .args([format!("{address:x}"), pid]);
+                if let Some(headers) = &self.bcc_headers {
+                    command.env("BCC_KERNEL_SOURCE", headers);
+                }
+                Some(command)
+            }
+            Tracer::Leakline(evidence) => {
+                let mut command = Command::new(&self.leakline);
+                command.args([
+                    "attach",
+                    "--pid",
+                    &pid,
+                    "--evidence",
+                    evidence,
+                    "--output",
+                    "json",
+                ]);
+                command.args(["--duration", &format!("{seconds}s")]);
+                Some(command)
+            }
+        }
+    }
+
+    /// Starts the tracer and returns when it is attached: its probe is in the target's text, or, for a tracer that puts none
+    /// there for good, after one second. `seconds` bounds how long it would stay by itself.
+    pub(crate) fn attach(
+        &self,
+        tracer: Tracer,
+        binary: &TargetBinary,
+        target: &mut Target,
+        seconds: u32,
+    ) -> Result<Attached> {
+        let Some(mut command) = self.command(tracer, binary, target.pid(), seconds) else {
+            wait_reports(target, 4)?;
+            return Ok(Attached {
+                child: None,
+                tracer,
+            });
+        };
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command
+            .spawn()
+            .with_context(|| format!("start {command:?}"))?;
+        let mut attached = Attached {
+            child: Some(child),
+            tracer,
+        };
+        if !tracer.probes_text() {
+            wait_reports(target, 4)?;
+            return Ok(attached);
+        }
+        for _ in 0..PATIENCE_REPORTS {
+            target.next_report()?;
+            if target.has_probe()? {
+                return Ok(attached);
+            }
+            ensure!(
+                attached.is_running()?,
+                "{command:?} ended before it was attached"
+            );
+        }
+        anyhow::bail!("{command:?} did not attach within 20 s")
+    }
+}
+
+/// A started tracer; killed on drop.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    child: Option<Child>,
+    tracer: Tracer,
+}
+
+impl Attached {
+    fn is_running(&mut self) -> Result<bool> {
+        Ok(match &mut self.child {
+            Some(child) => child.try_wait()?.is_none(),
+            None => true,
+        })
+    }
+
+    /// Fails when the tracer is no longer there: the window that was just measured is worth nothing then.
+    pub(crate) fn check(&mut self, target: &Target) -> Result<()> {
+        ensure!(
+            self.is_running()?,
+            "{} ended during the window",
+            self.tracer.name()
+        );
+        ensure!(
+            !self.tracer.probes_text() || target.has_probe()?,
+            "{} lost its probe",
+            self.tracer.name()
+        );
+        Ok(())
+    }
+
+    /// Asks the tracer to end as a person would (SIGINT), and returns when it has and the target's text is whole again.
+    /// A tracer that takes more than 20 s is killed: bpftrace 0.17 once never answered.
+    pub(crate) fn detach(mut self, target: &mut Target) -> Result<()> {
+        let Some(child) = &mut self.child else {
+            return wait_reports(target, 4);
+        };
+        let status = Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()?;
+        ensure!(status.success(), "cannot interrupt {}", self.tracer.name());
+        for report in 0..2 * PATIENCE_REPORTS {
+            target.next_report()?;
+            if child.try_wait()?.is_some() && !target.has_probe()? {
+                return Ok(());
+            }
+            if report == PATIENCE_REPORTS {
+                child.kill()?;
+            }
+        }
+        anyhow::bail!("{} left its probe behind", self.tracer.name())
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // Both fail only when it has ended already.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+fn wait_reports(target: &mut Target, count: u32) -> Result<()> {
+    for _ in 0..count {
+        target.next_report()?;
+    }
+    Ok(())
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Whether bcc finds headers of the running kernel without help.
+fn own_kernel_headers() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Path::new("/sys/kernel/kheaders.tar.xz").exists()
+        || Path::new("/lib/modules")
+            .join(release.trim())
+            .join("build")
+            .exists()
+}
+
+/// Debian splits headers into `…-common` and `…-amd64`, bcc wants one tree: a directory of symbolic links to both. The
+/// headers may be of another kernel release: the programs here use only `pt_regs`, which does not change. None
+/// when no such package is installed.
+fn merge_debian_headers(directory: &Path) -> Result<Option<PathBuf>> {
+    let Some(common) = fs::read_dir("/usr/src")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.to_string_lossy().contains("/linux-headers-"))
+        .find(|path| path.to_string_lossy().ends_with("-common"))
+    else {
+        return Ok(None);
+    };
+    let own = PathBuf::from(common.to_string_lossy().replace("-common", "-amd64"));
+    let merged = directory.join("kernel-headers");
+    fs::create_dir_all(&merged)?;
+    for part in [common, own] {
+        let copied = succeeds(
+            Command::new("cp")
+                .arg("-rsf")
+                .arg(part.join("."))
+                .arg(&merged),
+        );
+        ensure!(
+            copied,
+            "cannot link {} into {}",
+            part.display(),
+            merged.display()
+        );
+    }
+    Ok(Some(merged))
+}
