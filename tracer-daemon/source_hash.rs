@@ -78,7 +78,11 @@ fn collect(workspace: &Path, relative: &str, files: &mut Vec<(String, Vec<u8>)>)
     }
     for entry in std::fs::read_dir(path)? {
         let name = entry?.file_name();
-        collect(workspace, &format!("{relative}/{}", name.to_string_lossy()), files)?;
+        let name = name.to_string_lossy();
+        // Editors keep their own files beside ours.
+        if !name.starts_with('.') {
+            collect(workspace, &format!("{relative}/{name}"), files)?;
+        }
     }
     Ok(())
 }
