@@ -16,7 +16,7 @@ use tracer_common::{
 
 use crate::{
     counters::{add, add_loss, add_total, gate_is_open},
-    stacks::{Introduction, Position, key_of},
+    stacks::{Introduction, Position, is_full, key_of, note_failed_insertion},
     target::{Registers, malloc_header_bytes, mallocgc_end, mallocgc_start, read_word},
 };
 
@@ -71,11 +71,17 @@ fn count(registers: &Registers) {
     }
     // A new stack. First a place in the ring, then one in the map: a stack that is counted was always sent, and one that
     // finds the ring full is tried again at its next hit.
+    if is_full(StackKind::Allocation) {
+        add_loss(Loss::AllocationStacksFull);
+        return;
+    }
     let Some(introduction) = Introduction::reserve() else { return };
-    if ALLOCATIONS.insert(&key, &AllocationCount { objects: 0, bytes: 0 }, u64::from(BPF_NOEXIST)).is_ok() {
-        introduction.send(key, StackKind::Allocation, registers, Position::BeforeFrame);
-    } else {
-        introduction.withdraw(); // full, or another CPU was faster
+    match ALLOCATIONS.insert(&key, &AllocationCount { objects: 0, bytes: 0 }, u64::from(BPF_NOEXIST)) {
+        Ok(()) => introduction.send(key, StackKind::Allocation, registers, Position::BeforeFrame),
+        Err(error) => {
+            introduction.withdraw();
+            note_failed_insertion(StackKind::Allocation, error);
+        }
     }
     match ALLOCATIONS.get_ptr_mut(&key) {
         Some(counted) => add_to(counted, bytes),

@@ -15,7 +15,7 @@ use tracer_common::{
 
 use crate::{
     counters::{add, add_loss, add_total, gate_is_open},
-    stacks::{Introduction, Position, key_of},
+    stacks::{Introduction, Position, is_full, key_of, note_failed_insertion},
     target::{Registers, g_goid_offset, g_gopc_offset, read_word},
 };
 
@@ -68,11 +68,17 @@ fn created(registers: &Registers, g: u64) {
     add_total(Total::GoroutinesCreated, 1);
     let key = key_of(registers, Position::InsideFrame);
     if GOROUTINES.get_ptr_mut(&key).is_none() {
+        if is_full(StackKind::GoroutineCreation) {
+            add_loss(Loss::GoroutineStacksFull);
+            return;
+        }
         let Some(introduction) = Introduction::reserve() else { return };
-        if GOROUTINES.insert(&key, &GoroutineCount { created: 0, exited: 0 }, u64::from(BPF_NOEXIST)).is_ok() {
-            introduction.send(key, StackKind::GoroutineCreation, registers, Position::InsideFrame);
-        } else {
-            introduction.withdraw(); // full, or another CPU was faster
+        match GOROUTINES.insert(&key, &GoroutineCount { created: 0, exited: 0 }, u64::from(BPF_NOEXIST)) {
+            Ok(()) => introduction.send(key, StackKind::GoroutineCreation, registers, Position::InsideFrame),
+            Err(error) => {
+                introduction.withdraw();
+                note_failed_insertion(StackKind::GoroutineCreation, error);
+            }
         }
     }
     let Some(counted) = GOROUTINES.get_ptr_mut(&key) else {

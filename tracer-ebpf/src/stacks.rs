@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{RingBuf, ring_buf::RingBufEntry},
+    maps::{Array, RingBuf, ring_buf::RingBufEntry},
 };
 use tracer_common::{
     exact::{MAX_FRAMES, StackKey, StackKind, StackRecord},
@@ -16,6 +16,11 @@ use crate::{
     counters::add_loss,
     target::{Registers, read_frame, read_word},
 };
+
+/// One word for each [`StackKind`]: not 0 once the map of its stacks is full. Maps of stacks never shrink, so that a full one
+/// stays full, and no hit on a stack without a place need try the ring (a withdrawn record takes room in it, too).
+#[map]
+static FULL: Array<u32> = Array::with_max_entries(2, 0);
 
 /// New stacks on their way to the daemon. The loader may set another size.
 #[map]
@@ -65,6 +70,25 @@ pub(crate) fn key_of(registers: &Registers, position: Position) -> StackKey {
     let mut key = StackKey::EMPTY;
     walk(registers, position, |_, frame| key = key.with_frame(frame));
     key
+}
+
+/// Whether the map of these stacks is known to be full.
+#[inline(always)]
+pub(crate) fn is_full(kind: StackKind) -> bool {
+    matches!(FULL.get(kind as u32), Some(&full) if full != 0)
+}
+
+/// What to make of an insertion that failed: another CPU was faster, or the map is full from now on.
+#[inline(always)]
+pub(crate) fn note_failed_insertion(kind: StackKind, error: i32) {
+    /// `EEXIST`.
+    const EXISTS: i32 = -17;
+    if error != EXISTS
+        && let Some(full) = FULL.get_ptr_mut(kind as u32)
+    {
+        // SAFETY: a pointer to a map value; every writer writes the same.
+        unsafe { core::ptr::write_volatile(full, 1) };
+    }
 }
 
 /// Room in the ring for one new stack. Must be ended by [`Introduction::send`] or [`Introduction::withdraw`].

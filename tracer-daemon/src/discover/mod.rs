@@ -167,7 +167,8 @@ pub fn presence(identity: &ProcessIdentity) -> Presence {
         Ok(exe)
             if exe.dev() == identity.exe_device
                 && exe.ino() == identity.exe_inode
-                && stat.startstack == identity.start_stack =>
+                // 0: it may not be read, or an exec was under way when we first looked.
+                && (identity.start_stack == 0 || stat.startstack == identity.start_stack) =>
         {
             Presence::Running
         }
@@ -241,6 +242,10 @@ mod tests {
     #[test]
     fn a_process_is_itself_until_it_ends() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let stat = || Process::new(child.id().cast_signed()).unwrap().stat().unwrap();
+        while stat().startstack == 0 {
+            std::thread::yield_now(); // until its exec is complete
+        }
         let target = target_by_pid(child.id()).unwrap();
         assert_eq!(presence(&target.identity), Presence::Running);
         assert_eq!(presence(&ProcessIdentity { start_stack: 1, ..target.identity }), Presence::Replaced);

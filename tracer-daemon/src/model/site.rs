@@ -42,8 +42,8 @@ const CREATION_FUNNEL: [&str; 8] = [
     "runtime.corostart",
 ];
 
-/// Called by `mallocgc` when a collection is due, on the stack of whoever allocates.
-const COLLECTION_START: &str = "runtime.gcStart";
+/// What the runtime does for itself on the stack of whoever happens to need it: a collection that is due, a new thread.
+const OWN_BUSINESS: [&str; 2] = ["runtime.gcStart", "runtime.newm"];
 
 /// Where the runtime leaves a goroutine's stack for the scheduler's. The frame pointers lead on into the goroutine that
 /// yielded, which has not called what the scheduler does next (running timers, say).
@@ -75,14 +75,25 @@ pub(super) fn place_allocation(frames: &[Frame], main_module: Option<&str>) -> O
     let frames = callers(frames);
     let below_runtime = frames.iter().position(|frame| !is_runtime(&frame.function));
     let (runtime, _) = frames.split_at(below_runtime.unwrap_or(frames.len()));
-    if let Some(collection) = runtime.iter().position(|frame| *frame.function == *COLLECTION_START) {
-        // Whoever allocates when a collection is due starts it; what that allocates is the runtime's own.
-        return place_within_runtime(runtime.get(..=collection)?, main_module);
+    if let Some(end) = own_business(runtime) {
+        return place_within_runtime(runtime.get(..end)?, main_module);
     }
     match below_runtime {
         Some(start) => place(frames.get(start..)?, main_module),
         None => place_within_runtime(frames, main_module),
     }
+}
+
+/// Where in the runtime's frames its own business ends: at the frame that began it, or below an allocation on which it
+/// came up (waking or starting a thread, say). None: the caller's business.
+fn own_business(runtime: &[Frame]) -> Option<usize> {
+    let begun = runtime.iter().position(|frame| OWN_BUSINESS.contains(&&*frame.function)).map(|begun| begun + 1);
+    begun.or_else(|| {
+        let first_inside = runtime.iter().position(|frame| !is_allocation_funnel(&frame.function))?;
+        let inner = runtime.get(first_inside..)?;
+        let outer = inner.iter().position(|frame| frame.function.starts_with("runtime.mallocgc"))?;
+        Some(first_inside + outer)
+    })
 }
 
 /// The runtime allocates for itself: name its function that does.
@@ -218,6 +229,31 @@ mod tests {
             "main.main",
         ];
         assert_eq!(place_of(&functions, None).0, "runtime.acquireSudog");
+        let functions = [
+            "runtime.mallocgc",
+            "runtime.newobject",
+            "runtime.traceback",
+            "runtime.mallocgcLarge",
+            "runtime.mallocgc",
+            "runtime.makeslice",
+            "main.f",
+            "main.main",
+        ];
+        assert_eq!(place_of(&functions, None).0, "runtime.traceback");
+        let thread = [
+            "runtime.mallocgc",
+            "runtime.newobject",
+            "runtime.allocm",
+            "runtime.newm",
+            "runtime.startm",
+            "runtime.wakep",
+            "runtime.ready",
+            "runtime.chansend",
+            "main.send",
+        ];
+        assert_eq!(place_of(&thread, None).0, "runtime.allocm");
+        let own_line = ["runtime.mallocgcSmallScanNoHeaderSC3", "runtime.mallocgc", "runtime.newobject", "main.f"];
+        assert_eq!(place_of(&own_line, None).0, "main.f");
     }
 
     #[test]

@@ -101,6 +101,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     });
 
     let mut supervisor = Supervisor { options, shared: Arc::clone(&shared), known: BTreeMap::new() };
+    metrics.set_own(own::facts());
     let outcome = supervisor.first_scan().await;
     if outcome.is_ok() {
         readiness.mark_ready();

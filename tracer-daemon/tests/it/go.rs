@@ -35,7 +35,8 @@ impl Build<'_> {
         hash_files(&sources, &mut hasher);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-programs");
         fs::create_dir_all(&folder).expect("making the folder for test programs");
-        let built = folder.join(format!("{}-{}-{:016x}", self.program, self.toolchain, hasher.finish()));
+        let built =
+            folder.join(format!("{}-{}-{:016x}", self.program.replace('/', "-"), self.toolchain, hasher.finish()));
         // Tests run in parallel, also in several processes: one builds, the others wait for it.
         let lock = File::create(built.with_extension("lock")).expect("making the lock of a test program");
         lock.lock().expect("taking the lock of a test program");
