@@ -41,14 +41,14 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Attach(args) => attach(args),
+        Command::Attach(args) => attach(&args),
         Command::Run(args) => run(args),
         Command::Plan(args) => plan(args),
         Command::Doctor(args) => diagnose(&args),
     }
 }
 
-fn attach(args: AttachArgs) -> anyhow::Result<ExitCode> {
+fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
     let target = target(args.target.pid, args.target.name.as_deref())?;
     require_exact(args.evidence)?;
     let options = pipeline::attach::Options {

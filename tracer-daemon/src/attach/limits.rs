@@ -23,10 +23,11 @@ const ENTRY_BYTES: usize = 64;
 const VALUE_BYTES: usize = 16;
 
 impl Limits {
-    /// The default for a machine with this many CPUs: at most 32 MiB for allocation stacks, about 10 MiB for the rest.
+    /// The default for a machine with this many CPUs: in the kernel at most 32 MiB for allocation stacks and about 10 MiB
+    /// for the rest; in the daemon a named stack takes up to 3 KiB.
     pub fn for_cpus(cpus: usize) -> Self {
         let entry_bytes = ENTRY_BYTES + VALUE_BYTES * cpus.max(1);
-        let stacks = (ALLOCATION_BYTES_CAP / entry_bytes).clamp(1_024, 65_536);
+        let stacks = (ALLOCATION_BYTES_CAP / entry_bytes).clamp(1_024, 16_384);
         Self {
             ring_bytes: 4 << 20,
             allocation_stacks: u32::try_from(stacks).unwrap_or(1_024),

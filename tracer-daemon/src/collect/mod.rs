@@ -117,7 +117,7 @@ impl Reader {
     pub fn counts(&self) -> Result<Counts, CollectError> {
         // The totals are read last, so that while counting is on they are never below the sum of the stacks.
         let mut counts = Counts::default();
-        for entry in self.allocations.iter() {
+        for entry in &self.allocations {
             let (key, per_cpu) = entry.map_err(unreadable("ALLOCATIONS"))?;
             let sum = per_cpu.iter().fold(AllocationCount::default(), |sum, cpu| AllocationCount {
                 objects: sum.objects.wrapping_add(cpu.objects),
@@ -125,10 +125,10 @@ impl Reader {
             });
             counts.allocations.push((key, sum));
         }
-        for entry in self.goroutines.iter() {
+        for entry in &self.goroutines {
             counts.goroutines.push(entry.map_err(unreadable("GOROUTINES"))?);
         }
-        for entry in self.exit_places.iter() {
+        for entry in &self.exit_places {
             let (creator, exits) = entry.map_err(unreadable("EXIT_PLACES"))?;
             counts.exits_by_creator.push((Avma(creator), exits));
         }

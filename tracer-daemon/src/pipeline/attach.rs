@@ -52,7 +52,7 @@ enum End {
 pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let own_before = own::facts();
-    let mut session = Session::start(target, options.limits)?;
+    let mut session = Session::start(&target, options.limits)?;
     session.announce();
     let started_unix_ms = own::unix_ms();
     session.open()?;

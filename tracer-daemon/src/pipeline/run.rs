@@ -197,7 +197,7 @@ impl Supervisor {
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new()
             .name(format!("target-{}", identity.pid))
-            .spawn(move || follow(target, &shared, tell))
+            .spawn(move || follow(&target, &shared, tell))
             .map_err(|error| tracing::error!(pid = identity.pid, %error, "cannot start a thread for it"))
             .ok();
         self.known.insert(identity.pid, Known { identity, thread });
@@ -223,7 +223,7 @@ impl Supervisor {
 }
 
 /// One target from attach to detach, on its own thread.
-fn follow(target: Target, shared: &Shared, tell: Option<oneshot::Sender<Result<(), StartError>>>) {
+fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sender<Result<(), StartError>>>) {
     let pid = target.identity.pid;
     let name = target.name();
     let span = tracing::info_span!("target", pid, name);

@@ -157,7 +157,7 @@ pub struct Session {
 
 impl Session {
     /// Inspects, plans and attaches. Nothing is counted before [`Self::open`].
-    pub fn start(target: Target, limits: Limits) -> Result<Self, StartError> {
+    pub fn start(target: &Target, limits: Limits) -> Result<Self, StartError> {
         let identity = target.identity;
         let pid = identity.pid;
         let exe = target.exe_path.display().to_string();
@@ -250,10 +250,10 @@ impl Session {
     pub fn snapshot(&mut self) -> Result<Snapshot, StartError> {
         let counts = self.reader.counts()?;
         self.receive_stacks();
-        Ok(summarize(&self.named(counts)))
+        Ok(summarize(&self.named(&counts)))
     }
 
-    fn named(&mut self, counts: Counts) -> ExactInput {
+    fn named(&mut self, counts: &Counts) -> ExactInput {
         let Self { stacks, symbolizer, .. } = self;
         let stack = |key: &StackKey| stacks.get(key).map(Arc::clone);
         ExactInput {

@@ -108,7 +108,7 @@ fn a_second_signal_while_detaching_leaves_the_rest_to_the_kernel() {
 /// Watches the program's phase with these limits, without taking anything from the ring before the end.
 fn watched_with(limits: Limits) -> tracer_daemon::model::Snapshot {
     let mut target = Target::start(&knownsites("go1.26.6", &[]), &[]);
-    let mut session = Session::start(target_by_pid(target.pid()).unwrap(), limits).unwrap();
+    let mut session = Session::start(&target_by_pid(target.pid()).unwrap(), limits).unwrap();
     session.open().unwrap();
     target.say("go");
     assert_eq!(target.line(), "done");

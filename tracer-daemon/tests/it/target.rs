@@ -83,6 +83,7 @@ impl Drop for Target {
 }
 
 /// Waits until something holds, or fails the test.
+#[allow(clippy::disallowed_methods, reason = "a deadline for giving up, not a measurement")]
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
