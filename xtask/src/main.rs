@@ -3,7 +3,9 @@
 //! Nothing here depends on `tracer-daemon`, whose build fails while the kernel object is stale: this is what renews it.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to the person who runs it")]
 
+mod bench;
 mod command;
+mod demo;
 mod ebpf;
 mod machine_paths;
 mod setup;
@@ -13,6 +15,7 @@ mod test;
 mod tidy;
 mod workspace;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +33,10 @@ enum Command {
     Ebpf(ebpf::Options),
     /// Install what the other commands need: Go, a C compiler, lints; with flags, more
     Setup(setup::Options),
+    /// Attach to a service with two planted leaks and show the lines that are to blame (root; two minutes after the build)
+    Demo(demo::Options),
+    /// Measure what leakline promises, against other tracers in the same run
+    Bench(bench::BenchArgs),
     /// Check the rules of the architecture that no compiler checks
     Tidy,
     /// Run every check and test, and count
@@ -41,6 +48,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Ebpf(options) => ebpf::run(&root, &options),
         Command::Setup(options) => Ok(setup::run(&root, &options)),
+        Command::Demo(options) => demo::run(&root, &options),
+        Command::Bench(args) => bench::run(&root, &args).map(|()| ExitCode::SUCCESS),
         Command::Tidy => tidy::run(&root),
         Command::Test(options) => Ok(test::run(&root, &options)),
     };
@@ -51,4 +60,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Builds the program as its users run it, and says where it is.
+fn build_leakline(root: &Path) -> anyhow::Result<PathBuf> {
+    let mut build = std::process::Command::new(workspace::cargo());
+    command::run(build.current_dir(root).args(["build", "--quiet", "--release", "--package", "tracer-daemon"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(target.join("release/leakline"))
 }

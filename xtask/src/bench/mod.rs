@@ -8,7 +8,7 @@ mod tracers;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 
 /// Arguments of `cargo xtask bench`.
@@ -21,16 +21,13 @@ pub(crate) struct BenchArgs {
 /// The benches there are.
 #[derive(Debug, Subcommand)]
 enum Bench {
-    /// What tracers cost their target, in CPU time per allocation. Needs root; takes about 10 minutes.
+    /// What tracers cost their target, in CPU time per allocation. Needs root; takes about 20 minutes.
     Cost(cost::CostArgs),
 }
 
 /// Runs a bench and prints its table on stdout.
-pub(crate) fn run(args: &BenchArgs) -> Result<()> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("xtask lies in the repository")?;
+pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
     match &args.bench {
-        Bench::Cost(args) => cost::run(repository, args),
+        Bench::Cost(args) => cost::run(root, args),
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 /// Resamples of one bootstrap: the ends of a 95 % interval then rest on 250 values each.
 const RESAMPLES: usize = 10_000;
+const SEED: u64 = 0x6c65_616b_6c69_6e65;
 
 /// A median and its 95 % bootstrap interval (percentile method). With fewer than six values the interval is
 /// nearly their whole range, which is what so few values can support.
@@ -20,37 +21,40 @@ pub(crate) struct Estimate {
 impl Estimate {
     /// None for no values.
     pub(crate) fn of(values: &[f64]) -> Option<Self> {
-        if values.is_empty() {
-            return None;
-        }
-        let mut random = SplitMix64(0x6c65_616b_6c69_6e65);
-        let mut resample = vec![0.0; values.len()];
-        let mut medians: Vec<f64> = (0..RESAMPLES)
-            .map(|_| {
-                for slot in &mut resample {
-                    *slot = values[random.below(values.len())];
-                }
-                median(&mut resample)
-            })
-            .collect();
-        medians.sort_by(f64::total_cmp);
-        Some(Self {
-            median: median(&mut values.to_vec()),
-            low: medians[RESAMPLES / 40],
-            high: medians[RESAMPLES - 1 - RESAMPLES / 40],
-            values: values.len(),
+        let mut random = SplitMix64(SEED);
+        Self::bootstrap(median(&mut values.to_vec())?, values.len(), || resampled_median(values, &mut random))
+    }
+
+    /// The median of `numerators` over that of `denominators`, which were measured apart: both are resampled, each by
+    /// itself. None where either has no values, or the denominators are not clearly above 0.
+    pub(crate) fn of_ratio(numerators: &[f64], denominators: &[f64]) -> Option<Self> {
+        let mut random = SplitMix64(SEED);
+        let below = Self::of(denominators).filter(|estimate| estimate.low > 0.0)?.median;
+        Self::bootstrap(median(&mut numerators.to_vec())? / below, numerators.len().min(denominators.len()), || {
+            Some(resampled_median(numerators, &mut random)? / resampled_median(denominators, &mut random)?)
         })
+    }
+
+    fn bootstrap(median: f64, values: usize, mut resample: impl FnMut() -> Option<f64>) -> Option<Self> {
+        let mut resamples = (0..RESAMPLES).map(|_| resample()).collect::<Option<Vec<_>>>()?;
+        resamples.sort_by(f64::total_cmp);
+        Some(Self { median, low: resamples[RESAMPLES / 40], high: resamples[RESAMPLES - 1 - RESAMPLES / 40], values })
     }
 }
 
-/// Median of at least one value; sorts them.
-fn median(values: &mut [f64]) -> f64 {
+/// The median of as many values drawn with replacement. None for no values.
+fn resampled_median(values: &[f64], random: &mut SplitMix64) -> Option<f64> {
+    median(&mut (0..values.len()).map(|_| values[random.below(values.len())]).collect::<Vec<_>>())
+}
+
+/// Sorts the values. None for no values.
+fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        f64::midpoint(values[middle - 1], values[middle])
+    match values {
+        [] => None,
+        _ if values.len() % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
     }
 }
 
@@ -80,6 +84,22 @@ mod tests {
     #[test]
     fn no_values_give_no_estimate() {
         assert_eq!(Estimate::of(&[]), None);
+    }
+
+    #[test]
+    fn a_ratio_of_medians_has_the_spread_of_both() {
+        let ratio = Estimate::of_ratio(&[300.0, 310.0, 290.0, 305.0, 295.0], &[600.0, 610.0, 590.0]).unwrap();
+        assert!((ratio.median - 0.5).abs() < 1e-9);
+        assert!(ratio.low >= 290.0 / 610.0 && ratio.high <= 310.0 / 590.0, "{ratio:?}");
+        assert!(ratio.low < 0.5 && 0.5 < ratio.high);
+        assert_eq!(ratio.values, 3);
+    }
+
+    #[test]
+    fn nothing_is_compared_with_what_may_be_nothing() {
+        assert_eq!(Estimate::of_ratio(&[1.0], &[]), None);
+        assert_eq!(Estimate::of_ratio(&[], &[1.0]), None);
+        assert_eq!(Estimate::of_ratio(&[1.0, 1.0], &[-0.1, 0.2]), None);
     }
 
     #[test]

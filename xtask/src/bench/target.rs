@@ -13,6 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use object::{Object, ObjectSection, ObjectSymbol, elf};
 use serde::Deserialize;
 
+use crate::setup;
+
 /// Bytes of `runtime.mallocgc` that are watched for a tracer's breakpoint.
 const WATCHED_BYTES: usize = 96;
 
@@ -34,7 +36,7 @@ impl TargetBinary {
     /// Builds with `go` and the release `go_release` (for example `1.22.12`), into `directory`.
     pub(crate) fn build(repository: &Path, directory: &Path, go_release: &str) -> Result<Self> {
         let path = directory.join(format!("allocrate-go{go_release}"));
-        let status = Command::new("go")
+        let status = Command::new(setup::go_command(repository)?)
             .args(["build", "-o"])
             .arg(&path)
             .arg(".")
@@ -43,17 +45,13 @@ impl TargetBinary {
             .env("CGO_ENABLED", "0")
             .status()
             .context("start `go build` of allocrate")?;
-        ensure!(
-            status.success(),
-            "`go build` of allocrate with Go {go_release} ended with {status}"
-        );
+        ensure!(status.success(), "`go build` of allocrate with Go {go_release} ended with {status}");
         Self::inspect(path)
     }
 
     fn inspect(path: PathBuf) -> Result<Self> {
         let mut bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        let file =
-            object::File::parse(&*bytes).with_context(|| format!("parse {}", path.display()))?;
+        let file = object::File::parse(&*bytes).with_context(|| format!("parse {}", path.display()))?;
         let symbol = file
             .symbols()
             .find(|symbol| symbol.name() == Ok("runtime.mallocgc"))
@@ -61,25 +59,13 @@ impl TargetBinary {
         let entry = symbol.address();
         let text = file
             .section_by_name(".text")
-            .and_then(|section| {
-                section
-                    .data_range(entry, WATCHED_BYTES as u64)
-                    .ok()
-                    .flatten()
-            })
+            .and_then(|section| section.data_range(entry, WATCHED_BYTES as u64).ok().flatten())
             .with_context(|| format!("runtime.mallocgc of {} is not in .text", path.display()))?
             .to_vec();
-        let push_offset = push_after_stack_check(&text).with_context(|| {
-            format!(
-                "runtime.mallocgc of {} begins with unknown instructions",
-                path.display()
-            )
-        })?;
+        let push_offset = push_after_stack_check(&text)
+            .with_context(|| format!("runtime.mallocgc of {} begins with unknown instructions", path.display()))?;
 
-        let table = file
-            .section_by_name(".symtab")
-            .and_then(|section| section.file_range())
-            .context("no .symtab")?;
+        let table = file.section_by_name(".symtab").and_then(|section| section.file_range()).context("no .symtab")?;
         let record_size = size_of::<elf::Sym64<object::Endianness>>();
         let record = usize::try_from(table.0)? + symbol.index().0 * record_size;
         let (value_at, size_at) = (record + 8, record + 16); // Elf64_Sym: st_value, st_size
@@ -89,13 +75,7 @@ impl TargetBinary {
         let path_with_moved_symbol = path.with_extension("moved");
         fs::copy(&path, &path_with_moved_symbol)?; // for the permissions
         fs::write(&path_with_moved_symbol, &bytes)?;
-        Ok(Self {
-            path,
-            path_with_moved_symbol,
-            entry,
-            body: entry + push_offset,
-            text,
-        })
+        Ok(Self { path, path_with_moved_symbol, entry, body: entry + push_offset, text })
     }
 }
 
@@ -126,23 +106,22 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Starts one goroutine that allocates objects of `size_bytes` as fast as it can, for at most `seconds`.
+    /// Starts one goroutine that allocates objects of `size_bytes` as fast as it can, below `depth` frames, for at most `seconds`.
     pub(crate) fn start(
         binary: &TargetBinary,
         moved_symbol: bool,
         size_bytes: u32,
+        depth: u32,
         seconds: u32,
     ) -> Result<Self> {
-        let path = if moved_symbol {
-            &binary.path_with_moved_symbol
-        } else {
-            &binary.path
-        };
+        let path = if moved_symbol { &binary.path_with_moved_symbol } else { &binary.path };
         let mut child = Command::new(path)
             .args([
                 "-wait",
                 "-size",
                 &size_bytes.to_string(),
+                "-depth",
+                &depth.to_string(),
                 "-seconds",
                 &seconds.to_string(),
             ])
@@ -156,20 +135,10 @@ impl Target {
         let mut reports = BufReader::new(stdout);
         let mut ready = String::new();
         reports.read_line(&mut ready)?;
-        ensure!(
-            ready.contains("\"ready\":true"),
-            "allocrate said {ready:?} in place of ready"
-        );
+        ensure!(ready.contains("\"ready\":true"), "allocrate said {ready:?} in place of ready");
         stdin.write_all(b"go\n")?;
-        let memory = File::open(format!("/proc/{}/mem", child.id()))
-            .context("open the memory of allocrate")?;
-        Ok(Self {
-            child,
-            reports,
-            memory,
-            text_address: binary.entry,
-            text: binary.text.clone(),
-        })
+        let memory = File::open(format!("/proc/{}/mem", child.id())).context("open the memory of allocrate")?;
+        Ok(Self { child, reports, memory, text_address: binary.entry, text: binary.text.clone() })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -179,21 +148,17 @@ impl Target {
     /// Blocks for the next report: at most about 250 ms while the program has CPU.
     pub(crate) fn next_report(&mut self) -> Result<Report> {
         let mut line = String::new();
-        ensure!(
-            self.reports.read_line(&mut line)? != 0,
-            "allocrate (pid {}) ended early",
-            self.pid()
-        );
+        ensure!(self.reports.read_line(&mut line)? != 0, "allocrate (pid {}) ended early", self.pid());
         serde_json::from_str(&line).with_context(|| format!("report {line:?}"))
     }
 
-    /// Whether any byte at the beginning of `runtime.mallocgc` differs from the file: some tracer has put a probe there.
-    pub(crate) fn has_probe(&self) -> Result<bool> {
+    /// The address of the first byte of `runtime.mallocgc` that differs from the file: there some tracer has put a probe.
+    /// None: it is as in the file.
+    pub(crate) fn probe(&self) -> Result<Option<u64>> {
         let mut now = vec![0; self.text.len()];
-        self.memory
-            .read_exact_at(&mut now, self.text_address)
-            .context("read the text of allocrate")?;
-        Ok(now != self.text)
+        self.memory.read_exact_at(&mut now, self.text_address).context("read the text of allocrate")?;
+        let differs = now.iter().zip(&self.text).zip(self.text_address..).find(|((now, then), _)| now != then);
+        Ok(differs.map(|(_, address)| address))
     }
 }
 
@@ -211,9 +176,7 @@ mod tests {
 
     #[test]
     fn push_is_found_behind_both_jumps_and_nowhere_else() {
-        let long = [
-            0x49, 0x3b, 0x66, 0x10, 0x0f, 0x86, 0xc0, 0x08, 0, 0, 0x55, 0x48,
-        ];
+        let long = [0x49, 0x3b, 0x66, 0x10, 0x0f, 0x86, 0xc0, 0x08, 0, 0, 0x55, 0x48];
         let short = [0x49, 0x3b, 0x66, 0x10, 0x76, 0x30, 0x55, 0x48];
         assert_eq!(push_after_stack_check(&long), Some(10));
         assert_eq!(push_after_stack_check(&short), Some(6));

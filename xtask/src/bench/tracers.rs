@@ -2,12 +2,14 @@
 //! attached. Every tracer is another process; a row whose tracer is missing is skipped with a stated reason.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::target::{Target, TargetBinary};
 
@@ -18,6 +20,9 @@ const SYSTEM_PYTHON: &str = "/usr/bin/python3";
 
 /// Reports of the target (250 ms each) that attaching or detaching may take: 20 s.
 const PATIENCE_REPORTS: u32 = 80;
+
+/// The function of `allocrate` that allocates.
+const ALLOCATING_FUNCTION: &str = "main.(*worker).allocate";
 
 /// What a tracer does at each hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +51,13 @@ pub(crate) enum Tracer {
     Nothing,
     Bpftrace(Place, Work),
     Bcc(Place, Work),
-    /// `leakline attach --evidence` with this evidence.
-    Leakline(&'static str),
+    /// `leakline attach --evidence exact`: counts per stack, at the same instruction as [`Place::Body`].
+    Leakline,
 }
 
 impl Tracer {
     /// All rows, in the order of the table.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Nothing,
         Self::Bpftrace(Place::Entry, Work::Count),
         Self::Bpftrace(Place::Entry, Work::CountByStack),
@@ -63,15 +68,14 @@ impl Tracer {
         Self::Bcc(Place::Body, Work::Count),
         Self::Bcc(Place::Body, Work::CountByStack),
         Self::Bcc(Place::Body, Work::Record),
-        Self::Leakline("auto"),
-        Self::Leakline("exact"),
+        Self::Leakline,
     ];
 
     /// The name of the row.
     pub(crate) fn name(self) -> String {
         let (tool, place, work) = match self {
             Self::Nothing => return "nothing (noise floor)".to_owned(),
-            Self::Leakline(evidence) => return format!("leakline {evidence}"),
+            Self::Leakline => return "leakline exact".to_owned(),
             Self::Bpftrace(place, work) => ("bpftrace", place, work),
             Self::Bcc(place, work) => ("bcc", place, work),
         };
@@ -92,9 +96,24 @@ impl Tracer {
         matches!(self, Self::Bpftrace(Place::Body, _))
     }
 
-    /// Whether being attached shows in the target's text.
-    fn probes_text(self) -> bool {
-        !matches!(self, Self::Nothing | Self::Leakline("auto"))
+    /// Whether it looks at more than the top of the stack, so that its cost depends on the depth.
+    pub(crate) fn walks_stack(self) -> bool {
+        matches!(self, Self::Leakline | Self::Bpftrace(_, Work::CountByStack) | Self::Bcc(_, Work::CountByStack))
+    }
+
+    /// The instruction that carries its probe. None: it has none.
+    fn place(self) -> Option<Place> {
+        match self {
+            Self::Nothing => None,
+            Self::Bpftrace(place, _) | Self::Bcc(place, _) => Some(place),
+            Self::Leakline => Some(Place::Body),
+        }
+    }
+}
+
+impl Serialize for Tracer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
     }
 }
 
@@ -104,47 +123,31 @@ pub(crate) struct Tools {
     bcc_script: PathBuf,
     /// None where bcc finds headers by itself (its own rules: /lib/modules or kheaders).
     bcc_headers: Option<PathBuf>,
-    leakline: PathBuf,
+    /// None where it is not to be measured.
+    leakline: Option<PathBuf>,
+    /// What leakline says: its report, and its log.
+    report: PathBuf,
+    log: PathBuf,
     /// Reasons by tool.
     bpftrace_missing: Option<String>,
     bcc_missing: Option<String>,
-    leakline_missing: Option<String>,
 }
 
 impl Tools {
     /// Looks for the tools; writes the bcc script and a merged tree of Debian's kernel headers into `directory`.
-    pub(crate) fn find(repository: &Path, directory: &Path) -> Result<Self> {
+    pub(crate) fn find(directory: &Path, leakline: Option<PathBuf>) -> Result<Self> {
         let bcc_script = directory.join("bcc_row.py");
         fs::write(&bcc_script, BCC_SCRIPT)?;
-        let leakline = repository.join("target/release/leakline");
         let bpftrace_missing = (!succeeds(Command::new("bpftrace").arg("--version")))
             .then(|| "bpftrace is not installed (apt-get install bpftrace)".to_owned());
         let mut bcc_missing = (!succeeds(Command::new(SYSTEM_PYTHON).args(["-c", "import bcc"])))
             .then(|| "bcc is not installed (apt-get install python3-bpfcc)".to_owned());
-        let bcc_headers = if own_kernel_headers() {
-            None
-        } else {
-            merge_debian_headers(directory)?
-        };
+        let bcc_headers = if own_kernel_headers() { None } else { merge_debian_headers(directory)? };
         if bcc_headers.is_none() && !own_kernel_headers() && bcc_missing.is_none() {
-            bcc_missing =
-                Some("bcc needs kernel headers (apt-get install linux-headers-amd64)".to_owned());
+            bcc_missing = Some("bcc needs kernel headers (apt-get install linux-headers-amd64)".to_owned());
         }
-        let leakline_missing = if !leakline.exists() {
-            Some(format!("{} is not built", leakline.display()))
-        } else if succeeds(Command::new(&leakline).args(["attach", "--help"])) {
-            None
-        } else {
-            Some(format!("{} has no command `attach`", leakline.display()))
-        };
-        Ok(Self {
-            bcc_script,
-            bcc_headers,
-            leakline,
-            bpftrace_missing,
-            bcc_missing,
-            leakline_missing,
-        })
+        let (report, log) = (directory.join("leakline.json"), directory.join("leakline.log"));
+        Ok(Self { bcc_script, bcc_headers, leakline, report, log, bpftrace_missing, bcc_missing })
     }
 
     /// Why a row cannot be measured here; None when it can.
@@ -153,38 +156,23 @@ impl Tools {
             Tracer::Nothing => None,
             Tracer::Bpftrace(..) => self.bpftrace_missing.as_deref(),
             Tracer::Bcc(..) => self.bcc_missing.as_deref(),
-            Tracer::Leakline(_) => self.leakline_missing.as_deref(),
+            Tracer::Leakline => self.leakline.is_none().then_some("leakline was not built"),
         }
     }
 
-    fn command(
-        &self,
-        tracer: Tracer,
-        binary: &TargetBinary,
-        pid: u32,
-        seconds: u32,
-    ) -> Option<Command> {
+    fn command(&self, tracer: Tracer, binary: &TargetBinary, pid: u32, seconds: u32) -> Option<Command> {
         let pid = pid.to_string();
         match tracer {
             Tracer::Nothing => None,
             Tracer::Bpftrace(place, work) => {
-                let path = if place == Place::Body {
-                    &binary.path_with_moved_symbol
-                } else {
-                    &binary.path
-                };
+                let path = if place == Place::Body { &binary.path_with_moved_symbol } else { &binary.path };
                 let action = match work {
                     Work::Count => "@ = count();",
                     Work::CountByStack => "@[ustack] = count();",
                     Work::Record => "printf(\"%lu\\n\", reg(\"ax\"));",
                 };
                 let mut command = Command::new("bpftrace");
-                command.args([
-                    "-p",
-                    &pid,
-                    "-e",
-                    &format!("uprobe:{}:runtime.mallocgc {{ {action} }}", path.display()),
-                ]);
+                command.args(["-p", &pid, "-e", &format!("uprobe:{}:runtime.mallocgc {{ {action} }}", path.display())]);
                 Some(command)
             }
             Tracer::Bcc(place, work) => {
@@ -193,92 +181,76 @@ impl Tools {
                     Work::CountByStack => "stack",
                     Work::Record => "record",
                 };
-                let address = if place == Place::Body {
-                    binary.body
-                } else {
-                    binary.entry
-                };
+                let address = if place == Place::Body { binary.body } else { binary.entry };
                 let mut command = Command::new(SYSTEM_PYTHON);
-                command
-                    .arg(&self.bcc_script)
-                    .arg(kind)
-                    .arg(&binary.path)
-                    .args([format!("{address:x}"), pid]);
+                command.arg(&self.bcc_script).arg(kind).arg(&binary.path).args([format!("{address:x}"), pid]);
                 if let Some(headers) = &self.bcc_headers {
                     command.env("BCC_KERNEL_SOURCE", headers);
                 }
                 Some(command)
             }
-            Tracer::Leakline(evidence) => {
-                let mut command = Command::new(&self.leakline);
-                command.args([
-                    "attach",
-                    "--pid",
-                    &pid,
-                    "--evidence",
-                    evidence,
-                    "--output",
-                    "json",
-                ]);
+            Tracer::Leakline => {
+                let mut command = Command::new(self.leakline.as_ref()?);
+                command.args(["attach", "--pid", &pid, "--evidence", "exact", "--output", "json"]);
                 command.args(["--duration", &format!("{seconds}s")]);
                 Some(command)
             }
         }
     }
 
-    /// Starts the tracer and returns when it is attached: its probe is in the target's text, or, for a tracer that puts none
-    /// there for good, after one second. `seconds` bounds how long it would stay by itself.
+    /// Starts the tracer and returns when it counts: its probe is in the target's text, and leakline says so. `seconds`
+    /// bounds how long it would stay by itself.
     pub(crate) fn attach(
         &self,
         tracer: Tracer,
         binary: &TargetBinary,
         target: &mut Target,
         seconds: u32,
-    ) -> Result<Attached> {
-        let Some(mut command) = self.command(tracer, binary, target.pid(), seconds) else {
+    ) -> Result<Attached<'_>> {
+        let (Some(place), Some(mut command)) = (tracer.place(), self.command(tracer, binary, target.pid(), seconds))
+        else {
             wait_reports(target, 4)?;
-            return Ok(Attached {
-                child: None,
-                tracer,
-            });
+            return Ok(Attached { child: None, tracer, tools: self });
         };
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let child = command
-            .spawn()
-            .with_context(|| format!("start {command:?}"))?;
-        let mut attached = Attached {
-            child: Some(child),
-            tracer,
-        };
-        if !tracer.probes_text() {
-            wait_reports(target, 4)?;
-            return Ok(attached);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if tracer == Tracer::Leakline {
+            command.stdout(File::create(&self.report)?).stderr(File::create(&self.log)?);
         }
+        let child = command.spawn().with_context(|| format!("start {command:?}"))?;
+        let mut attached = Attached { child: Some(child), tracer, tools: self };
+        let expected = match place {
+            Place::Entry => binary.entry,
+            Place::Body => binary.body,
+        };
         for _ in 0..PATIENCE_REPORTS {
             target.next_report()?;
-            if target.has_probe()? {
-                return Ok(attached);
+            match target.probe()? {
+                Some(found) if found != expected => {
+                    bail!("{command:?} put its probe at {found:#x} and not at {expected:#x}")
+                }
+                // leakline's gate is closed until all of its probes are in place.
+                Some(_) if tracer != Tracer::Leakline || self.log()?.contains("counting") => return Ok(attached),
+                _ => {}
             }
-            ensure!(
-                attached.is_running()?,
-                "{command:?} ended before it was attached"
-            );
+            ensure!(attached.is_running()?, "{command:?} ended before it was attached{}", attached.last_words());
         }
-        anyhow::bail!("{command:?} did not attach within 20 s")
+        bail!("{command:?} did not attach within 20 s")
+    }
+
+    fn log(&self) -> Result<String> {
+        fs::read_to_string(&self.log).with_context(|| format!("read {}", self.log.display()))
     }
 }
 
 /// A started tracer; killed on drop.
 #[derive(Debug)]
-pub(crate) struct Attached {
+pub(crate) struct Attached<'a> {
     child: Option<Child>,
     tracer: Tracer,
+    tools: &'a Tools,
 }
 
-impl Attached {
+impl Attached<'_> {
     fn is_running(&mut self) -> Result<bool> {
         Ok(match &mut self.child {
             Some(child) => child.try_wait()?.is_none(),
@@ -288,16 +260,9 @@ impl Attached {
 
     /// Fails when the tracer is no longer there: the window that was just measured is worth nothing then.
     pub(crate) fn check(&mut self, target: &Target) -> Result<()> {
-        ensure!(
-            self.is_running()?,
-            "{} ended during the window",
-            self.tracer.name()
-        );
-        ensure!(
-            !self.tracer.probes_text() || target.has_probe()?,
-            "{} lost its probe",
-            self.tracer.name()
-        );
+        ensure!(self.is_running()?, "{} ended during the window{}", self.tracer.name(), self.last_words());
+        let lost = self.tracer.place().is_some() && target.probe()?.is_none();
+        ensure!(!lost, "{} lost its probe", self.tracer.name());
         Ok(())
     }
 
@@ -307,24 +272,43 @@ impl Attached {
         let Some(child) = &mut self.child else {
             return wait_reports(target, 4);
         };
-        let status = Command::new("kill")
-            .args(["-INT", &child.id().to_string()])
-            .status()?;
+        let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status()?;
         ensure!(status.success(), "cannot interrupt {}", self.tracer.name());
         for report in 0..2 * PATIENCE_REPORTS {
             target.next_report()?;
-            if child.try_wait()?.is_some() && !target.has_probe()? {
-                return Ok(());
+            if let Some(status) = child.try_wait()?
+                && target.probe()?.is_none()
+            {
+                return if self.tracer == Tracer::Leakline { self.check_report(status) } else { Ok(()) };
             }
             if report == PATIENCE_REPORTS {
                 child.kill()?;
             }
         }
-        anyhow::bail!("{} left its probe behind", self.tracer.name())
+        bail!("{} left its probe behind", self.tracer.name())
+    }
+
+    /// leakline was interrupted, which must give a full report: else what we measured is not what people get.
+    fn check_report(&self, status: ExitStatus) -> Result<()> {
+        ensure!(status.success(), "leakline ended with {status}{}", self.last_words());
+        let report: Value = serde_json::from_slice(&fs::read(&self.tools.report)?).context("leakline's report")?;
+        ensure!(report["final"] == true, "leakline's report is not its last");
+        let found = report["sites"].as_array().and_then(|sites| sites.first());
+        let found = found.and_then(|site| site["function"].as_str()).unwrap_or_default();
+        ensure!(found == ALLOCATING_FUNCTION, "leakline blames {found:?} and not {ALLOCATING_FUNCTION}");
+        Ok(())
+    }
+
+    /// What leakline said, for an error. Of the other tracers nothing is kept.
+    fn last_words(&self) -> String {
+        match self.tools.log() {
+            Ok(log) if self.tracer == Tracer::Leakline => format!(": {}", log.trim()),
+            _ => String::new(),
+        }
     }
 }
 
-impl Drop for Attached {
+impl Drop for Attached<'_> {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             // Both fail only when it has ended already.
@@ -354,10 +338,7 @@ fn succeeds(command: &mut Command) -> bool {
 fn own_kernel_headers() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Path::new("/sys/kernel/kheaders.tar.xz").exists()
-        || Path::new("/lib/modules")
-            .join(release.trim())
-            .join("build")
-            .exists()
+        || Path::new("/lib/modules").join(release.trim()).join("build").exists()
 }
 
 /// Debian splits headers into `…-common` and `…-amd64`, bcc wants one tree: a directory of symbolic links to both. The
@@ -378,18 +359,8 @@ fn merge_debian_headers(directory: &Path) -> Result<Option<PathBuf>> {
     let merged = directory.join("kernel-headers");
     fs::create_dir_all(&merged)?;
     for part in [common, own] {
-        let copied = succeeds(
-            Command::new("cp")
-                .arg("-rsf")
-                .arg(part.join("."))
-                .arg(&merged),
-        );
-        ensure!(
-            copied,
-            "cannot link {} into {}",
-            part.display(),
-            merged.display()
-        );
+        let copied = succeeds(Command::new("cp").arg("-rsf").arg(part.join(".")).arg(&merged));
+        ensure!(copied, "cannot link {} into {}", part.display(), merged.display());
     }
     Ok(Some(merged))
 }

@@ -59,7 +59,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What tests and the demo need. Returns what is missing; it has been printed.
+/// What the demo and the benches need. Returns what is missing; it has been printed.
+pub(crate) fn for_demo(root: &Path) -> Vec<anyhow::Error> {
+    ensure(root, &DEMO)
+}
+
+/// What tests need. Returns what is missing; it has been printed.
 pub(crate) fn basic(root: &Path) -> Vec<anyhow::Error> {
     ensure(root, &BASIC)
 }
@@ -69,11 +74,12 @@ pub(crate) fn for_ebpf(root: &Path) -> Vec<anyhow::Error> {
     ensure(root, &EBPF)
 }
 
-const BASIC: [Step; 3] = [
-    Step { name: "C compiler", ensure: c_compiler },
-    Step { name: "rustfmt and clippy", ensure: rust_components },
-    Step { name: "Go", ensure: go::ensure },
-];
+const C_COMPILER: Step = Step { name: "C compiler", ensure: c_compiler };
+const GO: Step = Step { name: "Go", ensure: go::ensure };
+
+const DEMO: [Step; 2] = [C_COMPILER, GO];
+
+const BASIC: [Step; 3] = [C_COMPILER, Step { name: "rustfmt and clippy", ensure: rust_components }, GO];
 
 const EBPF: [Step; 2] = [
     Step { name: "compiler for kernel programs", ensure: bpf_compiler },
@@ -84,7 +90,7 @@ fn ensure(root: &Path, steps: &[Step]) -> Vec<anyhow::Error> {
     let mut failures = Vec::new();
     for step in steps {
         match (step.ensure)(root) {
-            Ok(found) => println!("setup: {}: {found}", step.name),
+            Ok(found) => eprintln!("setup: {}: {found}", step.name),
             Err(error) => {
                 eprintln!("setup: {}: MISSING: {error:#}", step.name);
                 failures.push(error.context(step.name));
@@ -96,7 +102,7 @@ fn ensure(root: &Path, steps: &[Step]) -> Vec<anyhow::Error> {
 
 /// Says what a step is about to do, since it may take long.
 fn doing(what: &str) {
-    println!("setup: … {what}");
+    eprintln!("setup: … {what}");
 }
 
 fn c_compiler(_root: &Path) -> Result<String> {
