@@ -46,10 +46,10 @@ impl TargetBinary {
             .status()
             .context("start `go build` of allocrate")?;
         ensure!(status.success(), "`go build` of allocrate with Go {go_release} ended with {status}");
-        Self::inspect(path)
+        Self::inspect(path, go_release)
     }
 
-    fn inspect(path: PathBuf) -> Result<Self> {
+    fn inspect(path: PathBuf, go_release: &str) -> Result<Self> {
         let mut bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
         let file = object::File::parse(&*bytes).with_context(|| format!("parse {}", path.display()))?;
         let symbol = file
@@ -72,7 +72,7 @@ impl TargetBinary {
         let size = symbol.size() - push_offset;
         bytes[value_at..size_at].copy_from_slice(&(entry + push_offset).to_le_bytes());
         bytes[size_at..size_at + 8].copy_from_slice(&size.to_le_bytes());
-        let path_with_moved_symbol = path.with_extension("moved");
+        let path_with_moved_symbol = path.with_file_name(format!("allocrate-go{go_release}-moved"));
         fs::copy(&path, &path_with_moved_symbol)?; // for the permissions
         fs::write(&path_with_moved_symbol, &bytes)?;
         Ok(Self { path, path_with_moved_symbol, entry, body: entry + push_offset, text })
