@@ -53,9 +53,7 @@ pub enum InspectError {
         found: String,
     },
     /// A Go program built by a version whose memory layout we do not know.
-    #[error(
-        "built by {version}, and only go1.{oldest_minor} to go1.{newest_minor} are supported: see whether a newer leakline is"
-    )]
+    #[error("built by {version}, and only go1.{oldest_minor} to go1.{newest_minor} are supported")]
     UnsupportedGoVersion {
         /// The version as the build info states it.
         version: String,

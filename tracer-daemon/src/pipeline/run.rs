@@ -261,6 +261,7 @@ fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sender<Result<
         shared.probes_left.fetch_sub(1, Ordering::Relaxed);
     }
     publish(&mut session, key, &facts, shared);
+    session.warn_of_gaps();
     shared.metrics.end(key);
     tracing::info!("detached");
 }

@@ -240,6 +240,19 @@ impl Session {
         Ok(())
     }
 
+    /// Tells the operator what could not be read or named; nothing where all is well.
+    pub fn warn_of_gaps(&self) {
+        let pid = self.identity.pid;
+        let undecodable = self.reader.undecodable();
+        if undecodable > 0 {
+            tracing::error!(pid, undecodable, "ring records that no kernel program of ours writes: please report this");
+        }
+        let named = self.symbolizer.counts();
+        if named.unreadable > 0 {
+            tracing::warn!(pid, addresses = named.unreadable, "addresses that could not be named from the binary");
+        }
+    }
+
     /// Takes the next probe away; about 100 ms each. False: none is left.
     pub fn detach_next(&mut self) -> bool {
         self.attachment.detach_next()
