@@ -209,7 +209,7 @@ fn btf() -> Check {
 }
 
 fn pid_namespace() -> Check {
-    /// The inode of the first PID namespace (`PROC_PID_INIT_INO` of include/linux/proc_ns.h, 0xEFFFFFFC).
+    /// The inode of the first PID namespace (`PROC_PID_INIT_INO` of the kernel, 0xEFFFFFFC).
     const OF_THE_HOST: &str = "pid:[4026531836]";
     match fs::read_link("/proc/self/ns/pid") {
         Ok(namespace) if namespace.as_os_str() == OF_THE_HOST => {
