@@ -12,7 +12,7 @@ use aya::{
     programs::ProgramType,
     sys::{is_map_supported, is_program_supported},
 };
-use procfs::{KernelVersion, process::Process};
+use procfs::KernelVersion;
 
 pub use capabilities::{Capabilities, Capability};
 
@@ -209,15 +209,21 @@ fn btf() -> Check {
 }
 
 fn pid_namespace() -> Check {
-    let levels = Process::myself().and_then(|process| process.status()).ok().and_then(|status| status.nspid);
-    match levels {
-        Some(levels) if levels.len() > 1 => Check::not_good(
+    /// The inode of the first PID namespace (`PROC_PID_INIT_INO` of the kernel, 0xEFFFFFFC).
+    const OF_THE_HOST: &str = "pid:[4026531836]";
+    match fs::read_link("/proc/self/ns/pid") {
+        Ok(namespace) if namespace.as_os_str() == OF_THE_HOST => {
+            Check::good("pid_namespace", "the host's: all processes can be seen")
+        }
+        Ok(_) => Check::not_good(
             "pid_namespace",
             Status::Limited,
             "leakline runs in a PID namespace of its own and sees only the processes in it",
             "run with the host's PID namespace (Kubernetes: hostPID: true) to see the others",
         ),
-        _ => Check::good("pid_namespace", "that of the processes under /proc"),
+        Err(error) => {
+            Check::not_good("pid_namespace", Status::Limited, format!("unknown: {error}"), "mount /proc for leakline")
+        }
     }
 }
 

@@ -44,10 +44,10 @@ pub enum InspectError {
         architecture: String,
     },
     /// No Go build info and no Go function table.
-    #[error("not a go program: it has neither build info nor a function table")]
+    #[error("not a Go program: it has neither build info nor a function table")]
     NotGo,
     /// A Go program which does not say by which version it was built, or not in a form that we read.
-    #[error("a go program without a readable version (found {found:?})")]
+    #[error("a Go program without a readable version (found {found:?}); it may be obfuscated or packed")]
     UnreadableGoVersion {
         /// What stands where the version should; empty where nothing does.
         found: String,

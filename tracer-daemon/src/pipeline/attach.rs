@@ -63,6 +63,7 @@ pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
         tracing::info!(pid = session.identity().pid, ?presence, "the target ended; reporting what was seen");
     }
     let snapshot = session.snapshot()?;
+    session.warn_of_gaps();
     let mut report = report(&session, snapshot, started_unix_ms, true);
     report.process.ended = matches!(end, End::Target(_));
     let own_after = own::facts();

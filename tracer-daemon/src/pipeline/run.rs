@@ -144,7 +144,7 @@ impl Supervisor {
                 Err(error) => {
                     let error = StartError::from(error);
                     self.shared.metrics.refuse(error.reason());
-                    tracing::warn!(pid, reason = error.reason(), "not taken up: {error}");
+                    tracing::warn!(pid, reason = error.reason(), "not taken up: {}", error.full_text());
                     first_error.get_or_insert(error);
                 }
             }
@@ -238,7 +238,7 @@ fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sender<Result<
         Ok(session) => session,
         Err(error) => {
             shared.metrics.refuse(error.reason());
-            tracing::warn!(reason = error.reason(), "not taken up: {error}");
+            tracing::warn!(reason = error.reason(), "not taken up: {}", error.full_text());
             if let Some(tell) = tell {
                 // Nobody waits any more: the program is ending.
                 let _unheard = tell.send(Err(error));
@@ -261,6 +261,7 @@ fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sender<Result<
         shared.probes_left.fetch_sub(1, Ordering::Relaxed);
     }
     publish(&mut session, key, &facts, shared);
+    session.warn_of_gaps();
     shared.metrics.end(key);
     tracing::info!("detached");
 }
@@ -289,6 +290,6 @@ fn publish(session: &mut Session, key: ProcessKey, facts: &ProcessFacts, shared:
 
 fn report_failure(outcome: Result<(), StartError>) {
     if let Err(error) = outcome {
-        tracing::error!(reason = error.reason(), "{error}");
+        tracing::error!(reason = error.reason(), "{}", error.full_text());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    error::Error as _,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -33,7 +34,7 @@ pub enum StartError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// The binary is not one that we can read.
-    #[error("process {pid} ({exe}): {source}")]
+    #[error("process {pid} ({exe})")]
     Inspect {
         /// The process.
         pid: u32,
@@ -43,7 +44,7 @@ pub enum StartError {
         source: InspectError,
     },
     /// The file is not one that we can read.
-    #[error("{file}: {source}")]
+    #[error("{file}")]
     InspectFile {
         /// Its path.
         file: String,
@@ -89,6 +90,17 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// The message with its causes, for a log line.
+    pub fn full_text(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(current) = cause {
+            text = format!("{text}: {current}");
+            cause = current.source();
+        }
+        text
+    }
+
     /// The stable identifier for the metric `leakline_refusals_total{reason}`.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -226,6 +238,19 @@ impl Session {
             self.attachment.close_gate()?;
         }
         Ok(())
+    }
+
+    /// Tells the operator what could not be read or named; nothing where all is well.
+    pub fn warn_of_gaps(&self) {
+        let pid = self.identity.pid;
+        let undecodable = self.reader.undecodable();
+        if undecodable > 0 {
+            tracing::error!(pid, undecodable, "ring records that no kernel program of ours writes: please report this");
+        }
+        let named = self.symbolizer.counts();
+        if named.unreadable > 0 {
+            tracing::warn!(pid, addresses = named.unreadable, "addresses that could not be named from the binary");
+        }
     }
 
     /// Takes the next probe away; about 100 ms each. False: none is left.

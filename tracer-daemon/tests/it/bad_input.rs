@@ -42,7 +42,7 @@ fn a_program_that_is_not_go_is_no_target() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(status, 4, "{message}");
-    assert!(message.contains("not a go program"), "{message}");
+    assert!(message.contains("not a Go program"), "{message}");
 }
 
 /// An ELF header of class 32, machine 386, which is all that an honest answer needs.

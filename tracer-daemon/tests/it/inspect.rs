@@ -173,7 +173,10 @@ fn what_is_no_supported_go_program_is_refused_for_what_it_is() {
     };
     assert_eq!(with_version(b"go1.21.9"), "built by go1.21.9, and only go1.22 to go1.27 are supported");
     assert_eq!(with_version(b"go1.28.0"), "built by go1.28.0, and only go1.22 to go1.27 are supported");
-    assert_eq!(with_version(b"tip-----"), "a go program without a readable version (found \"tip-----\")");
+    assert_eq!(
+        with_version(b"tip-----"),
+        "a Go program without a readable version (found \"tip-----\"); it may be obfuscated or packed"
+    );
 }
 
 #[test]

@@ -15,5 +15,6 @@ mod inspect;
 mod leakline;
 mod run;
 mod safety;
+mod schema;
 mod symbolize;
 mod target;

@@ -158,5 +158,5 @@ fn a_pid_that_is_no_target_ends_a_run_that_has_no_other() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(status, 4, "{message}");
-    assert!(message.contains("not a go program"), "{message}");
+    assert!(message.contains("not a Go program"), "{message}");
 }
