@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 /// Builds the program as its users run it, and says where it is.
 fn build_leakline(root: &Path) -> anyhow::Result<PathBuf> {
     let mut build = std::process::Command::new(workspace::cargo());
-    command::run(build.current_dir(root).args(["build", "--quiet", "--release", "--package", "tracer-daemon"]))?;
+    command::run(build.current_dir(root).args(["build", "--release", "--package", "tracer-daemon"]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     Ok(target.join("release/leakline"))
 }

@@ -21,7 +21,7 @@ pub(crate) struct BenchArgs {
 /// The benches there are.
 #[derive(Debug, Subcommand)]
 enum Bench {
-    /// What tracers cost their target, in CPU time per allocation. Needs root; takes about 20 minutes.
+    /// What tracers cost their target, in CPU time per allocation. Needs root; takes about half an hour.
     Cost(cost::CostArgs),
 }
 
