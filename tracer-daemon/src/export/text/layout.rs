@@ -181,8 +181,8 @@ pub(super) fn file_and_line(frame: &Frame) -> String {
     }
 }
 
-/// A function and its place for the last columns of a table: on one line where they fit or the room is wide, else the
-/// place below the function. Where they do not fit, the function goes without the path of its package, as Go programmers
+/// A function and its place for the last columns of a table: on one line where they fit or enough of the place does,
+/// else the place below the function. Where they do not fit, the function goes without the path of its package, as Go programmers
 /// write it, and of what is still too long the end is kept, since it says more.
 pub(super) fn last_columns(frame: &Frame, room: usize) -> (String, Option<String>) {
     let (function, place) = (function(frame), file_and_line(frame));
@@ -197,14 +197,12 @@ pub(super) fn last_columns(frame: &Frame, room: usize) -> (String, Option<String
             return (format!("{function}  {place}"), None);
         }
     }
-    if room < WIDE {
-        let function = if function.chars().count() <= room { &function } else { short };
-        let place = untrusted::keep_end(&place, room).into_owned();
-        return (untrusted::keep_end(function, room).into_owned(), Some(place));
+    let left = room.saturating_sub(GAP + short.chars().count().max(FUNCTION_COLUMN));
+    if left >= PLACE_COLUMN {
+        return (format!("{short:FUNCTION_COLUMN$}  {}", untrusted::keep_end(&place, left)), None);
     }
-    let short = untrusted::keep_end(short, room - GAP - place_length.min(PLACE_COLUMN));
-    let place = untrusted::keep_end(&place, room - GAP - short.chars().count().max(FUNCTION_COLUMN));
-    (format!("{short:FUNCTION_COLUMN$}  {place}"), None)
+    let function = if function.chars().count() <= room { &function } else { short };
+    (untrusted::keep_end(function, room).into_owned(), Some(untrusted::keep_end(&place, room).into_owned()))
 }
 
 /// `web.New` of `github.com/prometheus/prometheus/web.New`. Brackets and parentheses may hold other paths.
@@ -218,10 +216,8 @@ fn without_package_path(function: &str) -> &str {
 const GAP: usize = 2;
 /// Functions up to this length leave places aligned.
 const FUNCTION_COLUMN: usize = 30;
-/// What is left of a place at least, where the function leaves so little.
-const PLACE_COLUMN: usize = 28;
-/// From this room on, a function and a place are still telling when both are cut.
-const WIDE: usize = FUNCTION_COLUMN + GAP + PLACE_COLUMN;
+/// With less room than this a place goes below its function.
+const PLACE_COLUMN: usize = 24;
 
 #[cfg(test)]
 mod tests {

@@ -14,10 +14,14 @@ use crate::{
 const MAX_ROWS: usize = 15;
 /// Allocating frames of one place.
 const MAX_ALLOCATORS: usize = 3;
+/// An allocating frame has a row of its own from this part of all bytes on.
+const MIN_SHARE: f64 = 0.01;
 /// Places whose stacks are shown.
 const MAX_PLACES_WITH_STACKS: usize = 3;
 /// Paths of one place.
 const MAX_WAYS: usize = 3;
+/// A second path is shown from this part of the bytes of its place on.
+const MIN_WAY_SHARE: f64 = 0.1;
 
 /// Columns before the function: rate, share, objects.
 const NUMBERS_WIDTH: usize = 32;
@@ -68,15 +72,23 @@ fn allocators(page: &mut Page, snapshot: &Snapshot, place: &Place<'_>) {
         }
         return;
     }
-    // A lone rest would take the line that the allocator itself takes.
-    let shown = if place.sites.len() == MAX_ALLOCATORS + 1 { MAX_ALLOCATORS + 1 } else { MAX_ALLOCATORS };
+    let is_worth_a_row = |site: &&&Site| share(site.counted.bytes, snapshot.totals.allocated.bytes) >= MIN_SHARE;
+    let worth = place.sites.iter().take_while(is_worth_a_row).count();
+    let shown = worth.min(MAX_ALLOCATORS);
     for site in place.sites.iter().take(shown) {
         allocator(page, &row(site.counted, snapshot, ""), &site.allocator);
     }
     let hidden = place.sites.get(shown..).unwrap_or_default();
-    if !hidden.is_empty() {
-        let counted = hidden.iter().fold(Counted::default(), |sum, site| places::sum(sum, site.counted));
-        page.quiet_line(&row(counted, snapshot, &format!("{VIA}{} more (--output json)", hidden.len())));
+    let rest = |count: usize| format!("{VIA}{count} {}lines (--output json)", if shown == 0 { "" } else { "more " });
+    match hidden {
+        [] => {}
+        // A lone rest takes no more room than what would say so.
+        [site] => allocator(page, &row(site.counted, snapshot, ""), &site.allocator),
+        _ if shown == 0 => page.quiet_line(&format!("{:NUMBERS_WIDTH$}{}", "", rest(hidden.len()))),
+        _ => {
+            let counted = hidden.iter().fold(Counted::default(), |sum, site| places::sum(sum, site.counted));
+            page.quiet_line(&row(counted, snapshot, &rest(hidden.len())));
+        }
     }
 }
 
@@ -120,14 +132,15 @@ pub(super) fn stacks(page: &mut Page, places: &[Place<'_>]) {
             only_site.map_or_else(String::new, |site| label(site))
         ));
         let ways = place.ways();
-        for way in ways.iter().take(MAX_WAYS) {
+        let shown = ways.iter().take(MAX_WAYS).take_while(|way| way.share >= MIN_WAY_SHARE).count().max(1);
+        for way in ways.iter().take(shown) {
             // Rounded to one digit, more is everything.
             let share = if way.share >= 0.9995 { String::from("all") } else { human::percent(way.share) };
             let label = if only_site.is_some() { String::new() } else { label(way.site) };
             page.quiet_line(&format!("  {share} of its bytes by{label}"));
             page.stack(&way.path.frames, place.frame);
         }
-        let hidden = ways.get(MAX_WAYS..).unwrap_or_default();
+        let hidden = ways.get(shown..).unwrap_or_default();
         if !hidden.is_empty() {
             let share: f64 = hidden.iter().map(|way| way.share).sum();
             let noun = if hidden.len() == 1 { "path" } else { "paths" };
