@@ -28,7 +28,7 @@ pub fn path(text: &str) -> Cow<'_, str> {
 }
 
 /// The last characters of a text, with an ellipsis in front where something is missing, and cut at a `/` where that
-/// loses no more than a quarter. At most `max_chars` characters.
+/// loses no more than half. At most `max_chars` characters.
 pub fn keep_end(text: &str, max_chars: usize) -> Cow<'_, str> {
     let count = text.chars().count();
     if count <= max_chars {
@@ -40,7 +40,7 @@ pub fn keep_end(text: &str, max_chars: usize) -> Cow<'_, str> {
         .char_indices()
         .enumerate()
         .find(|(_, (_, character))| *character == '/')
-        .filter(|(position, _)| *position <= room / 4)
+        .filter(|(position, _)| *position <= room.div_ceil(2))
         .map(|(_, (byte, _))| byte);
     let tail = at_separator.and_then(|byte| tail.get(byte..)).unwrap_or(&tail);
     let mut kept = String::with_capacity(tail.len() + ELLIPSIS.len_utf8());

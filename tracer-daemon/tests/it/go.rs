@@ -1,7 +1,9 @@
 //! Builds the Go programs under test: once per source, toolchain and flags, into `target/test-programs/`.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,37 +31,69 @@ pub(crate) fn build(program: &str, toolchain: &str, flags: &[&str]) -> PathBuf {
 impl Build<'_> {
     /// As [`build`].
     pub(crate) fn path(&self) -> PathBuf {
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(self.program);
+        self.path_of(".")
+    }
+
+    /// As [`build`], of a package that the program's folder holds or whose module it pins.
+    pub(crate) fn path_of(&self, package: &str) -> PathBuf {
+        let sources = self.folder();
         let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
+        (self, package).hash(&mut hasher);
         hash_files(&sources, &mut hasher);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-programs");
         fs::create_dir_all(&folder).expect("making the folder for test programs");
-        let built =
-            folder.join(format!("{}-{}-{:016x}", self.program.replace('/', "-"), self.toolchain, hasher.finish()));
+        let name = format!("{}-{}", self.program, package.trim_start_matches(['.', '/']));
+        let name = name.trim_end_matches('-').replace('/', "-");
+        let built = folder.join(format!("{name}-{}-{:016x}", self.toolchain, hasher.finish()));
         // Tests run in parallel, also in several processes: one builds, the others wait for it.
-        let lock = File::create(built.with_extension("lock")).expect("making the lock of a test program");
+        let lock = File::create(with_suffix(&built, ".lock")).expect("making the lock of a test program");
         lock.lock().expect("taking the lock of a test program");
         if !built.exists() {
+            // Not `println!`, which is not seen before the test has ended: the first build of a large program takes minutes.
+            writeln!(io::stdout(), "building {name} with {}", self.toolchain).expect("saying what is being built");
             // Under another name first, so that a build which is cut off leaves nothing that looks built.
-            let partial = built.with_extension("partial");
-            let output = Command::new(std::env::var_os("LEAKLINE_GO").unwrap_or_else(|| "go".into()))
-                .args(["build", "-o"])
-                .arg(&partial)
-                .args(self.flags)
-                .arg(".")
-                .current_dir(&sources)
-                .env("GOTOOLCHAIN", self.toolchain)
-                .env("GOWORK", "off")
-                .envs(self.environment.iter().copied())
-                .output()
-                .expect("running go, which builds the test programs");
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{self:?} cannot be built: {said}");
+            let partial = with_suffix(&built, ".partial");
+            let mut go = self.go();
+            go.args(["build", "-o"]).arg(&partial).args(self.flags).arg(package);
+            said_by(go, &format!("{self:?}"));
             fs::rename(&partial, &built).expect("renaming a test program");
         }
         built
     }
+
+    /// What `go env NAME` says for this build.
+    pub(crate) fn go_env(&self, name: &str) -> PathBuf {
+        let mut go = self.go();
+        go.args(["env", name]);
+        PathBuf::from(said_by(go, name).trim())
+    }
+
+    fn folder(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(self.program)
+    }
+
+    fn go(&self) -> Command {
+        let mut go = Command::new(std::env::var_os("LEAKLINE_GO").unwrap_or_else(|| "go".into()));
+        go.current_dir(self.folder())
+            .env("GOTOOLCHAIN", self.toolchain)
+            .env("GOWORK", "off")
+            .envs(self.environment.iter().copied());
+        go
+    }
+}
+
+fn said_by(mut go: Command, what: &str) -> String {
+    let output = go.output().expect("running go, which builds the test programs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{what}: go said: {said}");
+    String::from_utf8(output.stdout).expect("go prints UTF-8")
+}
+
+/// Not `with_extension`, which would cut the name at the last dot of the toolchain's version.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
 }
 
 fn hash_files(folder: &Path, hasher: &mut DefaultHasher) {

@@ -16,13 +16,13 @@ use crate::{
 };
 
 /// A leakline that serves.
-struct Daemon {
+pub(crate) struct Daemon {
     running: Running,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Daemon {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut all = vec!["run", "--listen", "127.0.0.1:0", "--evidence", "exact"];
         all.extend(arguments);
         let mut running = Running::start(&all);
@@ -42,12 +42,12 @@ impl Daemon {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), format!("{head}\n\n{body}"))
     }
 
-    fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         self.get("/metrics", "text/plain").1
     }
 
     /// The sum of all series of a counter whose labels hold a text.
-    fn sum(&self, name: &str, label: &str) -> u64 {
+    pub(crate) fn sum(&self, name: &str, label: &str) -> u64 {
         self.metrics()
             .lines()
             .filter(|line| line.starts_with(&format!("{name}{{")) && line.contains(label))
@@ -55,7 +55,7 @@ impl Daemon {
             .sum()
     }
 
-    fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.get("/readyz", "*/*").0 == 200
     }
 }

@@ -24,21 +24,12 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 /// What the linker is built with.
 const LINKER_PACKAGES: [&str; 5] = ["build-essential", "llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev"];
-/// Well-known programs that tests look at: name of the executable, Go package, version.
-const REAL_PROGRAMS: [(&str, &str, &str); 3] = [
-    ("caddy", "github.com/caddyserver/caddy/v2/cmd/caddy", "v2.8.4"),
-    ("nats-server", "github.com/nats-io/nats-server/v2", "v2.10.22"),
-    ("node_exporter", "github.com/prometheus/node_exporter", "v1.8.2"),
-];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Also what `cargo xtask ebpf` needs: a compiler for kernel programs and bpf-linker (about 5 minutes)
     #[arg(long)]
     ebpf: bool,
-    /// Also build well-known Go programs that tests look at, into target/real-programs
-    #[arg(long)]
-    real_programs: bool,
 }
 
 /// One thing that a machine needs.
@@ -52,9 +43,6 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
     let mut failures = ensure(root, &BASIC);
     if options.ebpf {
         failures.extend(ensure(root, &EBPF));
-    }
-    if options.real_programs {
-        failures.extend(ensure(root, &[Step { name: "real programs", ensure: real_programs }]));
     }
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -157,18 +145,4 @@ fn bpf_linker(_root: &Path) -> Result<String> {
     )?;
     ebpf::linker().context("cargo installed bpf-linker, but it is neither in PATH nor in cargo's bin folder")?;
     Ok(format!("installed {BPF_LINKER_VERSION}"))
-}
-
-fn real_programs(root: &Path) -> Result<String> {
-    let go = go_command(root)?;
-    let folder = root.join("target/real-programs");
-    for (name, package, version) in REAL_PROGRAMS {
-        if folder.join(name).is_file() {
-            continue;
-        }
-        doing(&format!("go install {package}@{version}"));
-        let install = format!("{package}@{version}");
-        command::capture(Command::new(&go).env("GOBIN", &folder).env("GOFLAGS", "").args(["install", &install]))?;
-    }
-    Ok(format!("{} in target/real-programs", REAL_PROGRAMS.map(|(name, ..)| name).join(", ")))
 }

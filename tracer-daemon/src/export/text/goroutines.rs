@@ -4,6 +4,7 @@ use super::layout::{Page, function, last_columns};
 use crate::{
     export::human,
     model::{GoroutineSite, Snapshot, Turnover},
+    symbolize::Frame,
 };
 
 /// Rows of the table; JSON has all.
@@ -15,6 +16,9 @@ const MAX_STACKS: usize = 3;
 /// Columns before the function: started, ended, net.
 const NUMBERS_WIDTH: usize = 32;
 
+/// Before the `go` statement that starts a goroutine for a place.
+const VIA: &str = "via ";
+
 /// Net growth that chance does not explain is beyond this many standard deviations.
 const SIGMAS: f64 = 3.0;
 
@@ -24,10 +28,11 @@ pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
     }
     page.section(
         "WHERE GOROUTINES START",
-        "Net = started less ended in the window. What started earlier and still lives is not counted here.",
+        "Net = started less ended in the window. What started earlier and still lives is not counted here. Via: the go \
+         statement itself, where another line of yours leads to it.",
     );
     let room = page.width().saturating_sub(NUMBERS_WIDTH);
-    page.quiet_line(&format!("{:>10}{:>9}{:>11}  {}", "started", "ended", "net", "go statement"));
+    page.quiet_line(&format!("{:>10}{:>9}{:>11}  {}", "started", "ended", "net", "function and line"));
     let growing = growing(snapshot);
     let sites = by_growth(snapshot);
     for site in sites.iter().take(MAX_ROWS) {
@@ -40,6 +45,9 @@ pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
         }
         if let Some(place) = below {
             page.quiet_line(&format!("{:NUMBERS_WIDTH$}{place}", ""));
+        }
+        if let Some(statement) = site.creation_stack.first().filter(|frame| **frame != site.place) {
+            via(page, statement);
         }
     }
     let hidden = sites.get(MAX_ROWS..).unwrap_or_default();
@@ -58,9 +66,17 @@ pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
     for site in growing.iter().take(MAX_STACKS).filter(|site| site.creation_stack.len() > 1) {
         page.strong_line(&format!("{}  [{}]", function(&site.place), site.id));
         page.quiet_line("  most often started by");
-        page.stack(&site.creation_stack);
+        page.stack(&site.creation_stack, &site.place);
     }
     page.blank();
+}
+
+/// The `go` statement of a library.
+fn via(page: &mut Page, statement: &Frame) {
+    let (columns, below) = last_columns(statement, page.width().saturating_sub(NUMBERS_WIDTH + VIA.len()));
+    for line in std::iter::once(format!("{VIA}{columns}")).chain(below) {
+        page.quiet_line(&format!("{:NUMBERS_WIDTH$}{line}", ""));
+    }
 }
 
 fn row(created: u64, exited: u64, columns: &str) -> String {

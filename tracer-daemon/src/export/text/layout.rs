@@ -14,7 +14,9 @@ const RESET: &str = "\x1b[0m";
 const FACT_WIDTH: usize = 10;
 
 /// Frames of one stack.
-const MAX_FRAMES: usize = 16;
+const MAX_FRAMES: usize = 12;
+/// Frames of it from the one that the stack is shown for, where that lies deeper.
+const FRAMES_AT_PLACE: usize = 4;
 
 /// The page that is being written.
 #[derive(Debug)]
@@ -88,24 +90,38 @@ impl Page {
         self.painted(line, BOLD);
     }
 
-    /// Frames, the first one first. Places are whole, so that they can be copied: what does not fit beside the function
-    /// goes below it.
-    pub(super) fn stack(&mut self, frames: &[Frame]) {
-        for frame in frames.iter().take(MAX_FRAMES) {
-            let inlined = if frame.inlined { " (inlined)" } else { "" };
-            let name = format!("    {}{inlined}", function(frame));
-            let place = file_and_line(frame);
-            let both = format!("{name:44}  {place}");
-            if both.chars().count() <= self.width {
-                self.line(&both);
-            } else {
-                self.line(&name);
-                self.line(&format!("        {place}"));
-            }
+    /// Frames, the first one first, and in any case the one that they are shown for. Places are whole, so that they can be
+    /// copied: what does not fit beside the function goes below it.
+    pub(super) fn stack(&mut self, frames: &[Frame], shown_for: &Frame) {
+        let place = frames.iter().position(|frame| frame == shown_for).unwrap_or(0);
+        let (head, resume) =
+            if place < MAX_FRAMES { (MAX_FRAMES, MAX_FRAMES) } else { (MAX_FRAMES - FRAMES_AT_PLACE, place) };
+        frames.iter().take(head).for_each(|frame| self.frame(frame));
+        self.hidden_frames(resume.min(frames.len()).saturating_sub(head), "");
+        if resume > head {
+            frames.iter().skip(resume).take(FRAMES_AT_PLACE).for_each(|frame| self.frame(frame));
         }
-        let hidden = frames.len().saturating_sub(MAX_FRAMES);
-        if hidden > 0 {
-            self.quiet_line(&format!("    … {hidden} more frames (--output json)"));
+        let end = if resume > head { resume + FRAMES_AT_PLACE } else { head };
+        self.hidden_frames(frames.len().saturating_sub(end), " (--output json)");
+    }
+
+    fn hidden_frames(&mut self, count: usize, hint: &str) {
+        let noun = if count == 1 { "frame" } else { "frames" };
+        if count > 0 {
+            self.quiet_line(&format!("    … {count} more {noun}{hint}"));
+        }
+    }
+
+    fn frame(&mut self, frame: &Frame) {
+        let inlined = if frame.inlined { " (inlined)" } else { "" };
+        let name = format!("    {}{inlined}", function(frame));
+        let place = file_and_line(frame);
+        let both = format!("{name:44}  {place}");
+        if both.chars().count() <= self.width {
+            self.line(&both);
+        } else {
+            self.line(&name);
+            self.line(&format!("        {place}"));
         }
     }
 
@@ -165,37 +181,43 @@ pub(super) fn file_and_line(frame: &Frame) -> String {
     }
 }
 
-/// A function and its place for the last columns of a table: on one line where they fit or the room is wide, else the
-/// place below the function. The ends of both are kept, since they say more.
+/// A function and its place for the last columns of a table: on one line where they fit or enough of the place does,
+/// else the place below the function. Where they do not fit, the function goes without the path of its package, as Go programmers
+/// write it, and of what is still too long the end is kept, since it says more.
 pub(super) fn last_columns(frame: &Frame, room: usize) -> (String, Option<String>) {
     let (function, place) = (function(frame), file_and_line(frame));
-    let (function_length, place_length) = (function.chars().count(), place.chars().count());
-    if function_length.max(FUNCTION_COLUMN) + GAP + place_length <= room {
-        return (format!("{function:FUNCTION_COLUMN$}  {place}"), None);
+    let place_length = place.chars().count();
+    let short = without_package_path(&function);
+    for function in [&function, short] {
+        let length = function.chars().count();
+        if length.max(FUNCTION_COLUMN) + GAP + place_length <= room {
+            return (format!("{function:FUNCTION_COLUMN$}  {place}"), None);
+        }
+        if length + GAP + place_length <= room {
+            return (format!("{function}  {place}"), None);
+        }
     }
-    if function_length + GAP + place_length <= room {
-        return (format!("{function}  {place}"), None);
+    let left = room.saturating_sub(GAP + short.chars().count().max(FUNCTION_COLUMN));
+    if left >= PLACE_COLUMN {
+        return (format!("{short:FUNCTION_COLUMN$}  {}", untrusted::keep_end(&place, left)), None);
     }
-    if room < WIDE {
-        return (
-            untrusted::keep_end(&function, room).into_owned(),
-            Some(untrusted::keep_end(&place, room).into_owned()),
-        );
-    }
-    // Who needs less than half leaves the rest to the other.
-    let half = (room - GAP) / 2;
-    let function_room = if place_length < half { room - GAP - place_length } else { half.min(function_length) };
-    let function = untrusted::keep_end(&function, function_room);
-    let place = untrusted::keep_end(&place, room - GAP - function.chars().count());
-    (format!("{function}  {place}"), None)
+    let function = if function.chars().count() <= room { &function } else { short };
+    (untrusted::keep_end(function, room).into_owned(), Some(untrusted::keep_end(&place, room).into_owned()))
+}
+
+/// `web.New` of `github.com/prometheus/prometheus/web.New`. Brackets and parentheses may hold other paths.
+fn without_package_path(function: &str) -> &str {
+    let package_end = function.find(['[', '(']).unwrap_or(function.len());
+    let start = function.get(..package_end).and_then(|package| package.rfind('/')).map_or(0, |slash| slash + 1);
+    function.get(start..).unwrap_or(function)
 }
 
 /// Between two columns.
 const GAP: usize = 2;
 /// Functions up to this length leave places aligned.
 const FUNCTION_COLUMN: usize = 30;
-/// From this room on, a function and a place are still telling when both are cut.
-const WIDE: usize = 60;
+/// With less room than this a place goes below its function.
+const PLACE_COLUMN: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -238,6 +260,30 @@ mod tests {
                 assert!(second.as_ref().unwrap_or(&first).ends_with(":7"), "the line number is always there");
             }
         }
+    }
+
+    #[test]
+    fn a_function_that_does_not_fit_loses_the_path_of_its_package() {
+        let file = "github.com/prometheus/prometheus@v0.312.0/web/web.go";
+        let frame = fixture::frame("github.com/prometheus/prometheus/web.New.setPathWithPrefix.func20.1", file, 976);
+        assert_eq!(last_columns(&frame, 68).0, "web.New.setPathWithPrefix.func20.1  …/web/web.go:976");
+        assert_eq!(without_package_path("example.com/x.Map[go.shape.a/b]"), "x.Map[go.shape.a/b]");
+        assert_eq!(without_package_path("main.f"), "main.f");
+    }
+
+    #[test]
+    fn a_deep_stack_shows_the_frame_that_it_is_shown_for() {
+        let frames: Vec<Frame> = (0..40).map(|line| fixture::frame("main.f", "/f.go", line)).collect();
+        let lines = |at: usize| {
+            let mut page = page(80, false);
+            page.stack(&frames, &frames[at]);
+            page.finish().lines().map(|line| line.split_whitespace().last().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(3).len(), MAX_FRAMES + 1);
+        let deep = lines(30);
+        assert_eq!(deep[7..], ["/f.go:7", "frames", "/f.go:30", "/f.go:31", "/f.go:32", "/f.go:33", "json)"]);
+        assert_eq!(lines(39)[8..], ["frames", "/f.go:39"]);
+        assert_eq!(lines(12)[7..10], ["/f.go:7", "frames", "/f.go:12"]);
     }
 
     #[test]

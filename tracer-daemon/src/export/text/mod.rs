@@ -7,6 +7,7 @@
 
 mod goroutines;
 mod layout;
+mod places;
 mod sites;
 #[cfg(test)]
 mod tests;
@@ -36,13 +37,14 @@ impl Default for Style {
 /// The report as text, with a line feed at the end.
 pub fn render(report: &Report, style: Style) -> String {
     let mut page = Page::new(style);
+    let places = places::of(&report.snapshot);
     headline(&mut page, report);
     facts(&mut page, report);
-    sites::table(&mut page, &report.snapshot);
-    sites::stacks(&mut page, &report.snapshot);
+    sites::table(&mut page, &report.snapshot, &places);
+    sites::stacks(&mut page, &places);
     goroutines::table(&mut page, &report.snapshot);
     losses(&mut page, report);
-    next(&mut page, report);
+    next(&mut page, report, places.first());
     page.finish()
 }
 
@@ -174,7 +176,7 @@ fn losses(page: &mut Page, report: &Report) {
     page.blank();
 }
 
-fn next(page: &mut Page, report: &Report) {
+fn next(page: &mut Page, report: &Report, first: Option<&places::Place<'_>>) {
     let snapshot = &report.snapshot;
     page.section("WHAT NEXT", "");
     let growing = goroutines::growing(snapshot);
@@ -192,12 +194,16 @@ fn next(page: &mut Page, report: &Report) {
         }
         None => {}
     }
-    if let Some(site) = snapshot.sites.first() {
-        let share = sites::share(site.counted.bytes, snapshot.totals.allocated.bytes);
+    if let Some(first) = first {
+        let share = sites::share(first.counted.bytes, snapshot.totals.allocated.bytes);
+        let by = match first.sites.len() {
+            1 => String::new(),
+            count => format!(", by {count} lines of what it calls"),
+        };
         page.item(&format!(
-            "{} allocates {} of all bytes: allocating less there saves the most CPU time and garbage. Whether it leaks is \
-             not known: these are rates of allocation, and nobody looked at what stays alive.",
-            layout::place(&site.place),
+            "{} allocates {} of all bytes{by}: allocating less there spares the most garbage. Whether it leaks is not \
+             known: these are rates of allocation, and nobody looked at what stays alive.",
+            layout::place(first.frame),
             human::percent(share),
         ));
     } else {

@@ -65,16 +65,73 @@ fn the_report_of_an_idle_process() {
 
 #[test]
 fn only_a_summary_of_what_is_too_much() {
-    let place = fixture::frame("main.f", "/src/f.go", 1);
+    let place = |line: u64| fixture::frame("main.f", "/src/f.go", u32::try_from(line).unwrap());
     let mut snapshot = fixture::snapshot();
     let counted = Counted { objects: 30, bytes: 3000 };
-    snapshot.sites = (0..40).map(|id| fixture::site(id, &place, &place, counted, &[0.2; 5])).collect();
-    snapshot.goroutine_sites = (0..40).map(|id| fixture::goroutine_site(id, &place, 1, 0)).collect();
+    snapshot.sites = (0..40).map(|id| fixture::site(id, &place(id), &place(id), counted, &[0.2; 5])).collect();
+    snapshot.goroutine_sites = (0..40).map(|id| fixture::goroutine_site(id, &place(id), 1, 0)).collect();
     let text = render(&fixture::report_of(snapshot), Style::default());
-    assert!(text.contains("25 more sites (--output json)"), "{text}");
+    assert!(text.contains("25 more lines (--output json)"), "{text}");
     assert!(text.contains("30 more places (--output json)"), "{text}");
     assert!(text.contains("40.0 % by 2 more paths (--output json)"), "{text}");
     assert!(text.lines().count() < 120, "{text}");
+}
+
+#[test]
+fn a_line_behind_which_many_allocate_is_one_row() {
+    let middleware = fixture::frame("example.com/shop/web.handle.func1", "/src/shop/web/handle.go", 976);
+    let mut snapshot = fixture::snapshot();
+    let library = |line: u64| {
+        let place = fixture::frame("github.com/x/metrics.(*Registry).Gather", "/src/metrics/registry.go", 0);
+        crate::symbolize::Frame { line: u32::try_from(line).unwrap(), ..place }
+    };
+    let counted = |line: u64| Counted { objects: 30, bytes: 30_000 - line };
+    snapshot.sites =
+        (1..=5).map(|line| fixture::site(line, &middleware, &library(line), counted(line), &[1.0])).collect();
+    let small = fixture::frame("main.poll", "/src/shop/poll.go", 12);
+    let little = Counted { objects: 1, bytes: 50 };
+    snapshot.sites.extend((6..=8).map(|line| fixture::site(line, &small, &library(line), little, &[1.0])));
+    snapshot.totals.allocated = Counted { objects: 300, bytes: 300_000 };
+    snapshot.other = Counted::default();
+    snapshot.goroutine_sites.truncate(1);
+    snapshot.goroutine_sites[0].creation_stack[0] = library(7);
+    let text = render(&fixture::report_of(snapshot), Style::default());
+    let (table, rest) = text.split_once("HOW IT GETS THERE").unwrap();
+    let (stacks, goroutines) = rest.split_once("WHERE GOROUTINES START").unwrap();
+    let (_, table) = table.split_once("WHERE IT ALLOCATES").unwrap();
+    let shares: Vec<&str> = stacks.lines().filter(|line| line.contains(" by")).take(4).collect();
+    expect![[r#"
+
+        Rates of allocation, not of leaking: volume is not a leak, most of it may be garbage a moment later.
+        Rows with via are the allocating lines behind the line above them, and part of it.
+           bytes/s    share  objects/s  function and line
+          4.88 KiB   50.0 %          5  example.com/shop/web.handle.func1  /src/shop/web/handle.go:976
+            1000 B   10.0 %          1  via metrics.(*Registry).Gather      /src/metrics/registry.go:1
+            1000 B   10.0 %          1  via metrics.(*Registry).Gather      /src/metrics/registry.go:2
+            1000 B   10.0 %          1  via metrics.(*Registry).Gather      /src/metrics/registry.go:3
+          1.95 KiB   20.0 %          2  via 2 more lines (--output json)
+               5 B   0.05 %       0.10  main.poll                       /src/shop/poll.go:12
+                                        via 3 lines (--output json)
+
+          20.0 % of its bytes by  [0000000000000001]
+          20.0 % of its bytes by  [0000000000000002]
+          20.0 % of its bytes by  [0000000000000003]
+          40.0 % by 2 more paths (--output json)
+
+        Net = started less ended in the window. What started earlier and still lives is not counted here.
+        Via: the go statement itself, where another line of yours leads to it.
+           started    ended        net  function and line
+            9.12 k   9.12 k         +2  main.handle                     /src/shop/handle.go:88
+                                        via metrics.(*Registry).Gather      /src/metrics/registry.go:7
+
+        WHAT NEXT
+        - No place starts clearly more goroutines than end: nothing here points to a goroutine leak.
+        - example.com/shop/web.handle.func1 (/src/shop/web/handle.go:976) allocates 50.0 % of all bytes, by
+          5 lines of what it calls: allocating less there spares the most garbage. Whether it leaks is not
+          known: these are rates of allocation, and nobody looked at what stays alive.
+        - To look again, for longer: leakline attach --pid 4711 --evidence exact --duration 60s
+    "#]]
+    .assert_eq(&format!("{table}{}\n{goroutines}", shares.join("\n")));
 }
 
 #[test]
