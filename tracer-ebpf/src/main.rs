@@ -4,8 +4,8 @@
 //! `tracer-daemon`. The file names mirror `tracer-daemon/src/collect/`. Loaded once per target, with the target's
 //! [`tracer_common::exact::TargetConfig`] as a constant; the perf event's pid filter keeps other processes out.
 //!
-//! Absences: nothing here writes user memory, uses a per-CPU scratch area (a uprobe program can be preempted by another
-//! one on the same CPU), or calls a kernel function that older kernels than 5.10 lack.
+//! Absences: nothing here writes user memory, trusts a per-CPU scratch area without a check (a uprobe program can be
+//! preempted by another one on the same CPU), or calls a kernel function that older kernels than 5.10 lack.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -17,6 +17,7 @@ mod counters;
 mod goroutines;
 mod stacks;
 mod target;
+mod window;
 
 /// The verifier proves that no path panics; the compiler wants a handler all the same.
 #[cfg(not(test))]

@@ -1,7 +1,7 @@
 //! Stacks: the walk over Go's frame pointers, and the ring that carries each new stack once.
 //!
 //! A stack is walked twice: to hash it at every hit, and once more to fill its record when it is new. The thread stands
-//! still in the probe meanwhile, so both walks see the same. This needs no scratch memory.
+//! still in the probe meanwhile, so both walks see the same. The first walk reads the stack in pieces (`window`).
 
 use aya_ebpf::{
     macros::map,
@@ -14,7 +14,8 @@ use tracer_common::{
 
 use crate::{
     counters::add_loss,
-    target::{Registers, read_frame, read_word},
+    target::{Registers, read_frame},
+    window::Window,
 };
 
 /// One word for each [`StackKind`]: not 0 once the map of its stacks is full. Maps of stacks never shrink, so that a full one
@@ -35,25 +36,32 @@ pub(crate) enum Position {
     InsideFrame,
 }
 
-/// Calls `visit` with the index and address of each frame, leaf first; returns their number.
+/// Calls `visit` with the index and address of each frame, leaf first; returns their number. `read` gives the two words at
+/// an address: a saved frame pointer and the return address above it.
 ///
-/// Stops at a frame pointer of 0 (the bottom of every goroutine), at memory that cannot be read, or at [`MAX_FRAMES`].
-/// A walk crosses from a system stack to the goroutine's, so addresses need not rise; the bound ends any cycle.
+/// Stops at a frame pointer of 0 (the bottom of every goroutine) or one that is none, at memory that cannot be read, or at
+/// [`MAX_FRAMES`]. A walk crosses from a system stack to the goroutine's, so addresses need not rise; the bound ends any
+/// cycle.
 #[inline(always)]
-fn walk(registers: &Registers, position: Position, mut visit: impl FnMut(usize, u64)) -> u32 {
+fn walk(
+    registers: &Registers,
+    position: Position,
+    mut read: impl FnMut(u64) -> Option<[u64; 2]>,
+    mut visit: impl FnMut(usize, u64),
+) -> u32 {
     visit(0, registers.instruction_pointer);
     let mut count = 1;
     if position == Position::BeforeFrame {
-        let Some(return_address) = read_word(registers.stack_pointer) else { return count };
+        let Some([return_address, _]) = read(registers.stack_pointer) else { return count };
         visit(1, return_address);
         count = 2;
     }
     let mut frame_pointer = registers.frame_pointer;
     for index in count as usize..MAX_FRAMES {
-        if frame_pointer == 0 {
+        if frame_pointer == 0 || frame_pointer & 7 != 0 {
             break;
         }
-        let Some([saved_frame_pointer, return_address]) = read_frame(frame_pointer) else { break };
+        let Some([saved_frame_pointer, return_address]) = read(frame_pointer) else { break };
         if return_address == 0 {
             break;
         }
@@ -67,8 +75,15 @@ fn walk(registers: &Registers, position: Position, mut visit: impl FnMut(usize, 
 /// The key of the current stack.
 #[inline(always)]
 pub(crate) fn key_of(registers: &Registers, position: Position) -> StackKey {
+    if let Some(mut window) = Window::open() {
+        let mut key = StackKey::EMPTY;
+        walk(registers, position, |address| window.read(address), |_, frame| key = key.with_frame(frame));
+        if window.is_ours() {
+            return key;
+        }
+    }
     let mut key = StackKey::EMPTY;
-    walk(registers, position, |_, frame| key = key.with_frame(frame));
+    walk(registers, position, read_frame, |_, frame| key = key.with_frame(frame));
     key
 }
 
@@ -113,7 +128,7 @@ impl Introduction {
             (&raw mut (*record).key).write(key);
             (&raw mut (*record).kind).write(kind as u32);
             let frames = (&raw mut (*record).frames).cast::<u64>();
-            let count = walk(registers, position, |index, frame| {
+            let count = walk(registers, position, read_frame, |index, frame| {
                 if index < MAX_FRAMES {
                     frames.add(index).write(frame);
                 }
