@@ -1,8 +1,8 @@
 //! `exact` evidence: what is counted per stack, and the record that introduces a stack.
 //!
-//! Counterparts: `tracer-ebpf/src/collect/` writes, `tracer-daemon/src/collect/` reads.
+//! Counterparts: `tracer-ebpf/src/{allocations,goroutines,stacks}.rs` write, `tracer-daemon/src/collect/` reads.
 
-/// Most frames kept of one stack, leaf first. A walk costs about 34 ns a frame.
+/// Most frames kept of one stack, leaf first.
 pub const MAX_FRAMES: usize = 64;
 
 /// Two independent 64-bit hashes over the program counters of a stack: the key under which its hits are counted.

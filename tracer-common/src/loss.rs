@@ -1,6 +1,6 @@
 //! Why the kernel side could not keep something: numbered reasons, one per-CPU counter each.
 //!
-//! Counterpart: `tracer-ebpf/src/collect/loss.rs` counts, `tracer-daemon/src/collect/` reads. An id is never reused.
+//! Counterpart: `tracer-ebpf/src/counters.rs` counts, `tracer-daemon/src/collect/` reads. An id is never reused.
 
 /// A reason for which an event was not kept by the kernel programs. The number is the index of its counter.
 #[repr(u32)]

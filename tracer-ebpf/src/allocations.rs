@@ -1,6 +1,6 @@
 //! Allocations, counted per stack.
 //!
-//! Counterpart: `tracer-daemon/src/collect/allocations.rs`.
+//! Counterpart: `tracer-daemon/src/collect/mod.rs`.
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,

@@ -1,6 +1,6 @@
 //! Goroutine creations and exits, counted per creation stack.
 //!
-//! Counterpart: `tracer-daemon/src/collect/goroutines.rs`.
+//! Counterpart: `tracer-daemon/src/collect/mod.rs`.
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,

@@ -108,6 +108,8 @@ fn build_service(root: &Path) -> Result<PathBuf> {
     let program = folder.join("leakyservice");
     let mut build = Command::new(setup::go_command(root)?);
     // Without the folders of this machine, names in the report are short.
+    // A release that leakline knows, whatever is installed.
+    build.env("GOTOOLCHAIN", "go1.26.6");
     build.current_dir(root.join(SERVICE)).args(["build", "-trimpath", "-o"]).arg(&program).arg(".");
     command::capture(&mut build)?;
     Ok(program)

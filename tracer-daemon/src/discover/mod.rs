@@ -242,8 +242,10 @@ mod tests {
     #[test]
     fn a_process_is_itself_until_it_ends() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let stat = || Process::new(child.id().cast_signed()).unwrap().stat().unwrap();
-        while stat().startstack == 0 {
+        let process = Process::new(child.id().cast_signed()).unwrap();
+        while process.cmdline().unwrap_or_default().first().is_none_or(|program| program != "sleep")
+            || process.stat().unwrap().startstack == 0
+        {
             std::thread::yield_now(); // until its exec is complete
         }
         let target = target_by_pid(child.id()).unwrap();
