@@ -1,7 +1,7 @@
 //! leakline's kernel programs: what a probe in a Go process does.
 //!
 //! Each program does the least: is counting on, which stack is this, add one. Everything that needs thought happens in
-//! `tracer-daemon`. The file names mirror `tracer-daemon/src/collect/`. Loaded once per target, with the target's
+//! `tracer-daemon`; `tracer-daemon/src/collect/` reads what is written here. Loaded once per target, with the target's
 //! [`tracer_common::exact::TargetConfig`] as a constant; the perf event's pid filter keeps other processes out.
 //!
 //! Absences: nothing here writes user memory, trusts a per-CPU scratch area without a check (a uprobe program can be

@@ -75,15 +75,17 @@ fn walk(
 /// The key of the current stack.
 #[inline(always)]
 pub(crate) fn key_of(registers: &Registers, position: Position) -> StackKey {
-    if let Some(mut window) = Window::open() {
-        let mut key = StackKey::EMPTY;
-        walk(registers, position, |address| window.read(address), |_, frame| key = key.with_frame(frame));
-        if window.is_ours() {
-            return key;
+    let mut key = StackKey::EMPTY;
+    let visit = |_, frame| key = key.with_frame(frame);
+    match Window::open() {
+        Some(mut window) => {
+            walk(registers, position, |address| window.read(address), visit);
+            window.close();
+        }
+        None => {
+            walk(registers, position, read_frame, visit);
         }
     }
-    let mut key = StackKey::EMPTY;
-    walk(registers, position, read_frame, |_, frame| key = key.with_frame(frame));
     key
 }
 
@@ -93,12 +95,13 @@ pub(crate) fn is_full(kind: StackKind) -> bool {
     matches!(FULL.get(kind as u32), Some(&full) if full != 0)
 }
 
-/// What to make of an insertion that failed: another CPU was faster, or the map is full from now on.
+/// What to make of an insertion that failed: the map is full from now on, or another CPU was faster, or the kernel could
+/// not take a lock. In the last two cases the next look-up or the next hit decides.
 #[inline(always)]
 pub(crate) fn note_failed_insertion(kind: StackKind, error: i32) {
-    /// `EEXIST`.
-    const EXISTS: i32 = -17;
-    if error != EXISTS
+    /// `E2BIG`.
+    const FULL_MAP: i32 = -7;
+    if error == FULL_MAP
         && let Some(full) = FULL.get_ptr_mut(kind as u32)
     {
         // SAFETY: a pointer to a map value; every writer writes the same.
