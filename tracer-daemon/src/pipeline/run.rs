@@ -132,13 +132,20 @@ impl Supervisor {
     /// Takes up what is there. An error where processes were named by id alone and none could be taken up.
     async fn first_scan(&mut self) -> anyhow::Result<()> {
         let mut first_error = None;
+        // Not `watched`: the thread of a refused target says so a moment before it ends.
+        let mut any_taken_up = false;
         for pid in self.pids_now() {
             match target_by_pid(pid) {
                 Ok(target) => {
                     let (tell, told) = oneshot::channel();
                     self.take_up(target, Some(tell));
-                    if let Ok(Err(error)) = told.await {
-                        first_error.get_or_insert(error);
+                    match told.await {
+                        Ok(Ok(())) => any_taken_up = true,
+                        Ok(Err(error)) => {
+                            first_error.get_or_insert(error);
+                        }
+                        // No thread, or too many targets: that has been said.
+                        Err(_untold) => {}
                     }
                 }
                 Err(error) => {
@@ -150,7 +157,7 @@ impl Supervisor {
             }
         }
         match first_error {
-            Some(error) if self.options.names.is_empty() && self.watched() == 0 => Err(error.into()),
+            Some(error) if self.options.names.is_empty() && !any_taken_up => Err(error.into()),
             _ => Ok(()),
         }
     }
