@@ -132,10 +132,16 @@ pub struct DoctorArgs {
     pub output: OutputFormat,
 }
 
+/// Beyond this a clock would not hold the end.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = humantime::parse_duration(text).map_err(|error| format!("{error} (e.g. 10s, 2m, 1h30m)"))?;
     if parsed.is_zero() {
         return Err("must be longer than nothing".to_owned());
+    }
+    if parsed > LONGEST {
+        return Err("must be at most a year".to_owned());
     }
     Ok(parsed)
 }
@@ -165,5 +171,6 @@ mod tests {
         assert!(duration("10").unwrap_err().contains("10s"));
         assert_eq!(duration("1m30s").unwrap(), Duration::from_secs(90));
         assert!(duration("0s").is_err());
+        assert!(duration("300000000000y").is_err());
     }
 }

@@ -12,7 +12,7 @@ use tracer_daemon::{
     attach::Limits,
     cli::{AttachArgs, Cli, Command, DoctorArgs, EvidenceChoice, OutputFormat, PlanArgs, RunArgs},
     discover::{NamePattern, Target, target_by_pid},
-    export::{doctor, plan::Planned},
+    export::{doctor, plan::Planned, untrusted},
     host,
     inspect::inspect_file,
     pipeline::{self, StartError},
@@ -28,7 +28,10 @@ fn main() -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_target(false)
+        // They would go to stderr with a panic where stderr is closed.
+        .log_internal_errors(false)
         .init();
+    host::raise_limits();
     match execute(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -87,6 +90,7 @@ fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
         let target = target(args.pid, args.name.as_deref())?;
         (Some(target.identity.pid), target.exe_path.display().to_string(), target.exe)
     };
+    let exe = untrusted::path(&exe).into_owned();
     let facts = inspect_file(file).map_err(|source| match pid {
         Some(pid) => StartError::Inspect { pid, exe: exe.clone(), source },
         None => StartError::InspectFile { file: exe.clone(), source },

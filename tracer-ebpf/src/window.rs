@@ -86,9 +86,8 @@ impl Window {
         self.base = address;
         self.is_filled = true;
         // SAFETY: the scratch memory has room for a piece; the helper checks the address.
-        let error = unsafe {
-            bpf_probe_read_user((&raw mut (*self.scratch).words).cast(), PIECE_BYTES, address as *const _)
-        };
+        let error =
+            unsafe { bpf_probe_read_user((&raw mut (*self.scratch).words).cast(), PIECE_BYTES, address as *const _) };
         error == 0
     }
 }

@@ -4,30 +4,40 @@
 //! abstract namespace: the kernel takes it back when its owner dies, and it leaves no file. It is seen within one network
 //! namespace.
 
-use std::os::{
-    linux::net::SocketAddrExt as _,
-    unix::net::{SocketAddr, UnixDatagram},
+use std::{
+    io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
 };
 
 use crate::discover::ProcessIdentity;
 
 /// Our claim on a target, held while this value lives.
 #[derive(Debug)]
+#[allow(dead_code, reason = "the socket is held, not used")]
 pub struct Claim {
+    /// None: there was no claim to be had.
     socket: Option<UnixDatagram>,
+    is_shared: bool,
 }
 
 impl Claim {
     /// Claims a target.
     pub fn on(target: &ProcessIdentity) -> Self {
-        let name = format!("leakline/{}/{}", target.pid, target.start_ticks);
-        let socket = SocketAddr::from_abstract_name(name).and_then(|name| UnixDatagram::bind_addr(&name)).ok();
-        Self { socket }
+        // An exec makes another target: our own claim on the old one may not have ended yet.
+        let name = format!("leakline/{}/{}/{:x}", target.pid, target.start_ticks, target.start_stack);
+        match SocketAddr::from_abstract_name(name).and_then(|name| UnixDatagram::bind_addr(&name)) {
+            Ok(socket) => Self { socket: Some(socket), is_shared: false },
+            // Any other error says nothing about others.
+            Err(error) => Self { socket: None, is_shared: error.kind() == io::ErrorKind::AddrInUse },
+        }
     }
 
     /// Whether another leakline was here first.
     pub fn is_shared(&self) -> bool {
-        self.socket.is_none()
+        self.is_shared
     }
 }
 

@@ -79,7 +79,7 @@ pub enum AttachError {
         source: io::Error,
     },
     /// The target went away.
-    #[error("process {pid} ended while we attached to it")]
+    #[error("process {pid} ended or replaced its program while we attached to it")]
     TargetGone {
         /// Its id.
         pid: u32,
@@ -149,9 +149,15 @@ impl Attachment {
         self.links.len()
     }
 
-    /// Takes the next probe away, the costliest first; about 100 ms each. False: none is left.
+    /// Takes the next probe away by a system call, the costliest first; about 100 ms each. False: none is left.
     pub fn detach_next(&mut self) -> bool {
         self.links.detach_next(&mut self.object)
+    }
+
+    /// Leaves the probes in place until this process exits.
+    pub fn leave(self) {
+        // Dropping would close them.
+        std::mem::forget(self);
     }
 
     /// Takes a map out of the object, for `collect`.

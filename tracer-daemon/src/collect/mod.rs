@@ -113,6 +113,17 @@ impl Reader {
         self.undecodable
     }
 
+    /// Reads the totals alone.
+    pub fn totals(&self) -> Result<[u64; Total::COUNT as usize - 1], CollectError> {
+        let total = |which: Total| sum(&self.totals, "TOTALS", which as u32);
+        Ok([
+            total(Total::AllocatedObjects)?,
+            total(Total::AllocatedBytes)?,
+            total(Total::GoroutinesCreated)?,
+            total(Total::GoroutinesExited)?,
+        ])
+    }
+
     /// Reads all counts. While counting is on they are of slightly different moments; after detach they are exact.
     pub fn counts(&self) -> Result<Counts, CollectError> {
         // The totals are read last, so that while counting is on they are never below the sum of the stacks.
@@ -135,12 +146,11 @@ impl Reader {
         for reason in Loss::ALL {
             counts.losses[reason as usize] = sum(&self.losses, "LOSSES", reason as u32)?;
         }
-        let total = |which: Total| sum(&self.totals, "TOTALS", which as u32);
-        counts.allocated =
-            AllocationCount { objects: total(Total::AllocatedObjects)?, bytes: total(Total::AllocatedBytes)? };
-        counts.goroutines_created = total(Total::GoroutinesCreated)?;
-        counts.goroutines_exited = total(Total::GoroutinesExited)?;
-        counts.probe_hits = total(Total::ProbeHits)?;
+        let [objects, bytes, created, exited] = self.totals()?;
+        counts.allocated = AllocationCount { objects, bytes };
+        counts.goroutines_created = created;
+        counts.goroutines_exited = exited;
+        counts.probe_hits = sum(&self.totals, "TOTALS", Total::ProbeHits as u32)?;
         Ok(counts)
     }
 }

@@ -17,7 +17,7 @@ use std::{
 use procfs::{ProcError, process::Process};
 use thiserror::Error;
 
-pub use mapping::first_mapping;
+pub use mapping::code_mapping;
 pub use select::{NameError, NamePattern};
 
 /// `PF_KTHREAD` of `include/linux/sched.h`: set in the flags of a kernel thread.
@@ -133,10 +133,10 @@ pub fn target_by_pid(pid: u32) -> Result<Target, DiscoverError> {
     let process = Process::new(process).map_err(|error| from_procfs(pid, doing, error))?;
     let stat = process.stat().map_err(|error| from_procfs(pid, doing, error))?;
     if stat.flags & KERNEL_THREAD_FLAG != 0 {
-        return Err(DiscoverError::KernelThread { pid, name: stat.comm });
+        return Err(DiscoverError::KernelThread { pid, name: shown(&stat.comm) });
     }
     if matches!(stat.state, 'Z' | 'X' | 'x') {
-        return Err(DiscoverError::Zombie { pid, name: stat.comm });
+        return Err(DiscoverError::Zombie { pid, name: shown(&stat.comm) });
     }
     let doing = "opening /proc/PID/exe";
     let link = PathBuf::from(format!("/proc/{pid}/exe"));
@@ -182,6 +182,11 @@ pub fn cpu_seconds(pid: u32) -> Option<f64> {
     let stat = Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
     #[allow(clippy::cast_precision_loss, reason = "2^53 ticks are millions of years")]
     Some((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
+}
+
+/// A name that a process has chosen, without what could command a terminal or begin a line.
+fn shown(name: &str) -> String {
+    name.chars().flat_map(char::escape_debug).collect()
 }
 
 fn name_of(path: &Path) -> String {

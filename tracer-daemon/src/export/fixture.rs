@@ -93,6 +93,7 @@ pub(crate) fn snapshot() -> Snapshot {
         ],
         other_goroutines: Turnover::default(),
         system_goroutines: Turnover::default(),
+        exits_by_line_alone: 0,
         totals: Totals {
             allocated: counted(7_501_009, 1_237_368_112),
             goroutines: Turnover { created: 9_430, exited: 9_118 },

@@ -45,9 +45,13 @@ impl Capabilities {
         self.0 >> (capability as u32) & 1 == 1
     }
 
-    /// What attaching needs and is not in the set.
+    /// What attaching needs and is not in the set. `CAP_SYS_ADMIN` stands for the two that were split off from it.
     pub fn missing(self) -> impl Iterator<Item = Capability> {
-        Capability::NEEDED.into_iter().filter(move |&capability| !self.has(capability))
+        let is_granted = move |capability| {
+            self.has(capability)
+                || (matches!(capability, Capability::Bpf | Capability::Perfmon) && self.has(Capability::SysAdmin))
+        };
+        Capability::NEEDED.into_iter().filter(move |&capability| !is_granted(capability))
     }
 }
 
@@ -60,5 +64,7 @@ mod tests {
         let set = Capabilities(1 << 39 | 1 << 19);
         assert!(set.has(Capability::Bpf) && set.has(Capability::SysPtrace));
         assert_eq!(set.missing().collect::<Vec<_>>(), [Capability::SysAdmin, Capability::Perfmon]);
+        let administrator = Capabilities(1 << 21);
+        assert_eq!(administrator.missing().collect::<Vec<_>>(), [Capability::SysPtrace]);
     }
 }

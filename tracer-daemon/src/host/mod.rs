@@ -4,6 +4,7 @@
 //! check says what was found, what it means, and how to fix it.
 
 mod capabilities;
+mod limits;
 
 use std::{fs, path::Path};
 
@@ -15,8 +16,9 @@ use aya::{
 use procfs::KernelVersion;
 
 pub use capabilities::{Capabilities, Capability};
+pub use limits::raise_limits;
 
-/// The oldest kernel on which leakline is tested.
+/// The oldest kernel whose features are enough. Tests run on newer ones.
 pub const OLDEST_KERNEL: (u8, u8) = (5, 10);
 
 /// How a check ended.

@@ -15,10 +15,17 @@ pub struct GoVersion {
     pub text: String,
 }
 
+/// Experiments are part of a version's text, hence the room.
+const VERSION_BYTES_MAX: usize = 256;
+
 impl GoVersion {
     /// Reads a version as `runtime.Version` prints it. `None` for whatever is not a release or its candidate: a
     /// development version (`devel go1.28-…`, `go1.25-20250209-RC00`) can have the layout of either neighbour.
     pub fn parse(text: &str) -> Option<Self> {
+        // It is printed as it is: a longer or stranger one is no version.
+        if text.len() > VERSION_BYTES_MAX || !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+            return None;
+        }
         let (minor, rest) = leading_number(text.strip_prefix("go1.")?)?;
         let patch = rest.strip_prefix('.').and_then(leading_number).map(|(patch, _)| patch);
         let released =

@@ -55,6 +55,7 @@ pub fn summarize(input: &ExactInput) -> Snapshot {
             exited: input.totals.goroutines.exited.saturating_sub(named.exited),
         },
         system_goroutines,
+        exits_by_line_alone: input.exits_by_creator.iter().fold(0, |sum, (_, exits)| sum.saturating_add(*exits)),
         totals: input.totals,
         losses: Loss::ALL
             .into_iter()

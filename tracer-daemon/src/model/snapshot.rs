@@ -150,10 +150,23 @@ pub struct Snapshot {
     pub other_goroutines: Turnover,
     /// The runtime's own goroutines, which belong to no site. Part of the totals.
     pub system_goroutines: Turnover,
+    /// Exits that are known by the creating line alone, in whichever site that line makes: of goroutines created before
+    /// the window, or (with [`Loss::LiveGoroutinesFull`](tracer_common::loss::Loss)) perhaps of any site's.
+    pub exits_by_line_alone: u64,
     /// Exact totals.
     pub totals: Totals,
     /// Every reason, zeros included.
     pub losses: Vec<LossCount>,
+}
+
+impl Snapshot {
+    /// How many exits may belong to another place than the one they are counted at, or to none: what a place must have
+    /// grown beyond, to be said to grow.
+    pub fn uncertain_exits(&self) -> u64 {
+        let is_full = |loss: &LossCount| loss.reason == tracer_common::loss::Loss::LiveGoroutinesFull && loss.count > 0;
+        let misplaced = if self.losses.iter().any(is_full) { self.exits_by_line_alone } else { 0 };
+        self.other_goroutines.exited.saturating_add(misplaced)
+    }
 }
 
 /// A shared snapshot, as exporters hold it.

@@ -24,6 +24,9 @@ use crate::{
 /// How often new stacks are taken from the ring and the target is looked after.
 const STEP: Duration = Duration::from_millis(50);
 
+/// So many probes are gone before anybody wonders.
+const SOON_GONE: usize = 5;
+
 /// What to do with a target.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -46,9 +49,18 @@ enum End {
     Interrupted,
     /// The target ended, or replaced its program.
     Target(Presence),
+    /// Nobody reads the reports any more.
+    ReaderGone,
 }
 
-/// Attaches, watches, detaches, reports to stdout. The kernel side is gone when this returns.
+/// Whether somebody still reads what we print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    Listening,
+    Gone,
+}
+
+/// Attaches, watches, reports to stdout. When this returns nothing is counted any more, and the probes go with the program.
 pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let own_before = own::facts();
@@ -58,7 +70,6 @@ pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
     session.open()?;
     let end = watch(&mut session, options, &mut stop, started_unix_ms).await?;
     session.close()?;
-    detach(&mut session, &mut stop).await?;
     if let End::Target(presence) = end {
         tracing::info!(pid = session.identity().pid, ?presence, "the target ended; reporting what was seen");
     }
@@ -72,7 +83,17 @@ pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
         .cpu_seconds
         .zip(own_after.cpu_seconds)
         .map(|(before, after)| (after - before) / session.window().as_secs_f64().max(1e-3));
-    print(&report, options.output)
+    if end != End::ReaderGone {
+        print(&report, options.output)?;
+    }
+    let probes = session.probes();
+    if io::stderr().is_terminal() && probes > SOON_GONE {
+        // Progress that cannot be written is no reason to stop.
+        let _unwritten =
+            writeln!(io::stderr(), "the kernel takes {probes} probes away, about {} s", probes.div_ceil(10));
+    }
+    session.leave();
+    Ok(())
 }
 
 async fn watch(session: &mut Session, options: Options, stop: &mut Stop, started_unix_ms: u64) -> anyhow::Result<End> {
@@ -80,7 +101,7 @@ async fn watch(session: &mut Session, options: Options, stop: &mut Stop, started
     let mut step = interval(STEP);
     step.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut progress = Progress::new();
-    let mut next_report = options.interval.map(|interval| started + interval);
+    let mut next_report = options.interval.and_then(|interval| started.checked_add(interval));
     loop {
         tokio::select! {
             () = stop.asked() => return Ok(End::Interrupted),
@@ -99,10 +120,13 @@ async fn watch(session: &mut Session, options: Options, stop: &mut Stop, started
         if let (Some(at), Some(interval)) = (next_report, options.interval)
             && now >= at
         {
-            next_report = Some(at + interval);
+            next_report = at.checked_add(interval);
             progress.clear();
             let snapshot = session.snapshot()?;
-            print(&report(session, snapshot, started_unix_ms, false), options.output)?;
+            let reader = print(&report(session, snapshot, started_unix_ms, false), options.output)?;
+            if reader == Reader::Gone {
+                return Ok(End::ReaderGone);
+            }
         }
         progress.show(now, || {
             format!(
@@ -113,22 +137,6 @@ async fn watch(session: &mut Session, options: Options, stop: &mut Stop, started
             )
         });
     }
-}
-
-/// Takes the probes away one by one. A second signal ends the program at once: the kernel then does the rest.
-async fn detach(session: &mut Session, stop: &mut Stop) -> anyhow::Result<()> {
-    let total = session.probes();
-    let mut progress = Progress::new();
-    while session.probes() > 0 {
-        progress.show(own::now(), || format!("taking probes away, {} of {total} left", session.probes()));
-        session.receive_stacks();
-        session.detach_next();
-        if stop.was_asked_again().await {
-            anyhow::bail!("interrupted while taking probes away; the kernel removes the last {}", session.probes());
-        }
-    }
-    progress.clear();
-    Ok(())
 }
 
 /// One document about a session.
@@ -147,17 +155,16 @@ fn report(session: &Session, snapshot: Snapshot, started_unix_ms: u64, is_final:
     }
 }
 
-fn print(report: &Report, output: OutputFormat) -> anyhow::Result<()> {
+fn print(report: &Report, output: OutputFormat) -> anyhow::Result<Reader> {
     let text = match output {
         OutputFormat::Json => json::line(report).context("cannot write the report as JSON")?,
         OutputFormat::Text => text::render(report, style()),
     };
     let mut stdout = io::stdout().lock();
-    let written = writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush());
-    match written {
-        // The reader of a pipe has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write the report to stdout"),
+    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Reader::Listening),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(error).context("cannot write the report to stdout"),
     }
 }
 
@@ -223,15 +230,6 @@ impl Stop {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-        }
-    }
-
-    /// Whether a signal is waiting now.
-    async fn was_asked_again(&mut self) -> bool {
-        tokio::select! {
-            biased;
-            () = self.asked() => true,
-            () = tokio::task::yield_now() => false,
         }
     }
 }

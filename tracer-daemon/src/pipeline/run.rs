@@ -1,7 +1,8 @@
 //! `leakline run`: many targets, until told to stop, with their metrics served.
 //!
 //! One thread per target drives its [`Session`]; the supervisor looks for new processes once a second. On shutdown every
-//! thread closes its gate first, so that nothing is counted any more, and then takes its probes away.
+//! thread closes its gate, so that nothing is counted any more; the probes go when the program ends (see
+//! [`Session::leave`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,8 +16,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
-use tokio::{net::TcpListener, sync::oneshot, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
 use super::{Session, StartError, attach::Stop, own};
 use crate::{
@@ -26,6 +30,7 @@ use crate::{
         ProcessFacts,
         http::{self, HttpState, Readiness},
         metrics::{Metrics, MetricsSettings, ProcessKey},
+        untrusted,
     },
 };
 
@@ -35,13 +40,16 @@ const SCAN_EVERY: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(50);
 /// Steps between two snapshots of a target.
 const STEPS_PER_SNAPSHOT: u32 = 20;
-/// Targets at once. What comes on top is refused, and taken when another ends.
-const MAX_TARGETS: usize = 128;
+/// Targets at once: `exact` evidence takes up to 42 MiB of kernel memory for each. What comes on top is refused, and taken
+/// when another ends.
+const MAX_TARGETS: usize = 32;
+/// How long a client may take for the last answer after the end was decided.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
 
 /// What to watch and where to serve.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Processes by id.
+    /// Processes by id: those that have the id at the start, not their successors.
     pub pids: Vec<u32>,
     /// Processes by the name of their executable.
     pub names: Vec<NamePattern>,
@@ -59,7 +67,10 @@ struct Shared {
     metrics: Metrics,
     limits: Limits,
     stop: AtomicBool,
-    probes_left: AtomicUsize,
+    /// Targets whose hits count at this moment.
+    open_gates: AtomicUsize,
+    /// Probes in place.
+    probes: AtomicUsize,
     next_key: AtomicU64,
 }
 
@@ -71,28 +82,24 @@ struct Known {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Watches until SIGINT or SIGTERM. Everything is detached when this returns.
+/// Watches until SIGINT or SIGTERM. When this returns nothing is counted any more, and the probes go with the program.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let metrics = Metrics::new(MetricsSettings { pid_label: options.pid_label, ..MetricsSettings::default() });
     let readiness = Readiness::default();
-    let listener = TcpListener::bind(options.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}: is another leakline running? choose another address with --listen",
-            options.listen
-        )
-    })?;
+    let listener = listen(options.listen).await?;
     tracing::info!(address = %listener.local_addr().unwrap_or(options.listen), "serving /metrics, /healthz, /readyz");
     let shared = Arc::new(Shared {
         metrics: metrics.clone(),
         limits: options.limits,
         stop: AtomicBool::new(false),
-        probes_left: AtomicUsize::new(0),
+        open_gates: AtomicUsize::new(0),
+        probes: AtomicUsize::new(0),
         next_key: AtomicU64::new(0),
     });
     let router = http::router(HttpState { metrics: metrics.clone(), readiness: readiness.clone() });
     let (close_server, server_closed) = oneshot::channel::<()>();
-    let server = tokio::spawn(async move {
+    let mut server = tokio::spawn(async move {
         let until = async move {
             // An error means that the sender is gone: then, too, it is over.
             let _closed = server_closed.await;
@@ -100,36 +107,69 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         axum::serve(listener, router).with_graceful_shutdown(until).await
     });
 
-    let mut supervisor = Supervisor { options, shared: Arc::clone(&shared), known: BTreeMap::new() };
+    let mut supervisor = Supervisor::new(options, Arc::clone(&shared));
     metrics.set_own(own::facts());
-    let outcome = supervisor.first_scan().await;
-    if outcome.is_ok() {
-        readiness.mark_ready();
-        loop {
-            tokio::select! {
-                () = stop.asked() => break,
-                () = sleep(SCAN_EVERY) => {}
-            }
-            metrics.set_own(own::facts());
-            supervisor.scan();
-        }
-    }
+    let outcome = tokio::select! {
+        () = stop.asked() => Ok(()),
+        outcome = supervisor.watch(&readiness) => outcome,
+    };
     shared.stop.store(true, Ordering::SeqCst);
-    supervisor.finish(&mut stop).await;
+    supervisor.finish().await;
     // The server may be gone already: then there is nothing to close.
     let _server_gone = close_server.send(());
-    server.await.context("the server broke")?.context("the server failed")?;
+    if timeout(LAST_ANSWER, &mut server).await.is_err() {
+        server.abort(); // a client that does not read, or never asked to the end
+    }
     outcome
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                ": another program, perhaps another leakline, has it; choose another with --listen"
+            }
+            io::ErrorKind::PermissionDenied => ": choose a port above 1023 with --listen",
+            _ => ": choose an address of this host with --listen",
+        };
+        anyhow::Error::new(error).context(format!("cannot listen on {address}{hint}"))
+    })
 }
 
 struct Supervisor {
     options: Options,
     shared: Arc<Shared>,
+    /// When the processes named by id were started: a successor under the same id is another process.
+    start_ticks: BTreeMap<u32, u64>,
     known: BTreeMap<u32, Known>,
+    /// Threads whose process has been replaced by another program and is watched anew.
+    leaving: Vec<JoinHandle<()>>,
+    is_full: bool,
 }
 
 impl Supervisor {
-    /// Takes up what is there. An error where processes were named by id alone and none could be taken up.
+    fn new(options: Options, shared: Arc<Shared>) -> Self {
+        Self {
+            options,
+            shared,
+            start_ticks: BTreeMap::new(),
+            known: BTreeMap::new(),
+            leaving: Vec::new(),
+            is_full: false,
+        }
+    }
+
+    /// Watches until dropped. An error where processes were named by id alone and none could be taken up.
+    async fn watch(&mut self, readiness: &Readiness) -> anyhow::Result<()> {
+        self.first_scan().await?;
+        readiness.mark_ready();
+        loop {
+            sleep(SCAN_EVERY).await;
+            self.shared.metrics.set_own(own::facts());
+            self.scan();
+        }
+    }
+
     async fn first_scan(&mut self) -> anyhow::Result<()> {
         let mut first_error = None;
         // Not `watched`: the thread of a refused target says so a moment before it ends.
@@ -137,6 +177,7 @@ impl Supervisor {
         for pid in self.pids_now() {
             match target_by_pid(pid) {
                 Ok(target) => {
+                    self.start_ticks.insert(pid, target.identity.start_ticks);
                     let (tell, told) = oneshot::channel();
                     self.take_up(target, Some(tell));
                     match told.await {
@@ -165,12 +206,17 @@ impl Supervisor {
     /// Takes up what is new, forgets what is gone.
     fn scan(&mut self) {
         self.forget_the_ended();
+        let named: BTreeSet<u32> = self.options.names.iter().flat_map(NamePattern::pids).collect();
         for pid in self.pids_now() {
             if self.known.get(&pid).is_some_and(|known| presence(&known.identity) == Presence::Running) {
                 continue;
             }
             match target_by_pid(pid) {
-                Ok(target) => self.take_up(target, None),
+                Ok(target) => {
+                    if named.contains(&pid) || self.start_ticks.get(&pid) == Some(&target.identity.start_ticks) {
+                        self.take_up(target, None);
+                    }
+                }
                 // Named by id and gone, or gone since we looked: nothing new to say every second.
                 Err(DiscoverError::Gone { .. }) => {}
                 Err(error) => tracing::debug!(pid, %error, "not taken up"),
@@ -183,59 +229,113 @@ impl Supervisor {
         self.options.pids.iter().copied().chain(named).collect()
     }
 
+    /// Threads that still have something to do.
     fn watched(&self) -> usize {
-        self.known.values().filter(|known| known.thread.as_ref().is_some_and(|thread| !thread.is_finished())).count()
+        let threads = self.known.values().filter_map(|known| known.thread.as_ref());
+        threads.chain(&self.leaving).filter(|thread| !thread.is_finished()).count()
     }
 
     fn forget_the_ended(&mut self) {
-        self.known.retain(|_, known| {
-            let over = known.thread.as_ref().is_none_or(JoinHandle::is_finished);
-            !(over && presence(&known.identity) != Presence::Running)
-        });
+        for known in self.known.values_mut() {
+            if let Some(thread) = known.thread.take_if(|thread| thread.is_finished()) {
+                self.shared.join(known.identity.pid, thread);
+            }
+        }
+        self.known.retain(|_, known| known.thread.is_some() || presence(&known.identity) == Presence::Running);
+        self.leaving.retain(|thread| !thread.is_finished());
     }
 
     fn take_up(&mut self, target: Target, tell: Option<oneshot::Sender<Result<(), StartError>>>) {
         let identity = target.identity;
         if self.watched() >= MAX_TARGETS {
-            self.shared.metrics.refuse("too_many_targets");
-            tracing::warn!(pid = identity.pid, MAX_TARGETS, "not taken up: too many targets");
+            if !self.is_full {
+                self.is_full = true;
+                self.shared.metrics.refuse("too_many_targets");
+                tracing::warn!(pid = identity.pid, MAX_TARGETS, "not taken up, nor are others before one ends");
+            }
             return;
         }
+        self.is_full = false;
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new()
             .name(format!("target-{}", identity.pid))
             .spawn(move || follow(&target, &shared, tell))
             .map_err(|error| tracing::error!(pid = identity.pid, %error, "cannot start a thread for it"))
             .ok();
-        self.known.insert(identity.pid, Known { identity, thread });
+        let before = self.known.insert(identity.pid, Known { identity, thread });
+        self.leaving.extend(before.and_then(|known| known.thread));
     }
 
-    /// Waits until every thread has taken its probes away. A second signal leaves the rest to the kernel.
-    async fn finish(&mut self, stop: &mut Stop) {
-        let mut told = usize::MAX;
+    /// Waits until nothing is counted any more and every thread is done.
+    async fn finish(&mut self) {
+        while self.shared.open_gates.load(Ordering::SeqCst) > 0 {
+            sleep(STEP / 5).await;
+        }
+        say("counting has stopped");
         while self.watched() > 0 {
-            let left = self.shared.probes_left.load(Ordering::Relaxed);
-            if left < told {
-                told = left;
-                // Progress that cannot be written is no reason to stop.
-                let _unwritten =
-                    writeln!(io::stderr(), "leakline: counting has stopped; taking probes away, {left} left");
-            }
-            tokio::select! {
-                () = stop.asked() => return,
-                () = sleep(SCAN_EVERY / 2) => {}
-            }
+            sleep(STEP / 5).await;
+        }
+        let probes = self.shared.probes.load(Ordering::SeqCst);
+        if probes > 0 {
+            // About 100 ms each: the kernel waits for every CPU.
+            say(&format!("the kernel takes {probes} probes away as leakline ends, about {} s", probes.div_ceil(10)));
         }
     }
 }
 
-/// One target from attach to detach, on its own thread.
+impl Shared {
+    /// A thread is over; one that panicked is a bug of ours, and its target is not taken up again.
+    fn join(&self, pid: u32, thread: JoinHandle<()>) {
+        if thread.join().is_err() {
+            self.metrics.refuse("internal_error");
+            tracing::error!(pid, "the thread that watched it panicked: please report this");
+        }
+    }
+}
+
+/// Progress, for whoever waits.
+fn say(text: &str) {
+    // Progress that cannot be written is no reason to stop.
+    let _unwritten = writeln!(io::stderr(), "leakline: {text}");
+}
+
+/// Counts a target among the living until dropped, by a panic too.
+struct Living<'a> {
+    shared: &'a Shared,
+    key: ProcessKey,
+    is_open: bool,
+}
+
+impl Living<'_> {
+    fn gate_is_closed(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            self.shared.open_gates.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Living<'_> {
+    fn drop(&mut self) {
+        self.gate_is_closed();
+        self.shared.metrics.end(self.key);
+    }
+}
+
+/// One target from attach to its end or ours, on its own thread.
 fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sender<Result<(), StartError>>>) {
     let pid = target.identity.pid;
-    let name = target.name();
+    let name = untrusted::name(&target.name()).into_owned();
     let span = tracing::info_span!("target", pid, name);
     let _inside = span.enter();
+    let mut living = Living {
+        shared,
+        key: ProcessKey(shared.next_key.fetch_add(1, Ordering::Relaxed)),
+        // Before the gate is opened, so that nobody believes it closed while it is open.
+        is_open: true,
+    };
+    shared.open_gates.fetch_add(1, Ordering::SeqCst);
     let started = Session::start(target, shared.limits).and_then(|mut session| {
+        session.announce();
         if !shared.stop.load(Ordering::SeqCst) {
             session.open()?;
         }
@@ -253,39 +353,42 @@ fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sender<Result<
             return;
         }
     };
-    shared.probes_left.fetch_add(session.probes(), Ordering::Relaxed);
-    session.announce();
+    shared.probes.fetch_add(session.probes(), Ordering::SeqCst);
     if let Some(tell) = tell {
         let _unheard = tell.send(Ok(()));
     }
-    let key = ProcessKey(shared.next_key.fetch_add(1, Ordering::Relaxed));
     let facts = ProcessFacts::of(pid, session.exe(), session.facts());
-    watch(&mut session, key, &facts, shared);
+    let is_target_over = watch(&mut session, living.key, &facts, shared);
     report_failure(session.close());
-    while session.probes() > 0 {
-        session.receive_stacks();
-        session.detach_next();
-        shared.probes_left.fetch_sub(1, Ordering::Relaxed);
-    }
-    publish(&mut session, key, &facts, shared);
+    living.gate_is_closed();
+    publish(&mut session, living.key, &facts, shared);
     session.warn_of_gaps();
-    shared.metrics.end(key);
-    tracing::info!("detached");
+    if is_target_over {
+        // Its memory is gone, so there is no breakpoint left that closing could fail to remove.
+        while session.detach_next() {
+            shared.probes.fetch_sub(1, Ordering::SeqCst);
+        }
+        tracing::info!("the process is over");
+    } else {
+        session.leave();
+    }
 }
 
-fn watch(session: &mut Session, key: ProcessKey, facts: &ProcessFacts, shared: &Shared) {
+/// Watches until told to stop (false) or until the target is over (true).
+fn watch(session: &mut Session, key: ProcessKey, facts: &ProcessFacts, shared: &Shared) -> bool {
     let mut step = 0_u32;
     while !shared.stop.load(Ordering::SeqCst) {
         session.receive_stacks();
         if step.is_multiple_of(STEPS_PER_SNAPSHOT) {
             publish(session, key, facts, shared);
             if session.presence() != Presence::Running {
-                return;
+                return true;
             }
         }
         step = step.wrapping_add(1);
         thread::sleep(STEP);
     }
+    false
 }
 
 fn publish(session: &mut Session, key: ProcessKey, facts: &ProcessFacts, shared: &Shared) {

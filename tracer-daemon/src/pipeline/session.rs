@@ -5,6 +5,7 @@ use std::{
     error::Error as _,
     io,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -17,12 +18,18 @@ use crate::{
     addr::LoadBias,
     attach::{AttachError, Attachment, Claim, Limits},
     collect::{CollectError, Counts, Reader},
-    discover::{DiscoverError, NameError, Presence, ProcessIdentity, Target, first_mapping, presence},
+    discover::{DiscoverError, NameError, Presence, ProcessIdentity, Target, code_mapping, presence},
+    export::untrusted,
     inspect::{BinaryFacts, InspectError, inspect_file},
     model::{Counted, ExactInput, Snapshot, Stack, Totals, Turnover, summarize},
     plan::{ProbePlan, Refusal},
     symbolize::Symbolizer,
 };
+
+/// Between two readings of the totals after the gate was closed. A program takes some microseconds.
+const SETTLE_STEP: Duration = Duration::from_millis(10);
+/// After so many readings that differ, no more is waited for.
+const SETTLE_READINGS: u32 = 50;
 
 /// Why a target could not be followed. `exit_code` maps it to the command line's contract.
 #[derive(Debug, Error)]
@@ -104,7 +111,9 @@ impl StartError {
     /// The stable identifier for the metric `leakline_refusals_total{reason}`.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Discover(DiscoverError::Gone { .. }) | Self::Vanished { .. } => "process_gone",
+            Self::Discover(DiscoverError::Gone { .. })
+            | Self::Vanished { .. }
+            | Self::Attach(AttachError::TargetGone { .. }) => "process_gone",
             Self::Discover(DiscoverError::KernelThread { .. }) => "kernel_thread",
             Self::Discover(DiscoverError::Zombie { .. }) => "zombie",
             Self::Discover(DiscoverError::Ourselves { .. }) => "ourselves",
@@ -130,11 +139,12 @@ impl StartError {
             | Self::Attach(
                 AttachError::NotAllowed { .. } | AttachError::Load { .. } | AttachError::LoadProgram { .. },
             ) => 3,
-            Self::Discover(DiscoverError::Unreadable { .. })
-            | Self::Exe { .. }
-            | Self::Attach(_)
-            | Self::Collect(_) => 1,
-            Self::Discover(_) | Self::Vanished { .. } | Self::Name(NameError::NoMatch { .. }) => 4,
+            Self::Discover(DiscoverError::Unreadable { .. }) | Self::Exe { .. } | Self::Collect(_) => 1,
+            Self::Discover(_)
+            | Self::Vanished { .. }
+            | Self::Attach(AttachError::TargetGone { .. })
+            | Self::Name(NameError::NoMatch { .. }) => 4,
+            Self::Attach(_) => 1,
             Self::Name(_) => 2,
             Self::Inspect { source, .. } | Self::InspectFile { source, .. } => {
                 if source.is_no_target() {
@@ -172,7 +182,7 @@ impl Session {
     pub fn start(target: &Target, limits: Limits) -> Result<Self, StartError> {
         let identity = target.identity;
         let pid = identity.pid;
-        let exe = target.exe_path.display().to_string();
+        let exe = untrusted::path(&target.exe_path.display().to_string()).into_owned();
         let file = target.exe.try_clone().map_err(|source| StartError::Exe { pid, source })?;
         let facts = inspect_file(file).map_err(|source| StartError::Inspect { pid, exe: exe.clone(), source })?;
         let facts = Arc::new(facts);
@@ -189,7 +199,7 @@ impl Session {
         }
         Ok(Self {
             identity,
-            name: target.name(),
+            name: untrusted::name(&target.name()).into_owned(),
             exe,
             exe_replaced: target.exe_replaced,
             symbolizer: Symbolizer::new(Arc::clone(&facts), bias),
@@ -236,6 +246,22 @@ impl Session {
         if self.stopped.is_none() {
             self.stopped = Some(own::now());
             self.attachment.close_gate()?;
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the programs that passed the gate before it was closed have counted: until two readings agree.
+    fn settle(&mut self) -> Result<(), StartError> {
+        let mut before = self.reader.totals()?;
+        for _ in 0..SETTLE_READINGS {
+            self.receive_stacks();
+            thread::sleep(SETTLE_STEP);
+            let now = self.reader.totals()?;
+            if now == before {
+                break;
+            }
+            before = now;
         }
         Ok(())
     }
@@ -253,7 +279,17 @@ impl Session {
         }
     }
 
-    /// Takes the next probe away; about 100 ms each. False: none is left.
+    /// Leaves the probes in place until this process exits: the kernel then takes them away, about 100 ms each.
+    ///
+    /// This is how a living target must be left. Closing a probe by a system call walks the target's memory, and that walk
+    /// fails half-way where the caller has a SIGKILL pending: the breakpoint then stays. An exiting process takes no
+    /// signals, so there nothing stops the walk (kernel/events/uprobes.c: `uprobe_unregister`, "leaking uprobe";
+    /// mm/gup.c: `fatal_signal_pending`).
+    pub fn leave(self) {
+        self.attachment.leave();
+    }
+
+    /// Takes the next probe away by a system call; about 100 ms each. False: none is left.
     pub fn detach_next(&mut self) -> bool {
         self.attachment.detach_next()
     }
@@ -351,9 +387,10 @@ fn load_bias(facts: &BinaryFacts, identity: &ProcessIdentity) -> Option<LoadBias
     if !facts.position_independent {
         return Some(LoadBias(0));
     }
-    let (address, offset) = first_mapping(identity)?;
+    // A program can map its own file a second time, for data. Code of it is mapped once, by the loader.
+    let code = facts.segments.iter().find(|segment| segment.executable)?;
+    let (address, offset) = code_mapping(identity, code.file_offset)?;
     // Mappings begin at page boundaries, segments need not: but what is mapped where differs by the same amount for both.
-    let first = facts.segments.iter().min_by_key(|segment| segment.svma)?;
-    let stated = first.svma.0.wrapping_sub(first.file_offset.0);
+    let stated = code.svma.0.wrapping_sub(code.file_offset.0);
     Some(LoadBias(address.0.wrapping_sub(offset.0).wrapping_sub(stated)))
 }

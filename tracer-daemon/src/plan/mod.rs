@@ -105,6 +105,10 @@ impl ProbePlan {
 /// Without every single one of these the counts would be wrong, so one refusal is the refusal of all.
 fn allocation_points(facts: &BinaryFacts) -> Result<(Vec<ProbePoint>, (Svma, Svma)), Refusal> {
     const MALLOCGC: &str = "runtime.mallocgc";
+    if let Some(unknown) = facts.functions.keys().find(|name| is_unknown_allocator(name)) {
+        let text = format!("{unknown} is not known: it may allocate without passing a known function");
+        return Err(Refusal::new(RefusalReason::AllocatorUnknown, text));
+    }
     let mut points = Vec::new();
     for code in facts.functions.values().flatten().filter(|code| is_specialised(&code.name)) {
         points.push(decode::push_after_stack_check(code, Purpose::SpecialisedAllocation)?);
@@ -141,6 +145,25 @@ fn is_specialised(function: &str) -> bool {
     class.is_some_and(|class| !class.is_empty() && class.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// Whether the name is one of the allocator's and none of those whose place in it is known: with one more way in, counts
+/// would be wrong.
+fn is_unknown_allocator(function: &str) -> bool {
+    /// Called by `mallocgc`, or by a specialised function that was counted (Go 1.24 to 1.27).
+    const INNER: [&str; 8] = [
+        "",
+        "Tiny",
+        "SmallNoscan",
+        "SmallScanNoHeader",
+        "SmallScanHeader",
+        "Large",
+        "TinySlowPath",
+        "SmallScanSlowPath",
+    ];
+    let Some(kind) = function.strip_prefix("runtime.mallocgc") else { return false };
+    let kind = kind.split('.').next().unwrap_or_default(); // closures belong to their function
+    !INNER.contains(&kind) && kind != "SmallNoScanSlowPath" && !is_specialised(&format!("runtime.mallocgc{kind}"))
+}
+
 /// The function of this name; a refusal where there is none or more than one.
 fn only<'a>(facts: &'a BinaryFacts, name: &str) -> Result<&'a FunctionCode, Refusal> {
     match facts.functions.get(name).map(Vec::as_slice) {
@@ -156,7 +179,17 @@ fn only<'a>(facts: &'a BinaryFacts, name: &str) -> Result<&'a FunctionCode, Refu
 
 #[cfg(test)]
 mod tests {
-    use super::is_specialised;
+    use super::{is_specialised, is_unknown_allocator};
+
+    #[test]
+    fn an_allocator_that_we_do_not_know_is_refused() {
+        for known in ["", "Tiny", "Large", "Large.func1", "SmallScanNoHeaderSC7", "SmallNoScanSlowPath"] {
+            assert!(!is_unknown_allocator(&format!("runtime.mallocgc{known}")), "{known}");
+        }
+        for unknown in ["Huge", "TinySC", "SmallScanHeaderSC3", "TinyFast"] {
+            assert!(is_unknown_allocator(&format!("runtime.mallocgc{unknown}")), "{unknown}");
+        }
+    }
 
     #[test]
     fn specialised_functions_are_known_by_name() {

@@ -19,11 +19,13 @@ pub enum RefusalReason {
     CodeUnreadable,
     /// The kernel would execute the instruction out of line, at ten times the cost.
     NotEmulated,
+    /// The runtime has an allocating function that no known version has.
+    AllocatorUnknown,
 }
 
 impl RefusalReason {
     /// All reasons.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::FunctionMissing,
         Self::FunctionAmbiguous,
         Self::PrologueUnknown,
@@ -31,6 +33,7 @@ impl RefusalReason {
         Self::JumpNotFound,
         Self::CodeUnreadable,
         Self::NotEmulated,
+        Self::AllocatorUnknown,
     ];
 
     /// The stable identifier.
@@ -43,6 +46,7 @@ impl RefusalReason {
             Self::JumpNotFound => "jump_not_found",
             Self::CodeUnreadable => "code_unreadable",
             Self::NotEmulated => "not_emulated",
+            Self::AllocatorUnknown => "allocator_unknown",
         }
     }
 }

@@ -1,6 +1,11 @@
 //! Process tests: what is no target is refused with a message that says what to do, and the exit status of the contract.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Stdio},
+};
 
 use crate::{
     exact::knownsites,
@@ -214,11 +219,58 @@ fn two_leaklines_on_one_target_are_both_right() {
 }
 
 #[test]
+fn leakline_leaves_when_nobody_reads_its_reports_any_more() {
+    if !can_attach("leakline_leaves_when_nobody_reads_its_reports_any_more") {
+        return;
+    }
+    let target = Target::start(&knownsites("go1.26.6", &[]), &[]);
+    let mut running = Running::attach(target.pid(), &["--interval", "50ms"]);
+    let mut first = String::new();
+    let mut stdout = BufReader::new(running.take_stdout());
+    stdout.read_line(&mut first).unwrap();
+    assert!(first.contains("\"final\":false"), "{first}");
+    drop(stdout);
+    // It was asked to watch for ten minutes, which the test would not wait for.
+    assert_eq!(running.wait(), 0);
+}
+
+#[test]
+fn a_closed_stderr_does_not_cost_the_report() {
+    if !can_attach("a_closed_stderr_does_not_cost_the_report") {
+        return;
+    }
+    let target = Target::start(&knownsites("go1.26.6", &[]), &[]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_leakline"))
+        .args(["attach", "--pid", &target.pid().to_string(), "--evidence", "exact", "--duration", "300ms"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("allocated"));
+}
+
+#[test]
+fn names_of_targets_cannot_command_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sl\u{1b}[31mred\nINFO forged");
+    fs::copy("/bin/sleep", &file).unwrap();
+    let mut child = Command::new(&file).arg("60").spawn().unwrap();
+    let (status, message) = attach(child.id());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(status, 4, "{message}");
+    assert!(!message.contains('\u{1b}') && message.trim_end().lines().count() == 1, "{message:?}");
+}
+
+#[test]
 fn a_pipe_that_closes_early_is_no_failure() {
     let child = Command::new(env!("CARGO_BIN_EXE_leakline"))
         .args(["doctor"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut child = child;

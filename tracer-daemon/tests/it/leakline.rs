@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
-    process::{Child, ChildStderr, Command, Output, Stdio},
+    process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -41,6 +41,8 @@ pub(crate) fn can_attach(test: &str) -> bool {
 
 /// A running leakline.
 pub(crate) struct Running {
+    /// The process it was started for; 0: none.
+    target_pid: u32,
     child: Child,
     stderr: BufReader<ChildStderr>,
     /// What it has said on stderr so far.
@@ -57,7 +59,9 @@ impl Running {
             .spawn()
             .unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        Self { child, stderr, said: String::new() }
+        let after_pid = arguments.iter().skip_while(|argument| **argument != "--pid").nth(1);
+        let target_pid = after_pid.and_then(|pid| pid.parse().ok()).unwrap_or(0);
+        Self { target_pid, child, stderr, said: String::new() }
     }
 
     /// Attaches with `exact` evidence for long enough, and waits until counting is on.
@@ -84,6 +88,16 @@ impl Running {
         }
     }
 
+    /// The process it was started for.
+    pub(crate) fn target_pid(&self) -> u32 {
+        self.target_pid
+    }
+
+    /// What it prints on stdout.
+    pub(crate) fn take_stdout(&mut self) -> ChildStdout {
+        self.child.stdout.take().unwrap()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
@@ -105,6 +119,11 @@ impl Running {
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}\nstderr: {}", self.said))
         });
         (status.code().unwrap_or(-1), document)
+    }
+
+    /// Waits for its end: exit status.
+    pub(crate) fn wait(&mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap_or(-1)
     }
 
     /// Kills it as the OOM killer would.

@@ -9,12 +9,13 @@ use tracer_daemon::{attach::Limits, discover::target_by_pid, pipeline::Session};
 
 use crate::{
     exact::knownsites,
+    go,
     leakline::{Running, can_attach},
     target::{Target, wait_until},
 };
 
 /// The target's executable pages as they are in its memory now.
-fn text_bytes(pid: u32) -> Vec<u8> {
+pub(crate) fn text_bytes(pid: u32) -> Vec<u8> {
     let process = Process::new(i32::try_from(pid).unwrap()).unwrap();
     let exe = process.exe().unwrap();
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
@@ -31,7 +32,7 @@ fn text_bytes(pid: u32) -> Vec<u8> {
 }
 
 /// How many bytes differ.
-fn changed(before: &[u8], now: &[u8]) -> usize {
+pub(crate) fn changed(before: &[u8], now: &[u8]) -> usize {
     assert_eq!(before.len(), now.len());
     before.iter().zip(now).filter(|(before, now)| before != now).count()
 }
@@ -88,21 +89,78 @@ fn nothing_stays_attached_when_leakline_is_killed_while_it_attaches() {
     assert_eq!(target.line(), "done");
 }
 
+/// A program that allocates as fast as it can, for longer than any test.
+fn busy_target() -> Target {
+    let program = go::build("allocrate", "go1.27.3", &[]);
+    let mut target = Target::start(&program, &["-wait", "-size", "48", "-goroutines", "2", "-seconds", "600"]);
+    target.say("go");
+    target.line();
+    target
+}
+
+/// Kills leakline at many moments of its life while the target allocates at full speed. `end` brings it to where it is killed.
+fn is_clean_after_kills(kills: u32, mut end: impl FnMut(&Running, u32)) {
+    let mut target = busy_target();
+    let before = text_bytes(target.pid());
+    let pid = target.pid().to_string();
+    for kill in 0..kills {
+        let mut running = Running::start(&["attach", "--pid", &pid, "--evidence", "exact", "--output", "json"]);
+        end(&running, kill);
+        running.kill();
+        wait_until("the kernel has removed all breakpoints", || changed(&before, &text_bytes(target.pid())) == 0);
+        assert!(target.is_running());
+    }
+}
+
+/// Moments spread over the time that attaching and detaching take, without a clock: by how much of the text has changed.
+fn wait_for_breakpoints(pid: u32, before: &[u8], holds: impl Fn(usize) -> bool) {
+    wait_until("so many breakpoints are in place", || holds(changed(before, &text_bytes(pid))));
+}
+
 #[test]
-fn a_second_signal_while_detaching_leaves_the_rest_to_the_kernel() {
-    if !can_attach("a_second_signal_while_detaching_leaves_the_rest_to_the_kernel") {
+fn nothing_stays_attached_when_leakline_is_killed_while_it_ends_and_the_target_is_busy() {
+    if !can_attach("nothing_stays_attached_when_leakline_is_killed_while_it_ends_and_the_target_is_busy") {
         return;
     }
-    let target = Target::start(&knownsites("go1.27.3", &[]), &[]);
-    let before = text_bytes(target.pid());
-    let running = Running::attach(target.pid(), &[]);
-    let all = changed(&before, &text_bytes(target.pid()));
-    running.signal(Signal::INT);
-    wait_until("detaching has begun", || changed(&before, &text_bytes(target.pid())) < all);
-    running.signal(Signal::TERM);
-    let (status, _) = running.finish();
-    assert!(status == 1 || status == 0, "{status}"); // 0: it was faster than the signal
-    wait_until("the kernel has removed all breakpoints", || changed(&before, &text_bytes(target.pid())) == 0);
+    // Two targets of one text: the second, quiet one tells what the text is.
+    let quiet = Target::start(&go::build("allocrate", "go1.27.3", &[]), &["-wait"]);
+    let before = text_bytes(quiet.pid());
+    is_clean_after_kills(24, |running, kill| {
+        let pid = running.target_pid();
+        wait_for_breakpoints(pid, &before, |changed| changed >= 17);
+        running.signal(Signal::INT);
+        // From the first breakpoint that goes to the last but one.
+        wait_for_breakpoints(pid, &before, |changed| changed <= 16 - (kill % 16) as usize);
+    });
+}
+
+#[test]
+fn nothing_stays_attached_when_leakline_is_killed_while_it_attaches_and_the_target_is_busy() {
+    if !can_attach("nothing_stays_attached_when_leakline_is_killed_while_it_attaches_and_the_target_is_busy") {
+        return;
+    }
+    let quiet = Target::start(&go::build("allocrate", "go1.27.3", &[]), &["-wait"]);
+    let before = text_bytes(quiet.pid());
+    is_clean_after_kills(17, |running, kill| {
+        wait_for_breakpoints(running.target_pid(), &before, |changed| changed > kill as usize);
+    });
+}
+
+#[test]
+fn after_the_gate_is_closed_nothing_is_counted_though_probes_are_there() {
+    if !can_attach("after_the_gate_is_closed_nothing_is_counted_though_probes_are_there") {
+        return;
+    }
+    let mut target = Target::start(&knownsites("go1.27.3", &[]), &[]);
+    let mut session = Session::start(&target_by_pid(target.pid()).unwrap(), Limits::default()).unwrap();
+    session.open().unwrap();
+    session.close().unwrap();
+    target.say("go");
+    assert_eq!(target.line(), "done");
+    let snapshot = session.snapshot().unwrap();
+    assert!(snapshot.totals.allocated.objects < 100, "{}", snapshot.totals.allocated.objects);
+    assert!(snapshot.totals.probe_hits >= OBJECTS, "{}", snapshot.totals.probe_hits);
+    while session.detach_next() {}
 }
 
 /// Watches the program's phase with these limits, without taking anything from the ring before the end.

@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::{exact::knownsites, leakline::leakline};
+use crate::{
+    exact::knownsites,
+    leakline::{Running, can_attach, leakline},
+    target::Target,
+};
 
 /// The schema with every object closed, so that an undescribed field is an error.
 fn closed(mut schema: Value) -> Value {
@@ -24,12 +28,34 @@ fn closed(mut schema: Value) -> Value {
 #[track_caller]
 fn prints_valid(arguments: &[&str], schema: &str) {
     let output = leakline(arguments);
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    is_valid(&serde_json::from_slice(&output.stdout).unwrap(), schema);
+}
+
+#[track_caller]
+fn is_valid(document: &Value, schema: &str) {
     let schema = closed(serde_json::from_str(schema).unwrap());
     let validator = jsonschema::validator_for(&schema).unwrap();
     let problems: Vec<String> =
-        validator.iter_errors(&document).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        validator.iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(problems.is_empty(), "{problems:#?}");
+}
+
+#[test]
+fn attach_prints_what_its_schema_says() {
+    if !can_attach("attach_prints_what_its_schema_says") {
+        return;
+    }
+    let mut target = Target::start(&knownsites("go1.26.6", &[]), &[]);
+    let running = Running::attach(target.pid(), &[]);
+    target.say("go");
+    assert_eq!(target.line(), "done");
+    let document = running.report();
+    is_valid(&document, include_str!("../../../docs/schema/attach.schema.json"));
+    let goroutines = &document["goroutines"];
+    for (total, of_the_runtime) in [("created", "system_created"), ("exited", "system_exited")] {
+        let sites = goroutines["sites"].as_array().unwrap().iter().map(|site| site[total].as_u64().unwrap());
+        assert_eq!(sites.sum::<u64>() + goroutines[of_the_runtime].as_u64().unwrap(), goroutines[total]);
+    }
 }
 
 #[test]

@@ -214,6 +214,10 @@ pub struct Goroutines {
     /// Creations less exits, per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth_per_s: Option<Rate>,
+    /// Of `created`: the runtime's own, which belong to no site.
+    pub system_created: u64,
+    /// Of `exited`: the runtime's own, which belong to no site.
+    pub system_exited: u64,
     /// Sorted by creations, descending; `other` last.
     pub sites: Vec<GoroutineSite>,
 }

@@ -163,6 +163,8 @@ fn goroutines(snapshot: &model::Snapshot) -> Goroutines {
         exited: totals.goroutines.exited,
         growth_per_s: over_window(net(totals.goroutines.created, totals.goroutines.exited), snapshot.window_s)
             .map(|value| Rate { value, low: value, high: Some(value) }),
+        system_created: snapshot.system_goroutines.created,
+        system_exited: snapshot.system_goroutines.exited,
         sites: named.chain(other).collect(),
     }
 }
@@ -170,11 +172,11 @@ fn goroutines(snapshot: &model::Snapshot) -> Goroutines {
 /// Net growth of a place over the window. Exact, unless events belong to no place: then the bounds say what the growth
 /// would be if all of them belonged to this one.
 fn growth(created: u64, exited: u64, snapshot: &model::Snapshot) -> Option<Rate> {
-    let model::Turnover { created: other_created, exited: other_exited } = snapshot.other_goroutines;
+    let other_created = snapshot.other_goroutines.created;
     let net = net(created, exited);
     Some(Rate {
         value: over_window(net, snapshot.window_s)?,
-        low: over_window(net - i128::from(other_exited), snapshot.window_s)?,
+        low: over_window(net - i128::from(snapshot.uncertain_exits()), snapshot.window_s)?,
         high: over_window(net + i128::from(other_created), snapshot.window_s),
     })
 }

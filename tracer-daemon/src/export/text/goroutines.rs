@@ -102,18 +102,19 @@ fn net(site: &GoroutineSite) -> i128 {
 /// Places that started clearly more goroutines than ended: more than starts and ends that are independent of each
 /// other would differ by in a steady state, and more than all exits that belong to no place. Most growth first.
 pub(super) fn growing(snapshot: &Snapshot) -> Vec<&GoroutineSite> {
-    let Turnover { exited: other_exited, .. } = snapshot.other_goroutines;
     let beyond_chance = |site: &&GoroutineSite| {
         let events = human::approximate(site.counted.created) + human::approximate(site.counted.exited);
-        human::whole(net(site) - i128::from(other_exited)) > SIGMAS * events.sqrt()
+        human::whole(net(site) - i128::from(snapshot.uncertain_exits())) > SIGMAS * events.sqrt()
     };
     by_growth(snapshot).into_iter().filter(beyond_chance).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use tracer_common::loss::Loss;
+
     use super::*;
-    use crate::export::fixture;
+    use crate::{export::fixture, model::LossCount};
 
     fn is_growing(created: u64, exited: u64, other: (u64, u64)) -> bool {
         let place = fixture::frame("main.f", "/src/f.go", 1);
@@ -121,6 +122,17 @@ mod tests {
         snapshot.goroutine_sites = vec![fixture::goroutine_site(1, &place, created, exited)];
         snapshot.other_goroutines = Turnover { created: other.0, exited: other.1 };
         !growing(&snapshot).is_empty()
+    }
+
+    #[test]
+    fn exits_that_lost_their_creation_accuse_nobody() {
+        let place = fixture::frame("main.f", "/src/f.go", 1);
+        let mut snapshot = fixture::snapshot();
+        snapshot.goroutine_sites = vec![fixture::goroutine_site(1, &place, 100_000, 65_536)];
+        snapshot.exits_by_line_alone = 34_464;
+        assert!(!growing(&snapshot).is_empty(), "exits of older goroutines do not excuse");
+        snapshot.losses = vec![LossCount { reason: Loss::LiveGoroutinesFull, count: 34_464 }];
+        assert!(growing(&snapshot).is_empty(), "the exits of the others are counted at another place");
     }
 
     #[test]
