@@ -4,6 +4,7 @@
 //! Both drive a [`Session`] for each target.
 
 pub mod attach;
+mod follow;
 mod own;
 pub mod run;
 mod session;

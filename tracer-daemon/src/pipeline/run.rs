@@ -1,17 +1,13 @@
 //! `leakline run`: many targets, until told to stop, with their metrics served.
 //!
-//! One thread per target drives its [`Session`]; the supervisor looks for new processes once a second. On shutdown every
-//! thread closes its gate, so that nothing is counted any more; the probes go when the program ends (see
-//! [`Session::leave`]).
+//! The supervisor looks for new processes once a second and gives each a thread (`follow`). On shutdown every thread closes
+//! its gate, so that nothing is counted any more; the probes go when the program ends (see [`super::Session::leave`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Write as _},
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -22,24 +18,25 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Session, StartError, attach::Stop, own};
+use super::{
+    StartError,
+    attach::Stop,
+    follow::{Shared, follow},
+    own,
+};
 use crate::{
     attach::Limits,
     discover::{DiscoverError, NamePattern, Presence, ProcessIdentity, Target, presence, target_by_pid},
     export::{
-        ProcessFacts,
         http::{self, HttpState, Readiness},
-        metrics::{Metrics, MetricsSettings, ProcessKey},
-        untrusted,
+        metrics::{Metrics, MetricsSettings},
     },
 };
 
 /// How often new processes are looked for.
 const SCAN_EVERY: Duration = Duration::from_secs(1);
-/// How often a target's thread takes new stacks from the ring, and notices that it shall stop.
-const STEP: Duration = Duration::from_millis(50);
-/// Steps between two snapshots of a target.
-const STEPS_PER_SNAPSHOT: u32 = 20;
+/// How often the end looks whether the threads are done.
+const END_STEP: Duration = Duration::from_millis(10);
 /// Targets at once: `exact` evidence takes up to 42 MiB of kernel memory for each. What comes on top is refused, and taken
 /// when another ends.
 const MAX_TARGETS: usize = 32;
@@ -61,19 +58,6 @@ pub struct Options {
     pub limits: Limits,
 }
 
-/// What the supervisor and the threads of all targets share.
-#[derive(Debug)]
-struct Shared {
-    metrics: Metrics,
-    limits: Limits,
-    stop: AtomicBool,
-    /// Targets whose hits count at this moment.
-    open_gates: AtomicUsize,
-    /// Probes in place.
-    probes: AtomicUsize,
-    next_key: AtomicU64,
-}
-
 /// A process that was taken up, or refused.
 #[derive(Debug)]
 struct Known {
@@ -89,14 +73,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let listener = listen(options.listen).await?;
     tracing::info!(address = %listener.local_addr().unwrap_or(options.listen), "serving /metrics, /healthz, /readyz");
-    let shared = Arc::new(Shared {
-        metrics: metrics.clone(),
-        limits: options.limits,
-        stop: AtomicBool::new(false),
-        open_gates: AtomicUsize::new(0),
-        probes: AtomicUsize::new(0),
-        next_key: AtomicU64::new(0),
-    });
+    let shared = Arc::new(Shared::new(metrics.clone(), options.limits));
     let router = http::router(HttpState { metrics: metrics.clone(), readiness: readiness.clone() });
     let (close_server, server_closed) = oneshot::channel::<()>();
     let mut server = tokio::spawn(async move {
@@ -269,11 +246,11 @@ impl Supervisor {
     /// Waits until nothing is counted any more and every thread is done.
     async fn finish(&mut self) {
         while self.shared.open_gates.load(Ordering::SeqCst) > 0 {
-            sleep(STEP / 5).await;
+            sleep(END_STEP).await;
         }
         say("counting has stopped");
         while self.watched() > 0 {
-            sleep(STEP / 5).await;
+            sleep(END_STEP).await;
         }
         let probes = self.shared.probes.load(Ordering::SeqCst);
         if probes > 0 {
@@ -283,123 +260,8 @@ impl Supervisor {
     }
 }
 
-impl Shared {
-    /// A thread is over; one that panicked is a bug of ours, and its target is not taken up again.
-    fn join(&self, pid: u32, thread: JoinHandle<()>) {
-        if thread.join().is_err() {
-            self.metrics.refuse("internal_error");
-            tracing::error!(pid, "the thread that watched it panicked: please report this");
-        }
-    }
-}
-
 /// Progress, for whoever waits.
 fn say(text: &str) {
     // Progress that cannot be written is no reason to stop.
     let _unwritten = writeln!(io::stderr(), "leakline: {text}");
-}
-
-/// Counts a target among the living until dropped, by a panic too.
-struct Living<'a> {
-    shared: &'a Shared,
-    key: ProcessKey,
-    is_open: bool,
-}
-
-impl Living<'_> {
-    fn gate_is_closed(&mut self) {
-        if std::mem::take(&mut self.is_open) {
-            self.shared.open_gates.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-}
-
-impl Drop for Living<'_> {
-    fn drop(&mut self) {
-        self.gate_is_closed();
-        self.shared.metrics.end(self.key);
-    }
-}
-
-/// One target from attach to its end or ours, on its own thread.
-fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sender<Result<(), StartError>>>) {
-    let pid = target.identity.pid;
-    let name = untrusted::name(&target.name()).into_owned();
-    let span = tracing::info_span!("target", pid, name);
-    let _inside = span.enter();
-    let mut living = Living {
-        shared,
-        key: ProcessKey(shared.next_key.fetch_add(1, Ordering::Relaxed)),
-        // Before the gate is opened, so that nobody believes it closed while it is open.
-        is_open: true,
-    };
-    shared.open_gates.fetch_add(1, Ordering::SeqCst);
-    let started = Session::start(target, shared.limits).and_then(|mut session| {
-        session.announce();
-        if !shared.stop.load(Ordering::SeqCst) {
-            session.open()?;
-        }
-        Ok(session)
-    });
-    let mut session = match started {
-        Ok(session) => session,
-        Err(error) => {
-            shared.metrics.refuse(error.reason());
-            tracing::warn!(reason = error.reason(), "not taken up: {}", error.full_text());
-            if let Some(tell) = tell {
-                // Nobody waits any more: the program is ending.
-                let _unheard = tell.send(Err(error));
-            }
-            return;
-        }
-    };
-    shared.probes.fetch_add(session.probes(), Ordering::SeqCst);
-    if let Some(tell) = tell {
-        let _unheard = tell.send(Ok(()));
-    }
-    let facts = ProcessFacts::of(pid, session.exe(), session.facts());
-    let is_target_over = watch(&mut session, living.key, &facts, shared);
-    report_failure(session.close());
-    living.gate_is_closed();
-    publish(&mut session, living.key, &facts, shared);
-    session.warn_of_gaps();
-    if is_target_over {
-        // Its memory is gone, so there is no breakpoint left that closing could fail to remove.
-        while session.detach_next() {
-            shared.probes.fetch_sub(1, Ordering::SeqCst);
-        }
-        tracing::info!("the process is over");
-    } else {
-        session.leave();
-    }
-}
-
-/// Watches until told to stop (false) or until the target is over (true).
-fn watch(session: &mut Session, key: ProcessKey, facts: &ProcessFacts, shared: &Shared) -> bool {
-    let mut step = 0_u32;
-    while !shared.stop.load(Ordering::SeqCst) {
-        session.receive_stacks();
-        if step.is_multiple_of(STEPS_PER_SNAPSHOT) {
-            publish(session, key, facts, shared);
-            if session.presence() != Presence::Running {
-                return true;
-            }
-        }
-        step = step.wrapping_add(1);
-        thread::sleep(STEP);
-    }
-    false
-}
-
-fn publish(session: &mut Session, key: ProcessKey, facts: &ProcessFacts, shared: &Shared) {
-    match session.snapshot() {
-        Ok(snapshot) => shared.metrics.observe(key, facts, &snapshot),
-        Err(error) => report_failure(Err(error)),
-    }
-}
-
-fn report_failure(outcome: Result<(), StartError>) {
-    if let Err(error) = outcome {
-        tracing::error!(reason = error.reason(), "{}", error.full_text());
-    }
 }

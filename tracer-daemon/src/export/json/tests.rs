@@ -76,7 +76,10 @@ fn an_empty_report_is_valid_and_names_nothing_it_did_not_measure() {
     let document = assert_valid(&report);
     assert_eq!(document["heap"], json!({ "counted": { "objects": 0, "bytes": 0 } }));
     assert_eq!(document["sites"], json!([]));
-    assert_eq!(document["goroutines"], json!({ "created": 0, "exited": 0, "system_created": 0, "system_exited": 0, "sites": [] }));
+    assert_eq!(
+        document["goroutines"],
+        json!({ "created": 0, "exited": 0, "system_created": 0, "system_exited": 0, "sites": [] })
+    );
     assert_eq!(document["cost"], json!({ "probe_hits": 0 }));
     assert!(document["process"].get("main_module").is_none());
     assert!(document["loss"].get("looks_missed").is_none());
