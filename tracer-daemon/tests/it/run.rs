@@ -147,6 +147,43 @@ fn after_sigterm_counting_stops_then_the_program_ends_and_the_target_runs_on() {
 }
 
 #[test]
+fn a_successor_under_the_same_pid_is_not_taken_up() {
+    const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+    if !can_attach("a_successor_under_the_same_pid_is_not_taken_up") {
+        return;
+    }
+    if let Err(error) = fs::OpenOptions::new().write(true).open(LAST_PID) {
+        println!("SKIPPED: a_successor_under_the_same_pid_is_not_taken_up: {LAST_PID}: {error}");
+        return;
+    }
+    let program = knownsites("go1.26.6", &[]);
+    let mut first = Target::start(&program, &[]);
+    let pid = first.pid();
+    let mut daemon = Daemon::start(&["--pid", &pid.to_string()]);
+    daemon.running.wait_for("counting");
+    first.kill();
+    wait_until("it is dropped", || daemon.metrics().contains("leakline_processes{best_evidence=\"exact\"} 0"));
+    // Others start processes meanwhile: some tries may be needed.
+    let mut second = None;
+    wait_until("another process has the id", || {
+        fs::write(LAST_PID, (pid - 1).to_string()).unwrap();
+        second = Some(Target::start(&program, &[]));
+        second.as_ref().is_some_and(|second| second.pid() == pid)
+    });
+    // It looks once a second, and says what it has used since when it does: two looks.
+    let cpu_seconds = || {
+        let metrics = daemon.metrics();
+        metrics.lines().find(|line| line.starts_with("process_cpu_seconds_total ")).unwrap().to_owned()
+    };
+    for _ in 0..2 {
+        let before = cpu_seconds();
+        wait_until("it has looked again", || cpu_seconds() != before);
+    }
+    assert!(daemon.metrics().contains("leakline_processes{best_evidence=\"exact\"} 0"));
+    drop(second);
+}
+
+#[test]
 fn an_address_in_use_is_said_to_be_so() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
