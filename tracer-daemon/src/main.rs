@@ -15,7 +15,7 @@ use tracer_daemon::{
     export::{doctor, plan::Planned, untrusted},
     host,
     inspect::inspect_file,
-    pipeline::{self, StartError},
+    pipeline::{self, StartError, stdout::print},
     plan::ProbePlan,
 };
 use tracing_subscriber::EnvFilter;
@@ -125,14 +125,5 @@ fn require_exact(evidence: EvidenceChoice) -> Result<(), StartError> {
     match evidence {
         EvidenceChoice::Exact => Ok(()),
         EvidenceChoice::Auto => Err(StartError::NothingToChoose),
-    }
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
-        // The reader of a pipe has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write to stdout"),
     }
 }

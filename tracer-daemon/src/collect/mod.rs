@@ -1,6 +1,6 @@
 //! What happened? Ring bytes and map contents to stacks and counts, losses counted.
 //!
-//! Counterpart: the files of the same names in `tracer-ebpf/src/`, which write what is read here. Holds the maps of one
+//! Counterpart: `tracer-ebpf/src/{allocations,goroutines,stacks,counters}.rs`, which write what is read here. Holds the maps of one
 //! attachment; the attachment itself (programs, links, gate) is `attach`'s.
 
 mod record;
@@ -124,7 +124,7 @@ impl Reader {
         ])
     }
 
-    /// Reads all counts. While counting is on they are of slightly different moments; after detach they are exact.
+    /// Reads all counts. While counting is on they are of slightly different moments; once the gate is closed they are exact.
     pub fn counts(&self) -> Result<Counts, CollectError> {
         // The totals are read last, so that while counting is on they are never below the sum of the stacks.
         let mut counts = Counts::default();

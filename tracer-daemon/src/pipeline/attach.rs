@@ -12,12 +12,15 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Session, own};
+use super::{
+    Session, own,
+    stdout::{self, Reader},
+};
 use crate::{
     attach::Limits,
     cli::OutputFormat,
     discover::{Presence, Target},
-    export::{CostFacts, ProcessFacts, Refusal, Report, json, text},
+    export::{CostFacts, ProcessFacts, Refusal, Report, json, metrics::OwnFacts, text},
     model::Snapshot,
 };
 
@@ -53,29 +56,29 @@ enum End {
     ReaderGone,
 }
 
-/// Whether somebody still reads what we print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reader {
-    Listening,
-    Gone,
-}
-
 /// Attaches, watches, reports to stdout. When this returns nothing is counted any more, and the probes go with the program.
 pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let own_before = own::facts();
     let mut session = Session::start(&target, options.limits)?;
     session.announce();
+    let outcome = observe(&mut session, options, &mut stop, own_before).await;
+    // Also after a failure: this is the only safe way out of a living target.
+    session.leave();
+    outcome
+}
+
+async fn observe(session: &mut Session, options: Options, stop: &mut Stop, own_before: OwnFacts) -> anyhow::Result<()> {
     let started_unix_ms = own::unix_ms();
     session.open()?;
-    let end = watch(&mut session, options, &mut stop, started_unix_ms).await?;
+    let end = watch(session, options, stop, started_unix_ms).await?;
     session.close()?;
     if let End::Target(presence) = end {
         tracing::info!(pid = session.identity().pid, ?presence, "the target ended; reporting what was seen");
     }
     let snapshot = session.snapshot()?;
     session.warn_of_gaps();
-    let mut report = report(&session, snapshot, started_unix_ms, true);
+    let mut report = report(session, snapshot, started_unix_ms, true);
     report.process.ended = matches!(end, End::Target(_));
     let own_after = own::facts();
     report.cost.self_rss_bytes = own_after.resident_memory_bytes;
@@ -92,7 +95,6 @@ pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
         let _unwritten =
             writeln!(io::stderr(), "the kernel takes {probes} probes away, about {} s", probes.div_ceil(10));
     }
-    session.leave();
     Ok(())
 }
 
@@ -160,12 +162,7 @@ fn print(report: &Report, output: OutputFormat) -> anyhow::Result<Reader> {
         OutputFormat::Json => json::line(report).context("cannot write the report as JSON")?,
         OutputFormat::Text => text::render(report, style()),
     };
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(Reader::Listening),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
-        Err(error) => Err(error).context("cannot write the report to stdout"),
-    }
+    stdout::print(&text)
 }
 
 /// Width and colour of stdout. `NO_COLOR` as in no-color.org, `COLUMNS` as shells set it.

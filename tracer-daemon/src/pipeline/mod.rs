@@ -8,6 +8,7 @@ mod follow;
 mod own;
 pub mod run;
 mod session;
+pub mod stdout;
 
 pub use session::{Session, StartError};
 

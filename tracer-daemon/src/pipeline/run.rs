@@ -151,7 +151,7 @@ impl Supervisor {
         let mut first_error = None;
         // Not `watched`: the thread of a refused target says so a moment before it ends.
         let mut any_taken_up = false;
-        for pid in self.pids_now() {
+        for pid in self.options.pids.iter().copied().chain(self.named()).collect::<BTreeSet<_>>() {
             match target_by_pid(pid) {
                 Ok(target) => {
                     self.start_ticks.insert(pid, target.identity.start_ticks);
@@ -183,8 +183,8 @@ impl Supervisor {
     /// Takes up what is new, forgets what is gone.
     fn scan(&mut self) {
         self.forget_the_ended();
-        let named: BTreeSet<u32> = self.options.names.iter().flat_map(NamePattern::pids).collect();
-        for pid in self.pids_now() {
+        let named = self.named();
+        for pid in self.options.pids.iter().copied().chain(named.iter().copied()).collect::<BTreeSet<_>>() {
             if self.known.get(&pid).is_some_and(|known| presence(&known.identity) == Presence::Running) {
                 continue;
             }
@@ -201,9 +201,9 @@ impl Supervisor {
         }
     }
 
-    fn pids_now(&self) -> BTreeSet<u32> {
-        let named = self.options.names.iter().flat_map(NamePattern::pids);
-        self.options.pids.iter().copied().chain(named).collect()
+    /// Processes that match a name now. Looks through all of /proc.
+    fn named(&self) -> BTreeSet<u32> {
+        self.options.names.iter().flat_map(NamePattern::pids).collect()
     }
 
     /// Threads that still have something to do.

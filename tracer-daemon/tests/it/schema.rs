@@ -1,29 +1,16 @@
 //! Process tests: what the program prints as JSON is what `docs/schema/` says, and nothing that it does not describe.
 
-use serde_json::{Value, json};
+#[path = "../../src/export/json/closed_schema.rs"]
+mod closed_schema;
+
+use closed_schema::closed;
+use serde_json::Value;
 
 use crate::{
     exact::knownsites,
     leakline::{Running, can_attach, leakline},
     target::Target,
 };
-
-/// The schema with every object closed, so that an undescribed field is an error.
-fn closed(mut schema: Value) -> Value {
-    match &mut schema {
-        Value::Object(map) => {
-            if map.contains_key("properties") && map.get("type") == Some(&json!("object")) {
-                map.entry("additionalProperties").or_insert(Value::Bool(false));
-            }
-            for value in map.values_mut() {
-                *value = closed(value.take());
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| *item = closed(item.take())),
-        _ => {}
-    }
-    schema
-}
 
 #[track_caller]
 fn prints_valid(arguments: &[&str], schema: &str) {

@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::target::{Target, TargetBinary};
+use crate::command::succeeds;
 
 const BCC_SCRIPT: &str = include_str!("bcc_row.py");
 
@@ -323,15 +324,6 @@ fn wait_reports(target: &mut Target, count: u32) -> Result<()> {
         target.next_report()?;
     }
     Ok(())
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
 }
 
 /// Whether bcc finds headers of the running kernel without help.

@@ -3,6 +3,8 @@
 //! Owns the way from a [`Report`] to the serializable twins in `document`; the contract is DESIGN 7.2 and
 //! `docs/schema/attach.schema.json`, which a test holds to real output. The same report gives the same bytes.
 
+#[cfg(test)]
+mod closed_schema;
 mod document;
 #[cfg(test)]
 mod tests;

@@ -4,28 +4,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tracer_common::loss::Loss;
 
-use super::*;
+use super::{closed_schema::closed, *};
 use crate::export::{fixture, report::CostFacts};
 
 fn schema() -> Value {
     serde_json::from_str(include_str!("../../../../docs/schema/attach.schema.json")).unwrap()
-}
-
-/// The schema with every object closed: what a document may contain and still be fully described.
-fn closed(mut schema: Value) -> Value {
-    match &mut schema {
-        Value::Object(map) => {
-            if map.contains_key("properties") && map.get("type") == Some(&json!("object")) {
-                map.entry("additionalProperties").or_insert(Value::Bool(false));
-            }
-            for value in map.values_mut() {
-                *value = closed(value.take());
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| *item = closed(item.take())),
-        _ => {}
-    }
-    schema
 }
 
 #[track_caller]
