@@ -1,7 +1,8 @@
 //! Go's function table (`pclntab`): from an address to function, file, line and inlined calls.
 //!
 //! Reads the file on demand through the binary's bounded cache; nothing of the table is kept in memory. Format:
-//! runtime/symtab.go, runtime/symtabinl.go and runtime/runtime2.go (`_func`), the same in go1.20 to go1.27.
+//! runtime/symtab.go, runtime/symtabinl.go and runtime/runtime2.go (`_func`), the same in go1.20 to go1.27; go1.19 has
+//! shorter functions and longer inlined calls (`TableFormat`).
 //! `symbolize` builds frames from it.
 
 use std::ops::Range;
@@ -9,20 +10,18 @@ use std::sync::Arc;
 
 use super::InspectError;
 use super::elf::{Segment, file_offset};
-use super::module_data::{ModuleData, TableHeader};
+use super::module_data::{ModuleData, TableFormat, TableHeader};
 use super::source::{CachedSource, u32_in};
 use super::version::{FunctionIds, Release};
 use crate::addr::Svma;
 
 const STRUCTURE: &str = "go function table";
-/// `_func` without the arrays behind it.
-const RECORD_BYTES: usize = 44;
+/// `_func` up to `cuOffset`, the last field that stands at the same place in all versions.
+const RECORD_HEAD_BYTES: usize = 36;
 /// `PCDATA_InlTreeIndex` (internal/abi/symtab.go).
 const PCDATA_INLINE_INDEX: u32 = 2;
 /// `FUNCDATA_InlTree` (internal/abi/symtab.go).
 const FUNCDATA_INLINE_TREE: u8 = 3;
-/// `runtime.inlinedCall`.
-const INLINED_CALL_BYTES: usize = 16;
 /// Entries of an inline tree: `newInlineUnwinder` knows no more.
 const INLINE_TREE_MAX: u32 = 1 << 20;
 /// Most steps of one pc-value table that are decoded; a step is at least two bytes.
@@ -128,14 +127,25 @@ impl FunctionTable {
             return Err(InspectError::malformed(STRUCTURE, "end of a function", u64::from(end)));
         }
         let record = header.records.saturating_add(u64::from(record));
-        let bytes: [u8; RECORD_BYTES] = self.read(record)?;
+        // All formats begin alike and end with the same four bytes.
+        let (bytes, tail, start_line): ([u8; RECORD_HEAD_BYTES], [u8; 4], u32) = match header.format {
+            TableFormat::Go118 => {
+                let [head @ .., a, b, c, d] = self.read::<{ RECORD_HEAD_BYTES + 4 }>(record)?;
+                (head, [a, b, c, d], 0)
+            }
+            TableFormat::Go120 => {
+                let bytes: [u8; RECORD_HEAD_BYTES + 8] = self.read(record)?;
+                let [head @ .., l0, l1, l2, l3, a, b, c, d] = bytes;
+                (head, [a, b, c, d], u32::from_le_bytes([l0, l1, l2, l3]))
+            }
+        };
         let field = |offset| u32_in(&bytes, offset).unwrap_or_default();
-        let [.., id, _flag, _, funcdata_count] = bytes;
+        let [id, _flag, _, funcdata_count] = tail;
         Ok(Some(FunctionRecord {
             // From the index, not from the record: obfuscators (garble) scramble the latter.
             start: self.at_text(start),
             end: self.at_text(end),
-            start_line: line_number(field(36)),
+            start_line: line_number(start_line),
             id,
             name_offset: field(4),
             file_table: field(20),
@@ -222,7 +232,8 @@ impl FunctionTable {
         if function.pcdata_count <= PCDATA_INLINE_INDEX || function.funcdata_count <= FUNCDATA_INLINE_TREE {
             return Ok(None);
         }
-        let arrays = function.record.saturating_add(RECORD_BYTES as u64);
+        let format = self.0.header.format;
+        let arrays = function.record.saturating_add(format.record_bytes());
         let table = u32::from_le_bytes(self.read(arrays.saturating_add(u64::from(PCDATA_INLINE_INDEX) * 4))?);
         let number = u64::from(function.pcdata_count).saturating_add(u64::from(FUNCDATA_INLINE_TREE));
         let tree = u32::from_le_bytes(self.read(arrays.saturating_add(number.saturating_mul(4)))?);
@@ -234,16 +245,28 @@ impl FunctionTable {
             return Err(InspectError::malformed("go inline tree", "index", u64::from(index)));
         }
         let address = self.0.module.gofunc.0.saturating_add(u64::from(tree));
-        let address = Svma(address.saturating_add(u64::from(index) * INLINED_CALL_BYTES as u64));
+        let address = Svma(address.saturating_add(u64::from(index) * format.inlined_call_bytes()));
         let offset = file_offset(&self.0.segments, address)
             .ok_or_else(|| InspectError::malformed("go inline tree", "address", address.0))?;
-        let bytes: [u8; INLINED_CALL_BYTES] = self.0.source.array("go inline tree", offset.0)?;
-        let field = |offset| u32_in(&bytes, offset).unwrap_or_default();
+        let (id, name_offset, parent, start_line) = match format {
+            // parent i16, funcID u8, pad, file i32, line i32, func_ i32, parentPc i32
+            TableFormat::Go118 => {
+                let bytes: [u8; 20] = self.0.source.array("go inline tree", offset.0)?;
+                let field = |offset| u32_in(&bytes, offset).unwrap_or_default();
+                (bytes[2], field(12), field(16), 0)
+            }
+            // funcID u8, pads, nameOff i32, parentPc i32, startLine i32
+            TableFormat::Go120 => {
+                let bytes: [u8; 16] = self.0.source.array("go inline tree", offset.0)?;
+                let field = |offset| u32_in(&bytes, offset).unwrap_or_default();
+                (bytes[0], field(4), field(8), field(12))
+            }
+        };
         Ok(Some(InlinedCall {
-            parent: Svma(function.start.0.wrapping_add_signed(i64::from(field(8).cast_signed()))),
-            start_line: line_number(field(12)),
-            id: bytes[0],
-            name_offset: field(4),
+            parent: Svma(function.start.0.wrapping_add_signed(i64::from(parent.cast_signed()))),
+            start_line: line_number(start_line),
+            id,
+            name_offset,
         }))
     }
 

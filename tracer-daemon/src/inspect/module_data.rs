@@ -12,8 +12,10 @@ use super::version::ModuleLayout;
 use crate::addr::{FileOffset, Svma};
 
 const TABLE: &str = "go function table";
-/// `Go120PCLnTabMagic` (internal/abi/symtab.go), little endian, as go1.20 and later write it.
-const MAGIC: u32 = 0xffff_fff1;
+/// `go118magic` (debug/gosym/pclntab.go), as go1.18 and go1.19 write it.
+const MAGIC_1_18: u32 = 0xffff_fff0;
+/// `Go120PCLnTabMagic` (internal/abi/symtab.go), as go1.20 and later write it.
+const MAGIC_1_20: u32 = 0xffff_fff1;
 /// `pcHeader` of runtime/symtab.go, go1.18 to go1.27.
 const HEADER_BYTES: u64 = 72;
 const HEADER_LENGTH: usize = 72;
@@ -24,9 +26,45 @@ const CHUNK_BYTES: u64 = 64 * 1024;
 /// Places that may hold the address of the function table; the right one is found by its neighbour.
 const CANDIDATES_MAX: usize = 64;
 
+/// How the records in the function table are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TableFormat {
+    /// go1.18 and go1.19: functions have no first line, and inlined calls know their own place.
+    Go118,
+    /// go1.20 and later.
+    Go120,
+}
+
+impl TableFormat {
+    fn of_magic(magic: u32) -> Option<Self> {
+        match magic {
+            MAGIC_1_18 => Some(Self::Go118),
+            MAGIC_1_20 => Some(Self::Go120),
+            _ => None,
+        }
+    }
+
+    /// Size of `_func` without the arrays behind it.
+    pub(crate) fn record_bytes(self) -> u64 {
+        match self {
+            Self::Go118 => 40,
+            Self::Go120 => 44,
+        }
+    }
+
+    /// Size of `runtime.inlinedCall`.
+    pub(crate) fn inlined_call_bytes(self) -> u64 {
+        match self {
+            Self::Go118 => 20,
+            Self::Go120 => 16,
+        }
+    }
+}
+
 /// Where the function table is and how its parts lie. Offsets are from the table's beginning, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TableHeader {
+    pub(crate) format: TableFormat,
     /// In the file.
     pub(crate) start: u64,
     pub(crate) svma: Svma,
@@ -62,14 +100,15 @@ pub(crate) fn find_table(image: &ElfImage, scan: bool) -> Result<Option<TableHea
 
 /// External linking makes the table part of `.data.rel.ro` in position independent programs up to go1.25.
 fn scan_for_table(image: &ElfImage) -> Result<Option<TableHeader>, InspectError> {
-    let magic = MAGIC.to_le_bytes();
+    let magics = [MAGIC_1_18.to_le_bytes(), MAGIC_1_20.to_le_bytes()];
     for segment in image.segments.iter().filter(|segment| !segment.executable) {
         let end = segment.file_offset.0.saturating_add(segment.file_size_bytes).min(image.source.len());
         let mut start = segment.file_offset.0;
         while start < end {
             let bytes = image.source.bytes(TABLE, start, CHUNK_BYTES.min(end - start))?;
             // The linker aligns the table to at least eight bytes, and so are segments.
-            for (index, _) in bytes.chunks(8).enumerate().filter(|(_, chunk)| chunk.starts_with(&magic)) {
+            let found = |chunk: &[u8]| magics.iter().any(|magic| chunk.starts_with(magic));
+            for (index, _) in bytes.chunks(8).enumerate().filter(|(_, chunk)| found(chunk)) {
                 let offset = start.saturating_add(index as u64 * 8);
                 let Some(svma) = address(&image.segments, FileOffset(offset)) else { continue };
                 if let Ok(header) = read_header(image, offset, svma, end) {
@@ -86,9 +125,8 @@ fn read_header(image: &ElfImage, start: u64, svma: Svma, end: u64) -> Result<Tab
     let bytes: [u8; HEADER_LENGTH] = image.source.array(TABLE, start)?;
     let word = |offset| u64_in(&bytes, offset).unwrap_or_default();
     let magic = u32_in(&bytes, 0).unwrap_or_default();
-    if magic != MAGIC {
-        return Err(InspectError::malformed(TABLE, "magic", u64::from(magic)));
-    }
+    let format =
+        TableFormat::of_magic(magic).ok_or_else(|| InspectError::malformed(TABLE, "magic", u64::from(magic)))?;
     let [_, _, _, _, pad1, pad2, quantum, pointer_bytes, ..] = bytes;
     if pad1 != 0 || pad2 != 0 {
         return Err(InspectError::malformed(TABLE, "padding", u64::from(pad1.max(pad2))));
@@ -100,6 +138,7 @@ fn read_header(image: &ElfImage, start: u64, svma: Svma, end: u64) -> Result<Tab
         return Err(InspectError::malformed(TABLE, "pointer size", u64::from(pointer_bytes)));
     }
     let header = TableHeader {
+        format,
         start,
         svma,
         size_bytes: end.min(image.source.len()).saturating_sub(start),

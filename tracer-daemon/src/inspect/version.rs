@@ -48,7 +48,7 @@ pub struct RuntimeLayout {
     /// Offset of `gopc`, the address behind the `go` statement, in `runtime.g`.
     pub g_gopc: u64,
     /// Bytes that precede the user's pointer in the slot of a small object with pointers above 512 bytes
-    /// (`mallocHeaderSize` in runtime/malloc.go, go1.22 and later).
+    /// (`mallocHeaderSize` in runtime/malloc.go, go1.22 and later; 0 before).
     pub malloc_header_bytes: u64,
 }
 
@@ -89,33 +89,38 @@ pub struct FunctionIds {
     pub wrapper: u8,
 }
 
-/// internal/abi/symtab.go of go1.22 to go1.24.
-const IDS_1_22: FunctionIds =
+/// internal/abi/symtab.go of go1.21 to go1.24, and runtime/symtab.go of go1.19 and go1.20.
+const IDS_1_19: FunctionIds =
     FunctionIds { async_preempt: 3, debug_call: 6, gopanic: 10, panicwrap: 15, sigpanic: 19, wrapper: 22 };
 /// internal/abi/symtab.go of go1.25 to go1.27: `runfinq` became `runFinalizers` and `runCleanups`.
-const IDS_1_25: FunctionIds = FunctionIds { sigpanic: 20, wrapper: 23, ..IDS_1_22 };
+const IDS_1_25: FunctionIds = FunctionIds { sigpanic: 20, wrapper: 23, ..IDS_1_19 };
 
-/// runtime/symtab.go of go1.22 to go1.26.
-const MODULE_1_22: ModuleLayout = ModuleLayout { text: 176, gofunc: 320 };
+/// runtime/symtab.go of go1.19.
+const MODULE_1_19: ModuleLayout = ModuleLayout { text: 176, gofunc: 304 };
+/// runtime/symtab.go of go1.20 to go1.26: `covctrs` and `ecovctrs` came before `gofunc`.
+const MODULE_1_20: ModuleLayout = ModuleLayout { text: 176, gofunc: 320 };
 /// runtime/symtab.go of go1.27: `typedesclen`, `itaboffset` and `itabsize` came before `gofunc`.
 const MODULE_1_27: ModuleLayout = ModuleLayout { text: 176, gofunc: 344 };
 
-/// One row per supported minor version. The offsets were taken from the DWARF of programs built by go1.22.10, 1.23.9,
-/// 1.24.11, 1.25.5, 1.26.6 and 1.27.3 and are the same on amd64 and arm64; between the patch releases compared
+/// One row per supported minor version. The offsets were taken from the DWARF of programs built by go1.19.8, 1.20.14,
+/// 1.21.13, 1.22.10, 1.23.9, 1.24.11, 1.25.5, 1.26.6 and 1.27.3 and are the same on amd64 and arm64; between the patch releases compared
 /// (1.23.1/9, 1.24.3/11, 1.25.0/5, 1.26.0/6, 1.27.0/3) none of them moved.
-pub(crate) const RELEASES: [Release; 6] = [
-    release(22, 152, 280, MODULE_1_22, IDS_1_22),
-    release(23, 160, 288, MODULE_1_22, IDS_1_22),
-    release(24, 160, 288, MODULE_1_22, IDS_1_22),
-    release(25, 152, 280, MODULE_1_22, IDS_1_25),
-    release(26, 152, 288, MODULE_1_22, IDS_1_25),
+pub(crate) const RELEASES: [Release; 9] = [
+    release(19, 152, 296, MODULE_1_19, IDS_1_19),
+    release(20, 152, 296, MODULE_1_20, IDS_1_19),
+    release(21, 152, 280, MODULE_1_20, IDS_1_19),
+    release(22, 152, 280, MODULE_1_20, IDS_1_19),
+    release(23, 160, 288, MODULE_1_20, IDS_1_19),
+    release(24, 160, 288, MODULE_1_20, IDS_1_19),
+    release(25, 152, 280, MODULE_1_20, IDS_1_25),
+    release(26, 152, 288, MODULE_1_20, IDS_1_25),
     release(27, 152, 288, MODULE_1_27, IDS_1_25),
 ];
 
 const fn release(minor: u32, g_goid: u64, g_gopc: u64, module: ModuleLayout, function_ids: FunctionIds) -> Release {
     Release {
         minor,
-        layout: RuntimeLayout { g_goid, g_gopc, malloc_header_bytes: 8 },
+        layout: RuntimeLayout { g_goid, g_gopc, malloc_header_bytes: if minor >= 22 { 8 } else { 0 } },
         module,
         function_ids,
         generic_methods: minor >= 27,
@@ -174,9 +179,9 @@ mod tests {
 
     #[test]
     fn version_without_a_row_is_refused_with_the_range() {
-        for text in ["go1.21.13", "go1.28", "devel go1.27-abcdef Mon", "go1.25-20250209-RC00 cl/1"] {
+        for text in ["go1.18.10", "go1.28", "devel go1.27-abcdef Mon", "go1.25-20250209-RC00 cl/1"] {
             let error = supported(text).unwrap_err();
-            assert_eq!(error.to_string(), format!("built by {text}, and only go1.22 to go1.27 are supported"));
+            assert_eq!(error.to_string(), format!("built by {text}, and only go1.19 to go1.27 are supported"));
         }
         assert!(matches!(supported("unknown"), Err(InspectError::UnreadableGoVersion { found }) if found == "unknown"));
         assert_eq!(supported("go1.24.11").unwrap().1.layout.g_gopc, 288);

@@ -171,8 +171,8 @@ fn what_is_no_supported_go_program_is_refused_for_what_it_is() {
         bytes[start..start + 8].copy_from_slice(version);
         refused(bytes).to_string()
     };
-    assert_eq!(with_version(b"go1.21.9"), "built by go1.21.9, and only go1.22 to go1.27 are supported");
-    assert_eq!(with_version(b"go1.28.0"), "built by go1.28.0, and only go1.22 to go1.27 are supported");
+    assert_eq!(with_version(b"go1.18.9"), "built by go1.18.9, and only go1.19 to go1.27 are supported");
+    assert_eq!(with_version(b"go1.28.0"), "built by go1.28.0, and only go1.19 to go1.27 are supported");
     assert_eq!(
         with_version(b"tip-----"),
         "a Go program without a readable version (found \"tip-----\"); it may be obfuscated or packed"

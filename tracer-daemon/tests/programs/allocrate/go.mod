@@ -1,3 +1,3 @@
 module example.com/leakline/programs/allocrate
 
-go 1.22
+go 1.19

@@ -78,7 +78,9 @@ func (w *worker) run(rate int64, size, depth int) {
 				time.Sleep(time.Millisecond)
 				continue
 			}
-			due = min(due, batch)
+			if due > batch {
+				due = batch
+			}
 		}
 		w.descend(due, size, depth)
 		w.allocations.Add(due)
@@ -94,7 +96,7 @@ func (w *worker) descend(count int64, size, depth int) {
 		w.touch()
 		return
 	}
-	for range count {
+	for ; count > 0; count-- {
 		w.allocate(size)
 	}
 }

@@ -28,9 +28,6 @@ import (
 //go:linkname expand runtime/pprof.runtime_expandFinalInlineFrame
 func expand(stack []uintptr) []uintptr
 
-//go:linkname startLine runtime/pprof.runtime_FrameStartLine
-func startLine(frame *runtime.Frame) int
-
 // Of the caller.
 func framePointer() uintptr
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -25,7 +24,6 @@ var (
 	baseGoroutines int
 	ended          atomic.Int64
 	timers         [timersFired]*time.Timer
-	cancels        [contexts]context.CancelFunc
 )
 
 // prepareGoroutines makes timers and contexts, so that firing them in the phase allocates nothing. It also fills the
@@ -34,7 +32,7 @@ var (
 func prepareGoroutines() {
 	baseGoroutines = runtime.NumGoroutine()
 	gate := make(chan struct{})
-	for range stored {
+	for i := 0; i < stored; i++ {
 		go func() {
 			<-gate
 			for begin := time.Now(); time.Since(begin) < 100*time.Microsecond; {
@@ -48,11 +46,7 @@ func prepareGoroutines() {
 	for i := range timers {
 		timers[i] = time.AfterFunc(time.Hour, end)
 	}
-	for i := range cancels {
-		var ctx context.Context
-		ctx, cancels[i] = context.WithCancel(context.Background())
-		context.AfterFunc(ctx, end)
-	}
+	prepareContexts()
 }
 
 func spawnAll() {
@@ -77,14 +71,14 @@ func stay() {
 
 //go:noinline
 func spawnShort() {
-	for range short {
+	for i := 0; i < short; i++ {
 		go end() //site:short
 	}
 }
 
 //go:noinline
 func spawnStaying() {
-	for range staying {
+	for i := 0; i < staying; i++ {
 		go stay() //site:staying
 	}
 }
@@ -93,7 +87,7 @@ func spawnStaying() {
 //
 //go:noinline
 func spawnNested(count int) {
-	for i := range count {
+	for i := 0; i < count; i++ {
 		amount := int64(i)
 		go func() { ended.Add(amount) }() //site:nested
 	}
@@ -108,15 +102,6 @@ func fireTimers() {
 	}
 	for ended.Load() < expectedEnded(timersFired) {
 		runtime.Gosched()
-	}
-}
-
-// cancelContexts starts goroutines from the standard library with this package above it on the stack.
-//
-//go:noinline
-func cancelContexts() {
-	for _, cancel := range cancels {
-		cancel() //site:contexts
 	}
 }
 

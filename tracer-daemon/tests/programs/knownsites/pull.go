@@ -12,7 +12,7 @@ const pullIsBuilt = true
 //
 //go:noinline
 func pullAll() {
-	for i := range pulled {
+	for i := 0; i < pulled; i++ {
 		next, stop := iter.Pull(twoValues) //site:pulled
 		if i%3 != 0 {
 			next()

@@ -3,12 +3,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 )
 
@@ -70,11 +68,11 @@ func check() error {
 	mallocs := int(statsAfter.Mallocs - statsBefore.Mallocs)
 	fmt.Printf("%s: mallocs %d, truth %d, by the runtime itself %d; collections %d\n", expected.GoVersion, mallocs, expected.Objects,
 		mallocs-expected.Objects, statsAfter.NumGC-statsBefore.NumGC)
-	return errors.Join(append(problems, checkAlone())...)
+	return joined(append(problems, checkAlone()...))
 }
 
 // checkAlone counts single sites with MemStats, which is the only exact witness for tiny objects.
-func checkAlone() error {
+func checkAlone() []error {
 	w := &workers[0]
 	sites := []struct {
 		name     string
@@ -91,7 +89,7 @@ func checkAlone() error {
 	for _, site := range sites {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		for range calls {
+		for i := 0; i < calls; i++ {
 			site.call()
 		}
 		runtime.ReadMemStats(&after)
@@ -107,7 +105,7 @@ func checkAlone() error {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		for range rounds {
+		for i := 0; i < rounds; i++ {
 			pullAll()
 		}
 		runtime.ReadMemStats(&after)
@@ -119,7 +117,19 @@ func checkAlone() error {
 	if problems == nil {
 		fmt.Fprintf(os.Stdout, "%d sites alone and pulled: MemStats agrees\n", len(sites))
 	}
-	return errors.Join(problems...)
+	return problems
+}
+
+// joined is errors.Join, which go1.19 does not have.
+func joined(problems []error) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	lines := make([]string, len(problems))
+	for i, problem := range problems {
+		lines[i] = problem.Error()
+	}
+	return fmt.Errorf("%s", strings.Join(lines, "\n"))
 }
 
 // profile sums the runtime's profile by place. Two collections publish what was allocated before the first.
@@ -134,7 +144,7 @@ func profile() map[place]amount {
 			records = records[:n]
 			break
 		}
-		records = slices.Grow(records[:0], n+50)[:n+50]
+		records = make([]runtime.MemProfileRecord, n+50)
 	}
 	sums := map[place]amount{}
 	for _, record := range records {

@@ -79,46 +79,46 @@ func startWorkers() {
 
 // run calls every site from one line, so each has one path unless it says otherwise.
 func (w *worker) run() {
-	for range w.share(tinyObjects) {
+	for n := w.share(tinyObjects); n > 0; n-- {
 		w.tiny()
 	}
-	for range w.share(smallObjects) {
+	for n := w.share(smallObjects); n > 0; n-- {
 		w.small()
 	}
-	for range w.share(pointerObjects) {
+	for n := w.share(pointerObjects); n > 0; n-- {
 		w.pointers()
 	}
-	for range w.share(headerObjects) {
+	for n := w.share(headerObjects); n > 0; n-- {
 		w.header()
 	}
-	for range w.share(largeObjects) {
+	for n := w.share(largeObjects); n > 0; n-- {
 		w.large()
 	}
-	for range w.share(oddObjects) {
+	for n := w.share(oddObjects); n > 0; n-- {
 		w.odd()
 	}
-	for range w.share(boxedObjects) {
+	for n := w.share(boxedObjects); n > 0; n-- {
 		w.box()
 	}
-	for range w.share(growObjects) {
+	for n := w.share(growObjects); n > 0; n-- {
 		w.grow()
 	}
-	for range w.share(concatObjects) {
+	for n := w.share(concatObjects); n > 0; n-- {
 		w.concat()
 	}
-	for range w.share(emptyCalls) {
+	for n := w.share(emptyCalls); n > 0; n-- {
 		w.empty()
 	}
-	for range w.share(genericPlain) {
+	for n := w.share(genericPlain); n > 0; n-- {
 		w.any = generic[[4]uint64]()
 	}
-	for range w.share(genericPointers) {
+	for n := w.share(genericPointers); n > 0; n-- {
 		w.any = generic[[6]*links]()
 	}
-	for range w.share(sharedFirst) {
+	for n := w.share(sharedFirst); n > 0; n-- {
 		w.firstCaller()
 	}
-	for range w.share(sharedSecond) {
+	for n := w.share(sharedSecond); n > 0; n-- {
 		w.secondCaller()
 	}
 	w.inlineTwice(w.share(inlinedFirst), w.share(inlinedSecond))
@@ -223,17 +223,17 @@ func (w *worker) inlined() {
 
 //go:noinline
 func (w *worker) inlineTwice(first, second int) {
-	for range first {
+	for n := first; n > 0; n-- {
 		w.inlined()
 	}
-	for range second {
+	for n := second; n > 0; n-- {
 		w.inlined()
 	}
 }
 
 //go:noinline
 func (w *worker) inlineOnce(count int) {
-	for range count {
+	for n := count; n > 0; n-- {
 		w.inlined()
 	}
 }

@@ -131,7 +131,7 @@ func shopper(ctx context.Context, base string, rate int) (requests int) {
 	tick := time.NewTicker(time.Second / time.Duration(rate))
 	defer tick.Stop()
 	template := order{User: "user-4711"}
-	for i := range 34 {
+	for i := 0; i < 34; i++ {
 		template.Items = append(template.Items, item{
 			SKU: "sku-" + strconv.Itoa(i), Description: "one of the things that people buy here", Quantity: i + 1, Cents: 1995,
 			Attributes: map[string]string{"colour": "blue", "size": "XL", "warehouse": "Rotterdam"},

@@ -51,7 +51,7 @@ func main() {
 
 //go:noinline
 func allocate(count int) {
-	for range count {
+	for ; count > 0; count-- {
 		sink = make([]byte, 128) //site:execself
 	}
 }
