@@ -115,6 +115,9 @@ pub struct TargetConfig {
     pub g_gopc_offset: u64,
     /// Bytes of the malloc header before pointerful objects of over 512 bytes: 8 from Go 1.22, 0 before.
     pub malloc_header_bytes: u64,
+    /// Bits of RFLAGS of which each says that a hit at a function's entry is no call yet, since the stack must grow first:
+    /// CF and ZF where the probes sit on the stack check's own `jbe` (Go 1.19 and 1.20), none where they sit behind it.
+    pub stack_check_flags: u64,
 }
 
 const _: () = {
@@ -123,7 +126,7 @@ const _: () = {
     assert!(core::mem::offset_of!(StackRecord, frames) == 24);
     assert!(size_of::<AllocationCount>() == 16);
     assert!(size_of::<GoroutineCount>() == 16);
-    assert!(size_of::<TargetConfig>() == 40);
+    assert!(size_of::<TargetConfig>() == 48);
 };
 
 #[cfg(feature = "aya")]

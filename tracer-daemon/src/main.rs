@@ -16,7 +16,7 @@ use tracer_daemon::{
     host,
     inspect::inspect_file,
     pipeline::{self, StartError, stdout::print},
-    plan::ProbePlan,
+    plan::{ProbePlan, RarePoints},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -96,7 +96,8 @@ fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
         None => StartError::InspectFile { file: exe.clone(), source },
     })?;
     let plan = ProbePlan::exact(&facts);
-    let planned = Planned { pid, exe: &exe, facts: &facts, plan: &plan };
+    let rare = RarePoints::of(&facts);
+    let planned = Planned { pid, exe: &exe, facts: &facts, plan: &plan, rare: &rare };
     print(&match args.output {
         OutputFormat::Text => planned.text(),
         OutputFormat::Json => planned.line().context("cannot write the plan as JSON")?,

@@ -17,7 +17,7 @@ use tracer_common::{
 use crate::{
     counters::{add, add_loss, add_total, gate_is_open},
     stacks::{Introduction, Position, is_full, key_of, note_failed_insertion},
-    target::{Registers, malloc_header_bytes, mallocgc_end, mallocgc_start, read_word},
+    target::{Registers, begins, malloc_header_bytes, mallocgc_end, mallocgc_start, read_word},
 };
 
 /// What each stack allocated. Never emptied: it lives as long as the attachment. The loader may set another size.
@@ -27,22 +27,23 @@ static ALLOCATIONS: PerCpuHashMap<StackKey, AllocationCount> = PerCpuHashMap::wi
 /// Offset of `PtrBytes` in `internal/abi.Type`; 0 there means a type without pointers (Go 1.19 to 1.27).
 const TYPE_PTR_BYTES_OFFSET: u64 = 8;
 
-/// At the `push rbp` of `runtime.mallocgc`: AX = size, BX = *type or 0.
+/// At the beginning of `runtime.mallocgc` (the `push rbp` behind its stack check, or the check's `jbe`): AX = size,
+/// BX = *type or 0.
 #[uprobe]
 pub(crate) fn allocation(context: ProbeContext) -> u32 {
     add_total(Total::ProbeHits, 1);
-    if gate_is_open() {
+    if gate_is_open() && begins(&context) {
         count(&Registers::of(&context));
     }
     0
 }
 
-/// At the `push rbp` of one of Go 1.27's specialised functions: the same registers. `mallocgc` calls them too, and has
+/// At the beginning of one of Go 1.27's specialised functions: the same registers. `mallocgc` calls them too, and has
 /// counted then.
 #[uprobe]
 pub(crate) fn specialised_allocation(context: ProbeContext) -> u32 {
     add_total(Total::ProbeHits, 1);
-    if gate_is_open() {
+    if gate_is_open() && begins(&context) {
         let registers = Registers::of(&context);
         match read_word(registers.stack_pointer) {
             Some(caller) if caller >= mallocgc_start() && caller < mallocgc_end() => {}

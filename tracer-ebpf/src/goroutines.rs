@@ -16,7 +16,7 @@ use tracer_common::{
 use crate::{
     counters::{add, add_loss, add_total, gate_is_open},
     stacks::{Introduction, Position, is_full, key_of, note_failed_insertion},
-    target::{Registers, g_goid_offset, g_gopc_offset, read_word},
+    target::{Registers, begins, g_goid_offset, g_gopc_offset, read_word},
 };
 
 /// Creations and exits by creation stack. Never emptied: it lives as long as the attachment.
@@ -42,9 +42,10 @@ pub(crate) fn goroutine_created(context: ProbeContext) -> u32 {
     0
 }
 
-/// At the first conditional jump behind the call of `newproc1` in `runtime.newcoro.func1`: AX = the new *g.
+/// Behind the call of `newproc1`, which returned the new *g in AX: in `runtime.newcoro.func1`, and in
+/// `runtime.newproc.func1` where the compiler inlined `runqput` there.
 #[uprobe]
-pub(crate) fn coroutine_created(context: ProbeContext) -> u32 {
+pub(crate) fn goroutine_returned(context: ProbeContext) -> u32 {
     add_total(Total::ProbeHits, 1);
     if gate_is_open() {
         let registers = Registers::of(&context);
@@ -53,11 +54,11 @@ pub(crate) fn coroutine_created(context: ProbeContext) -> u32 {
     0
 }
 
-/// At the `push rbp` of `runtime.gdestroy`: AX = the dying *g, its id and creator still set.
+/// At the beginning of `runtime.gdestroy` (`goexit0` up to Go 1.21): AX = the dying *g, its id and creator still set.
 #[uprobe]
 pub(crate) fn goroutine_exited(context: ProbeContext) -> u32 {
     add_total(Total::ProbeHits, 1);
-    if gate_is_open() {
+    if gate_is_open() && begins(&context) {
         exited(Registers::of(&context).ax);
     }
     0

@@ -5,8 +5,14 @@ use tracer_common::exact::TargetConfig;
 
 /// Set by the loader before the verifier sees the programs, so that it can follow the values.
 #[unsafe(no_mangle)]
-static TARGET: TargetConfig =
-    TargetConfig { mallocgc_start: 0, mallocgc_end: 0, g_goid_offset: 0, g_gopc_offset: 0, malloc_header_bytes: 0 };
+static TARGET: TargetConfig = TargetConfig {
+    mallocgc_start: 0,
+    mallocgc_end: 0,
+    g_goid_offset: 0,
+    g_gopc_offset: 0,
+    malloc_header_bytes: 0,
+    stack_check_flags: 0,
+};
 
 macro_rules! constant {
     ($($field:ident),*) => {$(
@@ -17,7 +23,7 @@ macro_rules! constant {
         }
     )*};
 }
-constant!(mallocgc_start, mallocgc_end, g_goid_offset, g_gopc_offset, malloc_header_bytes);
+constant!(mallocgc_start, mallocgc_end, g_goid_offset, g_gopc_offset, malloc_header_bytes, stack_check_flags);
 
 /// The registers that the programs use, each read from the context once: the compiler would otherwise fold several uses
 /// into arithmetic on the context pointer, which the verifier rejects.
@@ -46,6 +52,15 @@ impl Registers {
             }
         }
     }
+}
+
+/// Whether the probed function has enough stack to begin. If not, it makes room and begins anew: another hit follows.
+#[inline(always)]
+pub(crate) fn begins(context: &ProbeContext) -> bool {
+    let registers: *const pt_regs = context.regs;
+    // SAFETY: the kernel hands every uprobe program a valid `pt_regs`.
+    let flags = unsafe { core::ptr::read_volatile(&raw const (*registers).eflags) };
+    flags & stack_check_flags() == 0
 }
 
 /// One word of the target's memory; None where it is not mapped or not resident.

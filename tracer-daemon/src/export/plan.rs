@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{json::SCHEMA, untrusted};
-use crate::{inspect::BinaryFacts, plan::ProbePlan};
+use crate::{
+    inspect::BinaryFacts,
+    plan::{ProbePlan, ProbePoint, RarePoints},
+};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -33,8 +36,9 @@ struct Process<'a> {
 struct Plan<'a> {
     go_version: &'a str,
     functions: Vec<Function<'a>>,
+    globals: Vec<Variable>,
     evidence: Vec<&'static str>,
-    refused: Vec<Refused<'a>>,
+    refused: Vec<Refused>,
 }
 
 #[derive(Serialize)]
@@ -46,9 +50,16 @@ struct Function<'a> {
 }
 
 #[derive(Serialize)]
-struct Refused<'a> {
+struct Variable {
+    name: &'static str,
+    address: u64,
+    found_by: String,
+}
+
+#[derive(Serialize)]
+struct Refused {
     id: &'static str,
-    text: &'a str,
+    text: String,
 }
 
 /// A binary with its plan.
@@ -60,8 +71,10 @@ pub struct Planned<'a> {
     pub exe: &'a str,
     /// What it is.
     pub facts: &'a BinaryFacts,
-    /// What would be probed.
+    /// What `exact` would probe.
     pub plan: &'a ProbePlan,
+    /// What other kinds of evidence would probe.
+    pub rare: &'a RarePoints,
 }
 
 impl Planned<'_> {
@@ -69,13 +82,26 @@ impl Planned<'_> {
         if self.plan.counts_allocations { vec!["exact"] } else { Vec::new() }
     }
 
+    fn points(&self) -> impl Iterator<Item = &ProbePoint> {
+        self.plan.points.iter().chain(&self.rare.points)
+    }
+
+    /// Identifier and sentence of all that is refused or missing.
+    fn refusals(&self) -> Vec<(&'static str, String)> {
+        let exact = self.plan.refused.iter().map(|refusal| (refusal.reason.id(), refusal.text.clone()));
+        let rare = self.rare.refused.iter();
+        let rare = rare.map(|(purpose, refusal)| {
+            (refusal.reason.id(), format!("no point for {}: {}", purpose.name(), refusal.text))
+        });
+        let globals = self.facts.globals.iter().filter_map(|(_, found)| found.as_ref().err());
+        exact.chain(rare).chain(globals.map(|missing| (missing.id(), missing.to_string()))).collect()
+    }
+
     /// One line of JSON without the line feed.
     pub fn line(&self) -> serde_json::Result<String> {
         let facts = self.facts;
         let functions = self
-            .plan
-            .points
-            .iter()
+            .points()
             .map(|point| Function {
                 name: point.function(),
                 file_offset: point.file_offset().0,
@@ -98,14 +124,17 @@ impl Planned<'_> {
             plan: Plan {
                 go_version: &facts.go_version.text,
                 functions,
+                globals: self.globals().collect(),
                 evidence: self.evidence(),
-                refused: self
-                    .plan
-                    .refused
-                    .iter()
-                    .map(|refusal| Refused { id: refusal.reason.id(), text: &refusal.text })
-                    .collect(),
+                refused: self.refusals().into_iter().map(|(id, text)| Refused { id, text }).collect(),
             },
+        })
+    }
+
+    fn globals(&self) -> impl Iterator<Item = Variable> {
+        self.facts.globals.iter().filter_map(|(global, found)| {
+            let found = found.as_ref().ok()?;
+            Some(Variable { name: global.name(), address: found.address.0, found_by: found.found_by.to_string() })
         })
     }
 
@@ -126,9 +155,12 @@ impl Planned<'_> {
             facts.main_module.as_deref().map_or("none stated; packages named main".into(), untrusted::name),
             facts.build_id.as_deref().map_or("none".into(), untrusted::name),
         );
-        let points = &self.plan.points;
-        let width = points.iter().map(|point| point.function().len()).max().unwrap_or(0);
-        for point in points {
+        let globals: Vec<Variable> = self.globals().collect();
+        let widths =
+            self.points().map(|point| point.function().len()).chain(globals.iter().map(|global| global.name.len()));
+        let width = widths.max().unwrap_or(0);
+        let _infallible = writeln!(text, "  {:<width$}  {:>10}  {:<22}  purpose", "function", "offset", "instruction");
+        for point in self.points() {
             let _infallible = writeln!(
                 text,
                 "  {:<width$}  {:>#10x}  {:<22}  {}",
@@ -138,8 +170,17 @@ impl Planned<'_> {
                 point.purpose().name()
             );
         }
-        for refusal in &self.plan.refused {
-            let _infallible = writeln!(text, "  refused: {refusal}");
+        let _infallible = writeln!(text, "\n  {:<width$}  {:>10}  found by", "variable", "address");
+        for global in &globals {
+            let _infallible =
+                writeln!(text, "  {:<width$}  {:>#10x}  {}", global.name, global.address, global.found_by);
+        }
+        let refusals = self.refusals();
+        if !refusals.is_empty() {
+            let _infallible = writeln!(text);
+        }
+        for (id, why) in refusals {
+            let _infallible = writeln!(text, "  refused: {} ({id})", untrusted::name(&why));
         }
         let evidence = self.evidence();
         let evidence = if evidence.is_empty() { "none".to_owned() } else { evidence.join(", ") };

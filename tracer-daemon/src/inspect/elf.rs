@@ -46,6 +46,8 @@ pub(crate) struct Section {
     pub(crate) svma: Svma,
     pub(crate) file_offset: u64,
     pub(crate) size_bytes: u64,
+    /// Number of another section; for a symbol table, of its names.
+    pub(crate) link: u32,
 }
 
 /// A 64-bit little-endian ELF file for a machine that we support.
@@ -130,6 +132,11 @@ impl ElfImage {
             ControlFlow::Continue(())
         })?;
         Ok(values)
+    }
+
+    /// Where the byte at an address lies in the file; `None` where no segment takes it from there.
+    pub(crate) fn offset_of(&self, at: Svma) -> Option<FileOffset> {
+        file_offset(&self.segments, at)
     }
 
     /// The eight bytes that the file holds for an address.
@@ -293,6 +300,7 @@ fn read_sections(source: &CachedSource, header: &elf::FileHeader64<Le>) -> Resul
             svma: Svma(section.sh_addr.get(Le)),
             file_offset: section.sh_offset.get(Le),
             size_bytes: section.sh_size.get(Le),
+            link: section.sh_link.get(Le),
         })
         .collect())
 }
@@ -344,6 +352,6 @@ fn pod<'bytes, T: Pod>(structure: &'static str, bytes: &'bytes [u8]) -> Result<&
     from_bytes(bytes).map(|(value, _)| value).map_err(short)
 }
 
-fn pods<'bytes, T: Pod>(structure: &'static str, bytes: &'bytes [u8]) -> Result<&'bytes [T], InspectError> {
+pub(super) fn pods<'bytes, T: Pod>(structure: &'static str, bytes: &'bytes [u8]) -> Result<&'bytes [T], InspectError> {
     slice_from_all_bytes(bytes).map_err(|()| InspectError::malformed(structure, "length", bytes.len() as u64))
 }

@@ -5,7 +5,7 @@
 //! shorter functions and longer inlined calls (`TableFormat`).
 //! `symbolize` builds frames from it.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use super::InspectError;
@@ -24,6 +24,8 @@ const PCDATA_INLINE_INDEX: u32 = 2;
 const FUNCDATA_INLINE_TREE: u8 = 3;
 /// Entries of an inline tree: `newInlineUnwinder` knows no more.
 const INLINE_TREE_MAX: u32 = 1 << 20;
+/// Names are read in pieces of this size.
+const NAMES_CHUNK_BYTES: usize = 64 * 1024;
 /// Most steps of one pc-value table that are decoded; a step is at least two bytes.
 const STEPS_MAX: u32 = 1 << 18;
 
@@ -71,6 +73,15 @@ pub struct InlinedCall {
     /// As [`FunctionRecord::id`].
     pub id: u8,
     name_offset: u32,
+}
+
+/// The inline tree of one function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InlineTree {
+    /// Its first entry.
+    pub(crate) start: Svma,
+    /// The pc-value table that says which instruction belongs to which entry.
+    indices: u32,
 }
 
 impl FunctionTable {
@@ -193,18 +204,6 @@ impl FunctionTable {
         self.name_at(call.name_offset)
     }
 
-    /// The beginning of the name as it stands in the table, up to the size of `into`.
-    pub(crate) fn name_start<'buffer>(
-        &self,
-        function: &FunctionRecord,
-        into: &'buffer mut [u8],
-    ) -> Result<&'buffer [u8], InspectError> {
-        let offset = self.string_offset(self.0.header.names, function.name_offset)?;
-        let read = self.0.source.read_up_to(STRUCTURE, offset, into)?;
-        let bytes = into.get(..read).unwrap_or_default();
-        Ok(bytes.split(|byte| *byte == 0).next().unwrap_or_default())
-    }
-
     /// File and line of an instruction of `function` (`runtime.funcline1`). `None` where the compiler recorded none.
     ///
     /// # Errors
@@ -229,23 +228,13 @@ impl FunctionTable {
     /// # Errors
     /// Where the binary cannot be read or the table is malformed.
     pub fn inlined_call_at(&self, function: &FunctionRecord, at: Svma) -> Result<Option<InlinedCall>, InspectError> {
-        if function.pcdata_count <= PCDATA_INLINE_INDEX || function.funcdata_count <= FUNCDATA_INLINE_TREE {
-            return Ok(None);
-        }
         let format = self.0.header.format;
-        let arrays = function.record.saturating_add(format.record_bytes());
-        let table = u32::from_le_bytes(self.read(arrays.saturating_add(u64::from(PCDATA_INLINE_INDEX) * 4))?);
-        let number = u64::from(function.pcdata_count).saturating_add(u64::from(FUNCDATA_INLINE_TREE));
-        let tree = u32::from_le_bytes(self.read(arrays.saturating_add(number.saturating_mul(4)))?);
-        if tree == u32::MAX {
-            return Ok(None);
-        }
-        let Ok(index) = u32::try_from(self.value_at(function, table, at)?) else { return Ok(None) };
+        let Some(tree) = self.inline_tree(function)? else { return Ok(None) };
+        let Ok(index) = u32::try_from(self.value_at(function, tree.indices, at)?) else { return Ok(None) };
         if index >= INLINE_TREE_MAX {
             return Err(InspectError::malformed("go inline tree", "index", u64::from(index)));
         }
-        let address = self.0.module.gofunc.0.saturating_add(u64::from(tree));
-        let address = Svma(address.saturating_add(u64::from(index) * format.inlined_call_bytes()));
+        let address = Svma(tree.start.0.saturating_add(u64::from(index) * format.inlined_call_bytes()));
         let offset = file_offset(&self.0.segments, address)
             .ok_or_else(|| InspectError::malformed("go inline tree", "address", address.0))?;
         let (id, name_offset, parent, start_line) = match format {
@@ -270,10 +259,112 @@ impl FunctionTable {
         }))
     }
 
+    /// Where the function's inline tree is; `None` where nothing was inlined into it.
+    pub(crate) fn inline_tree(&self, function: &FunctionRecord) -> Result<Option<InlineTree>, InspectError> {
+        if function.pcdata_count <= PCDATA_INLINE_INDEX || function.funcdata_count <= FUNCDATA_INLINE_TREE {
+            return Ok(None);
+        }
+        let arrays = function.record.saturating_add(self.0.header.format.record_bytes());
+        let indices = u32::from_le_bytes(self.read(arrays.saturating_add(u64::from(PCDATA_INLINE_INDEX) * 4))?);
+        let number = u64::from(function.pcdata_count).saturating_add(u64::from(FUNCDATA_INLINE_TREE));
+        let tree = u32::from_le_bytes(self.read(arrays.saturating_add(number.saturating_mul(4)))?);
+        let start = Svma(self.0.module.gofunc.0.saturating_add(u64::from(tree)));
+        Ok((tree != u32::MAX).then_some(InlineTree { start, indices }))
+    }
+
+    /// Whether any instruction of the function belongs to the entry `index` of its inline tree.
+    pub(crate) fn uses_inlined_call(
+        &self,
+        function: &FunctionRecord,
+        tree: InlineTree,
+        index: u32,
+    ) -> Result<bool, InspectError> {
+        let mut used = false;
+        self.each_value(tree.indices, |_, value| {
+            used = u32::try_from(value) == Ok(index);
+            if used { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(used && function.end > function.start)
+    }
+
+    /// Where the name of the function number `index` begins among the names; `None` past the last.
+    pub(crate) fn name_offset(&self, index: u64) -> Result<Option<u32>, InspectError> {
+        if index >= self.len() {
+            return Ok(None);
+        }
+        let record = u32::from_le_bytes(self.0.source.array(STRUCTURE, self.entry_at(index).saturating_add(4))?);
+        let at = self.0.header.records.saturating_add(u64::from(record)).saturating_add(4);
+        Ok(Some(u32::from_le_bytes(self.read(at)?)))
+    }
+
+    /// Calls `visit` with the offset and the text of every name, each once.
+    pub(crate) fn each_name(&self, mut visit: impl FnMut(u32, &[u8])) -> Result<(), InspectError> {
+        let header = &self.0.header;
+        let (start, end) = (header.start.saturating_add(header.names), header.start.saturating_add(header.units));
+        // What a chunk ends with is read again with the next one.
+        let mut chunk = vec![0; NAMES_CHUNK_BYTES];
+        let mut position = start;
+        while position < end {
+            let wanted = usize::try_from(end - position).unwrap_or(usize::MAX).min(NAMES_CHUNK_BYTES);
+            let read = self.0.source.read_up_to(STRUCTURE, position, chunk.get_mut(..wanted).unwrap_or_default())?;
+            let mut rest = chunk.get(..read).unwrap_or_default();
+            let mut taken = 0_u64;
+            while let Some(length) = rest.iter().position(|byte| *byte == 0) {
+                let offset = u32::try_from(position + taken - start).unwrap_or(u32::MAX);
+                visit(offset, rest.get(..length).unwrap_or_default());
+                rest = rest.get(length + 1..).unwrap_or_default();
+                taken += length as u64 + 1;
+            }
+            if read == 0 {
+                break;
+            }
+            if taken == 0 {
+                // A name longer than a chunk: go on within it.
+                taken = read as u64;
+            }
+            position = position.saturating_add(taken);
+        }
+        Ok(())
+    }
+
+    /// The addresses that can hold inline trees: from where FUNCDATA begins to the end of its segment, or to this table
+    /// where that comes before.
+    pub(crate) fn inline_trees(&self) -> Option<(Svma, u64)> {
+        let start = self.0.module.gofunc;
+        let segment = self.0.segments.iter().find(|segment| {
+            start >= segment.svma && start.0 < segment.svma.0.saturating_add(segment.file_size_bytes)
+        })?;
+        let end = segment.svma.0.saturating_add(segment.file_size_bytes);
+        let table = self.0.header.svma.0;
+        let end = if table > start.0 { end.min(table) } else { end };
+        Some((start, end.saturating_sub(start.0)))
+    }
+
+    /// How the records of this table are written.
+    pub(crate) fn format(&self) -> TableFormat {
+        self.0.header.format
+    }
+
     /// The value for an instruction in one of the function's pc-value tables; -1 where it has none (`runtime.pcvalue`).
     fn value_at(&self, function: &FunctionRecord, table: u32, at: Svma) -> Result<i32, InspectError> {
-        let Some(target) = at.0.checked_sub(function.start.0).filter(|_| table != 0) else { return Ok(-1) };
+        let Some(target) = at.0.checked_sub(function.start.0) else { return Ok(-1) };
+        let mut found = -1;
+        self.each_value(table, |end, value| {
+            if target < end {
+                found = value;
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
+    }
+
+    /// Calls `visit` with each value of a pc-value table and the offset in the function where it ends.
+    fn each_value(&self, table: u32, mut visit: impl FnMut(u64, i32) -> ControlFlow<()>) -> Result<(), InspectError> {
         let header = &self.0.header;
+        if table == 0 {
+            return Ok(());
+        }
         let mut steps = Steps {
             table: self,
             position: header.pc_tables.saturating_add(u64::from(table)),
@@ -285,13 +376,13 @@ impl FunctionTable {
         for count in 0..STEPS_MAX {
             let delta = steps.varint()?;
             if delta == 0 && count > 0 {
-                return Ok(-1);
+                return Ok(());
             }
             // Zigzag: the lowest bit is the sign.
             value = value.wrapping_add(((delta & 1).wrapping_neg() ^ (delta >> 1)).cast_signed());
             offset = offset.saturating_add(u64::from(steps.varint()?).saturating_mul(header.quantum_bytes));
-            if target < offset {
-                return Ok(value);
+            if visit(offset, value).is_break() {
+                return Ok(());
             }
         }
         Err(InspectError::malformed(STRUCTURE, "steps of a pc-value table", u64::from(STEPS_MAX)))

@@ -1,60 +1,48 @@
-//! The runtime functions whose code later stages decode: one table of names, and the search for them.
+//! The runtime functions whose code is decoded: one table of names, and the search for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::InspectError;
 use super::elf::{ElfImage, file_offset};
 use super::function_table::{FunctionRecord, FunctionTable};
+use super::{globals, inlined};
 use crate::addr::{FileOffset, Svma};
 
 /// Most bytes of code that are kept of one function; `mallocgc` has about two thousand.
 pub const CODE_BYTES_MAX: u64 = 64 * 1024;
-/// Most functions that are kept. 26 fit the table in go1.27, fewer before; GOEXPERIMENT=sizespecializedmalloc of go1.26 adds
-/// some seventy.
-const FUNCTIONS_MAX: usize = 256;
+/// Most functions that are kept. 34 fit the table in go1.27, fewer before; GOEXPERIMENT=sizespecializedmalloc of go1.26
+/// adds some seventy, and the rules for variables as many as there are.
+const FUNCTIONS_MAX: usize = 512;
 
-/// How much of each name is looked at: more than the longest in [`WANTED`].
-const NAME_START_BYTES: usize = 64;
-
-/// A name in [`WANTED`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
-    /// This function.
-    Is(&'static str),
-    /// Every function whose name begins so.
-    BeginsWith(&'static str),
-}
-
-/// How much of a function is kept.
+/// How much of a function is kept, and for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// Where it is and its code.
+    /// For later stages: where it is and its code.
     Code,
-    /// Where it is.
+    /// For later stages: where it is.
     Place,
+    /// Its code, for the search for global variables only.
+    Rule,
 }
 
-/// Which functions are wanted, how much of them, and what for.
-const WANTED: [(Name, Part, &str); 6] = [
-    (
-        Name::BeginsWith("runtime.mallocgc"),
-        Part::Code,
-        "every allocation: mallocgc itself, by kind of object from go1.24 (mallocgcTiny, SmallNoscan, SmallScan…, Large), \
-         and by size class from go1.27 (mallocgc…SC1 to SC7 and their slow paths)",
-    ),
-    (
-        Name::Is("runtime.newproc.func1"),
-        Part::Code,
-        "a go statement, on the system stack: the new goroutine is known here",
-    ),
-    (Name::Is("runtime.newproc1"), Part::Code, "makes the goroutine of a go statement; returns it"),
-    (
-        Name::Is("runtime.newcoro.func1"),
-        Part::Code,
-        "a coroutine (iter.Pull), which is a goroutine without a go statement",
-    ),
-    (Name::Is("runtime.gdestroy"), Part::Code, "the end of every goroutine, go1.22 and later"),
-    (Name::Is("runtime.runqput"), Part::Place, "newproc.func1 calls it with the new goroutine"),
+const MALLOCGC: &[u8] = b"runtime.mallocgc";
+
+/// Which functions are wanted beside all whose name begins with `runtime.mallocgc` (mallocgc itself; by kind of object
+/// from go1.24: mallocgcTiny, SmallNoscan, SmallScan…, Large; by size class from go1.27: mallocgc…SC1 to SC7 and their slow
+/// paths); how much of them, and what for.
+const WANTED: [(&str, Part, &str); 12] = [
+    ("runtime.newproc.func1", Part::Code, "a go statement, on the system stack: the new goroutine is known here"),
+    ("runtime.newproc1", Part::Code, "makes the goroutine of a go statement; returns it"),
+    ("runtime.newcoro.func1", Part::Code, "a coroutine (iter.Pull), which is a goroutine without a go statement"),
+    ("runtime.gdestroy", Part::Code, "the end of every goroutine, go1.22 and later"),
+    ("runtime.goexit0", Part::Code, "the end of every goroutine up to go1.21"),
+    ("runtime.runqput", Part::Place, "newproc.func1 calls it with the new goroutine"),
+    ("runtime.(*mcache).nextFree", Part::Code, "finds a slot where the cached span is full"),
+    ("runtime.(*mcache).allocLarge", Part::Code, "makes the span of a large object"),
+    ("runtime.gcSweep", Part::Code, "marking is over, the world is stopped"),
+    ("runtime.gcMarkTermination", Part::Code, "ends a collection"),
+    ("runtime.profilealloc", Part::Code, "an object that the runtime's own profiler samples"),
+    ("runtime.freeSpecial", Part::Code, "the end of an object with a special record, such as a sampled one"),
 ];
 
 /// One function of the binary and its code.
@@ -72,42 +60,80 @@ pub struct FunctionCode {
     pub bytes: Vec<u8>,
 }
 
-/// What one walk over all functions finds.
+/// What one walk over all names and all functions finds. A name can stand for two functions: one per calling convention.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// By name. A name can stand for two functions: one per calling convention.
+    /// For later stages, by name.
     pub(crate) functions: BTreeMap<String, Vec<FunctionCode>>,
+    /// For the search for global variables, by name.
+    pub(crate) of_rules: BTreeMap<String, Vec<FunctionCode>>,
+    /// Into which functions the compiler put the bodies of those in `functions`, or of their kind: by name. What is not
+    /// here was inlined nowhere.
+    pub(crate) inlined: BTreeMap<String, Vec<String>>,
     /// Whether package runtime/cgo is linked.
     pub(crate) cgo: bool,
 }
 
-/// Goes over the names of all functions once.
+/// A name that is wanted and in the binary.
+#[derive(Debug)]
+struct Wanted {
+    name: String,
+    /// `None`: for the rules only.
+    part: Option<Part>,
+    of_rules: bool,
+}
+
+/// Goes over all names once, then over all functions once.
 pub(crate) fn find(image: &ElfImage, table: &FunctionTable) -> Result<Found, InspectError> {
     let mut found = Found::default();
-    let (mut buffer, mut kept) = ([0; NAME_START_BYTES], 0_usize);
-    for index in 0..table.len() {
-        let Some(function) = table.function(index)? else { break };
-        let name = table.name_start(&function, &mut buffer)?;
+    let parts = wanted_names();
+    let mut by_offset: HashMap<u32, Wanted> = HashMap::new();
+    table.each_name(|offset, name| {
         found.cgo |= name == b"crosscall2" || name.starts_with(b"runtime/cgo.");
-        let Some(part) = wanted(name) else { continue };
+        if !name.starts_with(b"runtime.") {
+            return;
+        }
+        let listed = parts.get(name);
+        let part = match listed {
+            Some((part, _)) if part.is_some() => *part,
+            _ => name.starts_with(MALLOCGC).then_some(Part::Code),
+        };
+        let of_rules = listed.is_some_and(|(_, of_rules)| *of_rules);
+        if (part.is_some() || of_rules) && by_offset.len() < FUNCTIONS_MAX {
+            let name = String::from_utf8_lossy(name).into_owned();
+            by_offset.insert(offset, Wanted { name, part, of_rules });
+        }
+    })?;
+    let mut kept = 0_usize;
+    for index in 0..table.len() {
+        let Some(wanted) = table.name_offset(index)?.and_then(|offset| by_offset.get(&offset)) else { continue };
+        let Some(function) = table.function(index)? else { break };
         if kept == FUNCTIONS_MAX {
-            return Err(InspectError::malformed("go function table", "number of mallocgc functions", kept as u64));
+            return Err(InspectError::malformed("go function table", "number of runtime functions", kept as u64));
         }
         kept += 1;
-        let code = read_code(image, table.name(&function)?, &function, part)?;
-        found.functions.entry(code.name.clone()).or_default().push(code);
+        if wanted.of_rules {
+            let code = read_code(image, wanted.name.clone(), &function, Part::Rule)?;
+            found.of_rules.entry(code.name.clone()).or_default().push(code);
+        }
+        if let Some(part) = wanted.part {
+            let code = read_code(image, wanted.name.clone(), &function, part)?;
+            found.functions.entry(code.name.clone()).or_default().push(code);
+        }
     }
+    let names = by_offset.into_iter().filter(|(_, wanted)| wanted.part.is_some());
+    found.inlined = inlined::find(table, &names.map(|(offset, wanted)| (offset, wanted.name)).collect(), image)?;
     Ok(found)
 }
 
-fn wanted(name: &[u8]) -> Option<Part> {
-    WANTED.iter().find_map(|(pattern, part, _)| {
-        let fits = match pattern {
-            Name::Is(wanted) => name == wanted.as_bytes(),
-            Name::BeginsWith(start) => name.starts_with(start.as_bytes()),
-        };
-        fits.then_some(*part)
-    })
+/// All names of [`WANTED`] and of the rules: how much is wanted for later stages, and whether for the rules.
+fn wanted_names() -> HashMap<&'static [u8], (Option<Part>, bool)> {
+    let mut names: HashMap<&[u8], (Option<Part>, bool)> =
+        WANTED.iter().map(|(name, part, _)| (name.as_bytes(), (Some(*part), false))).collect();
+    for name in globals::functions() {
+        names.entry(name.as_bytes()).or_insert((None, false)).1 = true;
+    }
+    names
 }
 
 fn read_code(
@@ -119,7 +145,7 @@ fn read_code(
     let offset = file_offset(&image.segments, function.start)
         .ok_or_else(|| InspectError::malformed("go function table", "address of a function", function.start.0))?;
     let length_bytes = match part {
-        Part::Code => function.end.0.saturating_sub(function.start.0).min(CODE_BYTES_MAX),
+        Part::Code | Part::Rule => function.end.0.saturating_sub(function.start.0).min(CODE_BYTES_MAX),
         Part::Place => 0,
     };
     let bytes = image.source.bytes("code of a function", offset.0, length_bytes)?;

@@ -11,8 +11,11 @@ mod elf;
 mod error;
 mod function_table;
 mod functions;
+mod globals;
+mod inlined;
 mod module_data;
 pub mod source;
+mod symbols;
 mod version;
 
 use std::collections::BTreeMap;
@@ -23,6 +26,7 @@ pub use self::elf::Segment;
 pub use self::error::InspectError;
 pub use self::function_table::{FunctionRecord, FunctionTable, InlinedCall};
 pub use self::functions::{CODE_BYTES_MAX, FunctionCode};
+pub use self::globals::{FoundBy, Global, GlobalAddress, GlobalMissing, Globals};
 pub use self::version::{FunctionIds, GoVersion, RuntimeLayout};
 
 use self::build_info::BuildInfo;
@@ -55,6 +59,11 @@ pub struct BinaryFacts {
     /// The runtime functions that later stages decode, by name. A name stands for two functions where one of them
     /// translates between calling conventions. What is not there is not in the binary (not linked, or inlined).
     pub functions: BTreeMap<String, Vec<FunctionCode>>,
+    /// Into which functions the compiler put the bodies of the runtime's allocator and of those in `functions`: by name.
+    /// What is not here was inlined nowhere.
+    pub inlined: BTreeMap<String, Vec<String>>,
+    /// Where the runtime's variables are.
+    pub globals: Globals,
     /// Where things lie in the runtime's structures.
     pub layout: RuntimeLayout,
     /// Names, files and lines of all addresses.
@@ -100,8 +109,11 @@ pub fn inspect_source(source: Box<dyn ByteSource>) -> Result<BinaryFacts, Inspec
     let header = module_data::find_table(&image, true)?
         .ok_or_else(|| InspectError::malformed("go function table", "number of tables", 0))?;
     let module = module_data::read_module(&image, &header, release.module)?;
+    let minor = go_version.minor;
     let table = FunctionTable::new(Arc::clone(&source), image.segments.clone(), header, module, release);
     let found = functions::find(&image, &table)?;
+    let context = globals::Context { image: &image, module: &module, minor, code: &found.of_rules };
+    let globals = globals::find(&context)?;
     source.rest();
     Ok(BinaryFacts {
         go_version,
@@ -114,6 +126,8 @@ pub fn inspect_source(source: Box<dyn ByteSource>) -> Result<BinaryFacts, Inspec
         cgo: found.cgo,
         segments: image.segments,
         functions: found.functions,
+        inlined: found.inlined,
+        globals,
         layout: release.layout,
         functions_table: table,
     })

@@ -80,12 +80,27 @@ pub(crate) struct TableHeader {
     pub(crate) records: u64,
 }
 
-/// The addresses that the function table counts from.
+/// The addresses that the function table counts from, and where Go's variables lie.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ModuleData {
+    /// Where the record itself is.
+    pub(crate) at: Svma,
     pub(crate) text: Svma,
     pub(crate) gofunc: Svma,
+    /// `noptrdata`, `data`, `bss`, `noptrbss`: first address, and the first behind.
+    pub(crate) variables: [(Svma, Svma); 4],
 }
+
+impl ModuleData {
+    /// Whether one of Go's variables can be at an address.
+    pub(crate) fn is_variable(&self, address: Svma) -> bool {
+        self.variables.iter().any(|(start, end)| *start <= address && address < *end)
+    }
+}
+
+/// Offset of `noptrdata` in `runtime.moduledata`; `enoptrdata`, `data`, `edata`, `bss`, `ebss`, `noptrbss` and `enoptrbss`
+/// follow (runtime/symtab.go, the same in go1.19 to go1.27).
+const VARIABLES: u64 = 192;
 
 /// `None` where the binary has no function table.
 pub(crate) fn find_table(image: &ElfImage, scan: bool) -> Result<Option<TableHeader>, InspectError> {
@@ -175,13 +190,30 @@ pub(crate) fn read_module(
         InspectError::malformed("go module data", "address of the function table (nowhere)", table.svma.0)
     })?;
     let field = |offset: u64| Svma(at.0.saturating_add(offset));
-    let [text, gofunc] = image.pointers([field(layout.text), field(layout.gofunc)])?;
+    let variable = |index: u64| field(VARIABLES + 8 * index);
+    let [text, gofunc, variables @ ..] = image.pointers([
+        field(layout.text),
+        field(layout.gofunc),
+        variable(0),
+        variable(1),
+        variable(2),
+        variable(3),
+        variable(4),
+        variable(5),
+        variable(6),
+        variable(7),
+    ])?;
     for (name, value) in [("text", text), ("gofunc", gofunc)] {
         if file_offset(&image.segments, Svma(value)).is_none() {
             return Err(InspectError::malformed("go module data", name, value));
         }
     }
-    Ok(ModuleData { text: Svma(text), gofunc: Svma(gofunc) })
+    let [a, b, c, d, e, f, g, h] = variables.map(Svma);
+    let variables = [(a, b), (c, d), (e, f), (g, h)];
+    if let Some((start, _)) = variables.iter().find(|(start, end)| start > end) {
+        return Err(InspectError::malformed("go module data", "beginning of variables", start.0));
+    }
+    Ok(ModuleData { at, text: Svma(text), gofunc: Svma(gofunc), variables })
 }
 
 /// The record begins with the address of the function table, followed by that of the table's names.

@@ -5,7 +5,8 @@
 //! arch/x86/kernel/uprobes.c: `push_setup_xol_ops`, `branch_setup_xol_ops`).
 
 use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, Formatter as _, Instruction, IntelFormatter, Mnemonic, OpKind, Register,
+    Decoder, DecoderOptions, FlowControl, Formatter as _, Instruction, InstructionInfoFactory, IntelFormatter,
+    Mnemonic, OpAccess, OpKind, Register,
 };
 
 use super::{Purpose, Refusal, RefusalReason};
@@ -23,6 +24,7 @@ pub struct ProbePoint {
     address: Svma,
     bytes: Vec<u8>,
     instruction: String,
+    on_stack_check: bool,
 }
 
 impl ProbePoint {
@@ -55,14 +57,25 @@ impl ProbePoint {
     pub fn instruction(&self) -> &str {
         &self.instruction
     }
+
+    /// Whether it is the stack check's own jump: then a hit with CF or ZF set is no call yet, the function makes room
+    /// for its frame and begins anew.
+    pub fn on_stack_check(&self) -> bool {
+        self.on_stack_check
+    }
 }
 
 /// Instructions between the entry and `push rbp`: a stack check has at most six.
 const PROLOGUE_LIMIT: usize = 8;
 
-/// The `push rbp` behind the stack check at the function's entry: arguments are still in their registers, and a call
-/// that grows the stack and starts again passes it once.
-pub(super) fn push_after_stack_check(code: &FunctionCode, purpose: Purpose) -> Result<ProbePoint, Refusal> {
+/// Where a call of the function can be seen with its arguments still in their registers and the caller's frame still
+/// the current one.
+///
+/// From go1.21 on, the `push rbp` behind the stack check: a call that makes the stack grow and begins again passes it
+/// once. go1.19 and go1.20 save the frame pointer by a `mov`, which the kernel would single-step; there it is the check's own
+/// `jbe` ([`ProbePoint::on_stack_check`]).
+pub(super) fn entry(code: &FunctionCode, purpose: Purpose) -> Result<ProbePoint, Refusal> {
+    let mut before: Option<Instruction> = None;
     for instruction in decoder(code).iter().take(PROLOGUE_LIMIT) {
         if instruction.is_invalid() {
             break;
@@ -70,17 +83,31 @@ pub(super) fn push_after_stack_check(code: &FunctionCode, purpose: Purpose) -> R
         if instruction.mnemonic() == Mnemonic::Push && instruction.op0_register() == Register::RBP {
             return point(code, purpose, &instruction);
         }
+        if makes_frame(&instruction)
+            && let Some(check) = before.filter(|before| before.mnemonic() == Mnemonic::Jbe)
+        {
+            return Ok(ProbePoint { on_stack_check: true, ..point(code, purpose, &check)? });
+        }
         if !belongs_to_stack_check(&instruction) {
             return Err(Refusal::new(
                 RefusalReason::PrologueUnknown,
                 format!("{} begins with `{}` before any `push rbp`", code.name, text(&instruction)),
             ));
         }
+        before = Some(instruction);
     }
     Err(Refusal::new(
         RefusalReason::PrologueUnknown,
         format!("{} has no `push rbp` among its first {PROLOGUE_LIMIT} instructions", code.name),
     ))
+}
+
+/// `sub rsp, imm`: how go1.19 and go1.20 begin a frame.
+fn makes_frame(instruction: &Instruction) -> bool {
+    instruction.mnemonic() == Mnemonic::Sub
+        && instruction.op0_kind() == OpKind::Register
+        && instruction.op0_register() == Register::RSP
+        && instruction.op1_kind() != OpKind::Register
 }
 
 /// The stack check of cmd/internal/obj/x86 (`stacksplit`): a comparison with the stack guard, by way of the scratch
@@ -97,51 +124,88 @@ fn belongs_to_stack_check(instruction: &Instruction) -> bool {
 }
 
 /// The one direct call of `callee`.
-pub(super) fn call_of(code: &FunctionCode, callee: &str, entry: Svma, purpose: Purpose) -> Result<ProbePoint, Refusal> {
+pub(super) fn call_of(code: &FunctionCode, callee: &FunctionCode, purpose: Purpose) -> Result<ProbePoint, Refusal> {
     let instructions = whole(code)?;
-    let index = only_call(code, &instructions, callee, entry)?;
+    let index = only_call(code, &instructions, callee)?;
     point(code, purpose, &instructions[index])
 }
 
-/// The conditional jump behind the one direct call of `callee`, with nothing but comparisons in between, so that AX still
-/// holds what the call returned.
-pub(super) fn jump_behind_call_of(
-    code: &FunctionCode,
-    callee: &str,
-    entry: Svma,
-    purpose: Purpose,
-) -> Result<ProbePoint, Refusal> {
+/// The first conditional jump behind the one direct call of `callee`, where AX still holds what the call returned.
+pub(super) fn result_of(code: &FunctionCode, callee: &FunctionCode, purpose: Purpose) -> Result<ProbePoint, Refusal> {
     let instructions = whole(code)?;
-    let index = only_call(code, &instructions, callee, entry)?;
-    for instruction in &instructions[index + 1..] {
-        match instruction.mnemonic() {
-            Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Nop => {}
-            _ if instruction.flow_control() == FlowControl::ConditionalBranch => {
-                return point(code, purpose, instruction);
-            }
-            _ => {
-                return Err(Refusal::new(
-                    RefusalReason::JumpNotFound,
-                    format!("in {} the call of {callee} is followed by `{}`", code.name, text(instruction)),
-                ));
-            }
+    let index = only_call(code, &instructions, callee)?;
+    let mut info = InstructionInfoFactory::new();
+    for instruction in instructions.iter().skip(index + 1) {
+        // Who comes from elsewhere brings another AX.
+        if let Some(from) = instructions.iter().find(|from| jumps_to(from, instruction.ip())) {
+            return Err(Refusal::new(
+                RefusalReason::JumpNotFound,
+                format!("in {} `{}` leads behind the call of {}", code.name, text(from), callee.name),
+            ));
+        }
+        if instruction.flow_control() == FlowControl::ConditionalBranch {
+            return point(code, purpose, instruction);
+        }
+        if instruction.flow_control() != FlowControl::Next || writes_ax(&mut info, instruction) {
+            return Err(Refusal::new(
+                RefusalReason::JumpNotFound,
+                format!("in {} the call of {} is followed by `{}`", code.name, callee.name, text(instruction)),
+            ));
         }
     }
-    Err(Refusal::new(RefusalReason::JumpNotFound, format!("{} ends behind its call of {callee}", code.name)))
+    Err(Refusal::new(RefusalReason::JumpNotFound, format!("{} ends behind its call of {}", code.name, callee.name)))
 }
 
-fn only_call(code: &FunctionCode, instructions: &[Instruction], callee: &str, entry: Svma) -> Result<usize, Refusal> {
+/// The last conditional jump before the function's one `ret`, where AX already holds what the function returns.
+pub(super) fn before_return(code: &FunctionCode, purpose: Purpose) -> Result<ProbePoint, Refusal> {
+    let instructions = whole(code)?;
+    let mut returns =
+        instructions.iter().enumerate().filter(|(_, instruction)| instruction.mnemonic() == Mnemonic::Ret);
+    let (Some((end, _)), None) = (returns.next(), returns.next()) else {
+        return Err(Refusal::new(
+            RefusalReason::JumpNotFound,
+            format!("{} does not return at exactly one place", code.name),
+        ));
+    };
+    let mut info = InstructionInfoFactory::new();
+    for instruction in instructions.iter().take(end).rev() {
+        if instruction.flow_control() == FlowControl::ConditionalBranch {
+            return point(code, purpose, instruction);
+        }
+        if instruction.flow_control() != FlowControl::Next || writes_ax(&mut info, instruction) {
+            return Err(Refusal::new(
+                RefusalReason::JumpNotFound,
+                format!("{} has `{}` between its last jump and its return", code.name, text(instruction)),
+            ));
+        }
+    }
+    Err(Refusal::new(RefusalReason::JumpNotFound, format!("{} returns without any jump", code.name)))
+}
+
+fn jumps_to(instruction: &Instruction, target: u64) -> bool {
+    matches!(instruction.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch)
+        && instruction.near_branch_target() == target
+}
+
+fn writes_ax(info: &mut InstructionInfoFactory, instruction: &Instruction) -> bool {
+    let writes = |access| {
+        matches!(access, OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
+    };
+    let used = info.info(instruction).used_registers();
+    used.iter().any(|used| used.register().full_register() == Register::RAX && writes(used.access()))
+}
+
+fn only_call(code: &FunctionCode, instructions: &[Instruction], callee: &FunctionCode) -> Result<usize, Refusal> {
     let mut calls = instructions
         .iter()
         .enumerate()
-        .filter(|(_, instruction)| instruction.is_call_near() && instruction.near_branch_target() == entry.0)
+        .filter(|(_, instruction)| instruction.is_call_near() && instruction.near_branch_target() == callee.start.0)
         .map(|(index, _)| index);
+    let refusal = |how: &str| Refusal::new(RefusalReason::CallNotFound, format!("{} {how} {}", code.name, callee.name));
     match (calls.next(), calls.next()) {
         (Some(index), None) => Ok(index),
-        (None, _) => Err(Refusal::new(RefusalReason::CallNotFound, format!("{} does not call {callee}", code.name))),
-        (Some(_), Some(_)) => {
-            Err(Refusal::new(RefusalReason::CallNotFound, format!("{} calls {callee} more than once", code.name)))
-        }
+        (None, _) => Err(refusal("does not call")),
+        (Some(_), Some(_)) => Err(refusal("does not call exactly once")),
     }
 }
 
@@ -181,6 +245,7 @@ fn point(code: &FunctionCode, purpose: Purpose, instruction: &Instruction) -> Re
         address: Svma(instruction.ip()),
         bytes,
         instruction: text(instruction),
+        on_stack_check: false,
     })
 }
 
@@ -210,21 +275,50 @@ mod tests {
         }
     }
 
+    fn place(start: u64) -> FunctionCode {
+        FunctionCode { name: "f".to_owned(), start: Svma(start), ..code(&[]) }
+    }
+
     /// `cmp rsp,[r14+10h]; jbe +80h; push rbp; mov rbp,rsp` as in Go 1.26's mallocgc.
     const USUAL: [u8; 14] = [0x49, 0x3b, 0x66, 0x10, 0x0f, 0x86, 0x80, 0x00, 0x00, 0x00, 0x55, 0x48, 0x89, 0xe5];
 
     #[test]
     fn the_push_behind_the_stack_check_is_found() {
-        let point = push_after_stack_check(&code(&USUAL), Purpose::Allocation).unwrap();
+        let point = entry(&code(&USUAL), Purpose::Allocation).unwrap();
         assert_eq!(point.address(), Svma(0x40_100a));
         assert_eq!(point.file_offset(), FileOffset(0x100a));
         assert_eq!((point.instruction(), point.bytes()), ("push rbp", &[0x55][..]));
     }
 
     #[test]
+    fn where_no_push_follows_the_point_is_the_stack_check_itself() {
+        // cmp rsp,[r14+10h]; jbe +80h; sub rsp,70h; mov [rsp+68h],rbp as in Go 1.19's mallocgc.
+        let bytes = [&USUAL[..10], &[0x48, 0x83, 0xec, 0x70, 0x48, 0x89, 0x6c, 0x24, 0x68]].concat();
+        let point = entry(&code(&bytes), Purpose::Allocation).unwrap();
+        assert!(point.on_stack_check());
+        assert_eq!((point.address(), point.bytes()), (Svma(0x40_1004), &USUAL[4..10]));
+        assert!(!entry(&code(&USUAL), Purpose::Allocation).unwrap().on_stack_check());
+        // Without a check nothing can be said about the flags.
+        assert!(entry(&code(&bytes[10..]), Purpose::Allocation).is_err());
+    }
+
+    #[test]
+    fn before_a_return_the_result_may_not_be_written_any_more() {
+        // jb +2; xor ecx,ecx; ret
+        let good = code(&[0x72, 0x02, 0x31, 0xc9, 0xc3]);
+        assert_eq!(before_return(&good, Purpose::SlotFound).unwrap().address(), Svma(0x40_1000));
+        // jb +2; xor eax,eax; ret
+        let late = code(&[0x72, 0x02, 0x31, 0xc0, 0xc3]);
+        assert_eq!(before_return(&late, Purpose::SlotFound).unwrap_err().reason, RefusalReason::JumpNotFound);
+        // jb +1; ret; ret
+        let twice = code(&[0x72, 0x01, 0xc3, 0xc3]);
+        assert!(before_return(&twice, Purpose::SlotFound).unwrap_err().text.contains("exactly one place"));
+    }
+
+    #[test]
     fn a_function_that_begins_otherwise_is_refused() {
         // mov rax,[rbx]; push rbp: an argument register is gone before the push.
-        let refusal = push_after_stack_check(&code(&[0x48, 0x8b, 0x03, 0x55]), Purpose::Allocation).unwrap_err();
+        let refusal = entry(&code(&[0x48, 0x8b, 0x03, 0x55]), Purpose::Allocation).unwrap_err();
         assert_eq!(refusal.reason, RefusalReason::PrologueUnknown);
         assert!(refusal.text.contains("mov rax,[rbx]"), "{}", refusal.text);
     }
@@ -232,7 +326,7 @@ mod tests {
     #[test]
     fn an_encoding_that_the_kernel_would_single_step_is_refused() {
         // `push rbp` with a needless REX prefix.
-        let refusal = push_after_stack_check(&code(&[0x48, 0x55]), Purpose::Allocation).unwrap_err();
+        let refusal = entry(&code(&[0x48, 0x55]), Purpose::Allocation).unwrap_err();
         assert_eq!(refusal.reason, RefusalReason::NotEmulated);
     }
 
@@ -240,26 +334,30 @@ mod tests {
     fn a_call_is_found_once_or_refused() {
         // call +0 (target: next instruction) ; ret
         let once = code(&[0xe8, 0, 0, 0, 0, 0xc3]);
-        let target = Svma(0x40_1005);
-        assert_eq!(call_of(&once, "f", target, Purpose::GoroutineCreated).unwrap().address(), Svma(0x40_1000));
-        let refusal = call_of(&once, "f", Svma(1), Purpose::GoroutineCreated).unwrap_err();
+        let callee = place(0x40_1005);
+        assert_eq!(call_of(&once, &callee, Purpose::GoroutineCreated).unwrap().address(), Svma(0x40_1000));
+        let refusal = call_of(&once, &place(1), Purpose::GoroutineCreated).unwrap_err();
         assert_eq!(refusal.reason, RefusalReason::CallNotFound);
         // Two calls of 0x401005: the second goes back by 5 + 5 - 5.
         let twice = code(&[0xe8, 0, 0, 0, 0, 0xe8, 0xfb, 0xff, 0xff, 0xff, 0xc3]);
-        let refusal = call_of(&twice, "f", target, Purpose::GoroutineCreated).unwrap_err();
-        assert!(refusal.text.contains("more than once"), "{}", refusal.text);
+        let refusal = call_of(&twice, &callee, Purpose::GoroutineCreated).unwrap_err();
+        assert!(refusal.text.contains("exactly once"), "{}", refusal.text);
     }
 
     #[test]
-    fn only_comparisons_may_stand_between_a_call_and_its_jump() {
-        let target = Svma(0x40_1005);
+    fn nothing_between_a_call_and_its_jump_may_write_the_result() {
+        let callee = place(0x40_1005);
         // call +0; cmp dword [rip+0],0; jne +0; ret
         let good = code(&[0xe8, 0, 0, 0, 0, 0x83, 0x3d, 0, 0, 0, 0, 0, 0x75, 0, 0xc3]);
-        let point = jump_behind_call_of(&good, "f", target, Purpose::CoroutineCreated).unwrap();
+        let point = result_of(&good, &callee, Purpose::GoroutineReturned).unwrap();
         assert_eq!((point.address(), point.bytes()), (Svma(0x40_100c), &[0x75, 0][..]));
+        // call +0; jne +0 (its own target is behind it); jmp back to the jne
+        let joined = code(&[0xe8, 0, 0, 0, 0, 0x75, 0, 0xeb, 0xfc]);
+        let refusal = result_of(&joined, &callee, Purpose::GoroutineReturned).unwrap_err();
+        assert!(refusal.text.contains("leads behind the call"), "{}", refusal.text);
         // call +0; xor eax,eax; jne +0; ret
         let bad = code(&[0xe8, 0, 0, 0, 0, 0x31, 0xc0, 0x75, 0, 0xc3]);
-        let refusal = jump_behind_call_of(&bad, "f", target, Purpose::CoroutineCreated).unwrap_err();
+        let refusal = result_of(&bad, &callee, Purpose::GoroutineReturned).unwrap_err();
         assert_eq!(refusal.reason, RefusalReason::JumpNotFound);
     }
 
@@ -269,9 +367,10 @@ mod tests {
         fn any_bytes_give_a_sound_point_or_a_refusal(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let code = code(&bytes);
             let points = [
-                push_after_stack_check(&code, Purpose::Allocation),
-                call_of(&code, "f", Svma(0x40_1005), Purpose::GoroutineCreated),
-                jump_behind_call_of(&code, "f", Svma(0x40_1005), Purpose::CoroutineCreated),
+                entry(&code, Purpose::Allocation),
+                call_of(&code, &place(0x40_1005), Purpose::GoroutineCreated),
+                result_of(&code, &place(0x40_1005), Purpose::GoroutineReturned),
+                before_return(&code, Purpose::SlotFound),
             ];
             for point in points.into_iter().flatten() {
                 let boundaries: Vec<u64> = decoder(&code).iter().map(|instruction| instruction.ip()).collect();

@@ -9,6 +9,8 @@ pub enum RefusalReason {
     FunctionMissing,
     /// The binary has two functions of that name.
     FunctionAmbiguous,
+    /// The compiler put the function's body into one that calls it, where no probe sees it.
+    FunctionInlined,
     /// The function does not begin as every known compiler makes it begin.
     PrologueUnknown,
     /// The function does not call what it calls in every known version, or not exactly once.
@@ -25,9 +27,10 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// All reasons.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::FunctionMissing,
         Self::FunctionAmbiguous,
+        Self::FunctionInlined,
         Self::PrologueUnknown,
         Self::CallNotFound,
         Self::JumpNotFound,
@@ -41,6 +44,7 @@ impl RefusalReason {
         match self {
             Self::FunctionMissing => "function_missing",
             Self::FunctionAmbiguous => "function_ambiguous",
+            Self::FunctionInlined => "function_inlined",
             Self::PrologueUnknown => "prologue_unknown",
             Self::CallNotFound => "call_not_found",
             Self::JumpNotFound => "jump_not_found",

@@ -288,7 +288,7 @@ fn plan_shows_every_point_with_its_instruction() {
     let functions = document["plan"]["functions"].as_array().unwrap();
     let of = |purpose: &str| functions.iter().filter(|function| function["purpose"] == purpose).count();
     assert_eq!(
-        (of("allocation"), of("goroutine_created"), of("coroutine_created"), of("goroutine_exited")),
+        (of("allocation"), of("goroutine_created"), of("goroutine_returned"), of("goroutine_exited")),
         (1, 1, 1, 1)
     );
     assert!(of("specialised_allocation") >= 10, "{functions:?}");

@@ -1,4 +1,6 @@
 //! Builds the Go programs under test: once per source, toolchain and flags, into `target/test-programs/`.
+//!
+//! The flag [`WITH_PROFILE`] stands for `-pgo=FILE`, with a profile that a program built by the same toolchain has made.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -6,6 +8,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Build with a profile under which the compiler inlines in the allocator whatever it can.
+pub(crate) const WITH_PROFILE: &str = "-pgo=of-cpuprofile";
 
 /// One build of a program of `tests/programs/`.
 #[derive(Clone, Debug, Hash)]
@@ -54,11 +59,35 @@ impl Build<'_> {
             // Under another name first, so that a build which is cut off leaves nothing that looks built.
             let partial = with_suffix(&built, ".partial");
             let mut go = self.go();
-            go.args(["build", "-o"]).arg(&partial).args(self.flags).arg(package);
+            go.args(["build", "-o"]).arg(&partial);
+            for flag in self.flags {
+                if *flag == WITH_PROFILE {
+                    go.arg(format!("-pgo={}", self.profile().display()));
+                } else {
+                    go.arg(flag);
+                }
+            }
+            go.arg(package);
             said_by(go, &format!("{self:?}"));
             fs::rename(&partial, &built).expect("renaming a test program");
         }
         built
+    }
+
+    /// A CPU profile made by a program of this toolchain; made where no earlier call has.
+    fn profile(&self) -> PathBuf {
+        let program = build("cpuprofile", self.toolchain, &[]);
+        let profile = with_suffix(&program, ".profile");
+        let lock = File::create(with_suffix(&profile, ".lock")).expect("making the lock of a profile");
+        lock.lock().expect("taking the lock of a profile");
+        if !profile.exists() {
+            let partial = with_suffix(&profile, ".partial");
+            let mut run = Command::new(program);
+            run.arg(&partial);
+            said_by(run, "cpuprofile");
+            fs::rename(&partial, &profile).expect("renaming a profile");
+        }
+        profile
     }
 
     /// What `go env NAME` says for this build.
@@ -82,11 +111,11 @@ impl Build<'_> {
     }
 }
 
-fn said_by(mut go: Command, what: &str) -> String {
-    let output = go.output().expect("running go, which builds the test programs");
+fn said_by(mut command: Command, what: &str) -> String {
+    let output = command.output().expect("running go or what it has built");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{what}: go said: {said}");
-    String::from_utf8(output.stdout).expect("go prints UTF-8")
+    assert!(output.status.success(), "{what}: {said}");
+    String::from_utf8(output.stdout).expect("it prints UTF-8")
 }
 
 /// Not `with_extension`, which would cut the name at the last dot of the toolchain's version.

@@ -13,6 +13,7 @@ mod exact;
 mod go;
 mod inspect;
 mod leakline;
+mod matrix;
 mod real;
 mod run;
 mod safety;

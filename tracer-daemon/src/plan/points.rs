@@ -1,0 +1,205 @@
+//! Which instruction serves which purpose, and how that depends on the version of Go and on what the compiler inlined.
+//!
+//! A function that was inlined somewhere is not passed by those calls: where every call counts, that is a refusal, or
+//! another point serves instead.
+
+use super::{ProbePoint, Purpose, Refusal, RefusalReason, decode};
+use crate::{
+    addr::Svma,
+    inspect::{BinaryFacts, FunctionCode},
+};
+
+const MALLOCGC: &str = "runtime.mallocgc";
+const NEWPROC1: &str = "runtime.newproc1";
+const RUNQPUT: &str = "runtime.runqput";
+
+/// All ways into the allocator, and the bounds of `runtime.mallocgc`. Without every single one of these the counts
+/// would be wrong, so one refusal is the refusal of all.
+pub(super) fn allocations(facts: &BinaryFacts) -> Result<(Vec<ProbePoint>, (Svma, Svma)), Refusal> {
+    if let Some(unknown) = facts.functions.keys().find(|name| is_unknown_allocator(name)) {
+        let text = format!("{unknown} is not known: it may allocate without passing a known function");
+        return Err(Refusal::new(RefusalReason::AllocatorUnknown, text));
+    }
+    let mut points = specialised(facts)?;
+    let mallocgc = called(facts, MALLOCGC)?;
+    points.push(decode::entry(mallocgc, Purpose::Allocation)?);
+    Ok((points, (mallocgc.start, mallocgc.end)))
+}
+
+/// Compiled code calls these without passing through the intermediate code in which the compiler inlines, but the runtime
+/// itself calls them by name.
+fn specialised(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
+    let mut points = Vec::new();
+    for name in facts.functions.keys().filter(|name| is_specialised(name)) {
+        // Inlined into mallocgc, which is counted itself, they cost nothing.
+        only_inlined_into(facts, name, MALLOCGC)?;
+        points.push(decode::entry(only(facts, name)?, Purpose::SpecialisedAllocation)?);
+    }
+    Ok(points)
+}
+
+/// Every creation and every end of a goroutine.
+pub(super) fn goroutines(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
+    let mut points = vec![goroutine_exited(facts)?, goroutine_created(facts)?];
+    // Linked only where something uses `iter.Pull`.
+    if facts.functions.contains_key("runtime.newcoro.func1") {
+        let newcoro = only(facts, "runtime.newcoro.func1")?;
+        points.push(decode::result_of(newcoro, only(facts, NEWPROC1)?, Purpose::GoroutineReturned)?);
+    }
+    Ok(points)
+}
+
+fn goroutine_created(facts: &BinaryFacts) -> Result<ProbePoint, Refusal> {
+    let newproc = only(facts, "runtime.newproc.func1")?;
+    let handed_over =
+        only(facts, RUNQPUT).and_then(|runqput| decode::call_of(newproc, runqput, Purpose::GoroutineCreated));
+    match handed_over {
+        Err(refusal) if matches!(refusal.reason, RefusalReason::CallNotFound | RefusalReason::FunctionMissing) => {
+            decode::result_of(newproc, only(facts, NEWPROC1)?, Purpose::GoroutineReturned)
+        }
+        outcome => outcome,
+    }
+}
+
+/// From go1.22 on `gdestroy`, which the ends of coroutines pass too. Before, `goexit0`.
+fn goroutine_exited(facts: &BinaryFacts) -> Result<ProbePoint, Refusal> {
+    let name = if facts.go_version.minor >= 22 { "runtime.gdestroy" } else { "runtime.goexit0" };
+    decode::entry(called(facts, name)?, Purpose::GoroutineExited)
+}
+
+/// Where an object's slot can be predicted: in the functions that choose one, which exist from go1.24 on. Where some
+/// are inlined into `mallocgc`, and before go1.24, at the beginning of `mallocgc`.
+pub(super) fn births(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
+    let (_, mallocgc) = (allocations(facts)?, only(facts, MALLOCGC)?);
+    let inner: Vec<&str> =
+        INNER.into_iter().filter(|(_, place)| *place == Inner::ChoosesSlot).map(|(kind, _)| kind).collect();
+    let names = || inner.iter().map(|kind| format!("{MALLOCGC}{kind}"));
+    let mut points = Vec::new();
+    if names().any(|name| facts.inlined.contains_key(&name)) || !names().any(|name| facts.functions.contains_key(&name))
+    {
+        points.push(decode::entry(mallocgc, Purpose::Birth)?);
+    } else {
+        for name in names().filter(|name| facts.functions.contains_key(name)) {
+            points.push(decode::entry(only(facts, &name)?, Purpose::Birth)?);
+        }
+    }
+    for name in facts.functions.keys().filter(|name| is_specialised(name)) {
+        points.push(decode::entry(only(facts, name)?, Purpose::Birth)?);
+    }
+    Ok(points)
+}
+
+/// `nextFree`, when the span that is cached for a size class is full.
+pub(super) fn slot_found(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
+    Ok(vec![decode::before_return(called(facts, "runtime.(*mcache).nextFree")?, Purpose::SlotFound)?])
+}
+
+/// Behind the call of `allocLarge`: in `mallocgcLarge` from go1.24 on, before in `mallocgc`.
+pub(super) fn large_span_found(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
+    const LARGE: &str = "runtime.mallocgcLarge";
+    let caller = if facts.functions.contains_key(LARGE) { called(facts, LARGE)? } else { called(facts, MALLOCGC)? };
+    let allocate = called(facts, "runtime.(*mcache).allocLarge")?;
+    Ok(vec![decode::result_of(caller, allocate, Purpose::LargeSpanFound)?])
+}
+
+/// The beginning of a function that every call must pass.
+pub(super) fn beginning_of(facts: &BinaryFacts, name: &str, purpose: Purpose) -> Result<Vec<ProbePoint>, Refusal> {
+    Ok(vec![decode::entry(called(facts, name)?, purpose)?])
+}
+
+/// Go 1.27: `mallocgcTinySC2`, `mallocgcSmallNoScanSC5`, …; with an experiment of 1.26 also `mallocgcTinySize7`.
+/// Their slow paths are called by them, hence not counted again.
+fn is_specialised(function: &str) -> bool {
+    let Some(kind) = function.strip_prefix(MALLOCGC) else { return false };
+    let class = kind
+        .strip_prefix("TinySC")
+        .or_else(|| kind.strip_prefix("TinySize"))
+        .or_else(|| kind.strip_prefix("SmallNoScanSC"))
+        .or_else(|| kind.strip_prefix("SmallScanNoHeaderSC"));
+    class.is_some_and(|class| !class.is_empty() && class.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// What a function of the allocator does that is called by `mallocgc`, or by a specialised function that was counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inner {
+    /// Chooses the slot of a small object.
+    ChoosesSlot,
+    /// Something else.
+    Other,
+}
+
+/// By the end of its name (go1.24 to go1.27).
+const INNER: [(&str, Inner); 9] = [
+    ("", Inner::Other),
+    ("Tiny", Inner::ChoosesSlot),
+    ("SmallNoscan", Inner::ChoosesSlot),
+    ("SmallScanNoHeader", Inner::ChoosesSlot),
+    ("SmallScanHeader", Inner::ChoosesSlot),
+    ("Large", Inner::Other),
+    ("TinySlowPath", Inner::ChoosesSlot),
+    ("SmallScanSlowPath", Inner::ChoosesSlot),
+    ("SmallNoScanSlowPath", Inner::ChoosesSlot),
+];
+
+/// Whether the name is one of the allocator's and none of those whose place in it is known: with one more way in, counts
+/// would be wrong.
+fn is_unknown_allocator(function: &str) -> bool {
+    let Some(kind) = function.strip_prefix(MALLOCGC) else { return false };
+    let kind = kind.split('.').next().unwrap_or_default(); // closures belong to their function
+    !INNER.iter().any(|(known, _)| *known == kind) && !is_specialised(&format!("{MALLOCGC}{kind}"))
+}
+
+/// The function of this name; a refusal where there is none or more than one.
+fn only<'a>(facts: &'a BinaryFacts, name: &str) -> Result<&'a FunctionCode, Refusal> {
+    match facts.functions.get(name).map(Vec::as_slice) {
+        Some([code]) => Ok(code),
+        None | Some([]) => {
+            Err(Refusal::new(RefusalReason::FunctionMissing, format!("{name} is not in the function table")))
+        }
+        Some(_) => {
+            Err(Refusal::new(RefusalReason::FunctionAmbiguous, format!("{name} is in the function table twice")))
+        }
+    }
+}
+
+/// As [`only`], and every call of it is a call: it is inlined nowhere.
+fn called<'a>(facts: &'a BinaryFacts, name: &str) -> Result<&'a FunctionCode, Refusal> {
+    only_inlined_into(facts, name, name)?;
+    only(facts, name)
+}
+
+fn only_inlined_into(facts: &BinaryFacts, name: &str, accepted: &str) -> Result<(), Refusal> {
+    match facts.inlined.get(name).and_then(|owners| owners.iter().find(|owner| *owner != accepted)) {
+        None => Ok(()),
+        Some(owner) => Err(Refusal::new(
+            RefusalReason::FunctionInlined,
+            format!("{name} is inlined into {owner}, whose calls of it pass no probe"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_specialised, is_unknown_allocator};
+
+    #[test]
+    fn an_allocator_that_we_do_not_know_is_refused() {
+        for known in ["", "Tiny", "Large", "Large.func1", "SmallScanNoHeaderSC7", "SmallNoScanSlowPath"] {
+            assert!(!is_unknown_allocator(&format!("runtime.mallocgc{known}")), "{known}");
+        }
+        for unknown in ["Huge", "TinySC", "SmallScanHeaderSC3", "TinyFast"] {
+            assert!(is_unknown_allocator(&format!("runtime.mallocgc{unknown}")), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn specialised_functions_are_known_by_name() {
+        for name in ["TinySC2", "TinySize15", "SmallNoScanSC2", "SmallNoScanSC26", "SmallScanNoHeaderSC1"] {
+            assert!(is_specialised(&format!("runtime.mallocgc{name}")), "{name}");
+        }
+        for name in ["", "Tiny", "SmallNoscan", "SmallScanNoHeader", "SmallScanHeader", "Large", "TinySlowPath"] {
+            assert!(!is_specialised(&format!("runtime.mallocgc{name}")), "{name}");
+        }
+        assert!(!is_specialised("main.mallocgcTinySC2"));
+    }
+}

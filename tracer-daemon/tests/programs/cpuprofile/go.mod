@@ -1,0 +1,3 @@
+module example.com/leakline/programs/cpuprofile
+
+go 1.19
