@@ -89,11 +89,14 @@ pub struct FunctionIds {
     pub wrapper: u8,
 }
 
-/// internal/abi/symtab.go of go1.21 to go1.24, and runtime/symtab.go of go1.19 and go1.20.
+/// runtime/symtab.go of go1.19 and go1.20, internal/abi/symtab.go of go1.21.
 const IDS_1_19: FunctionIds =
+    FunctionIds { async_preempt: 3, debug_call: 5, gopanic: 9, panicwrap: 14, sigpanic: 18, wrapper: 21 };
+/// internal/abi/symtab.go of go1.22 to go1.24: `corostart` came after `cgocallback`.
+const IDS_1_22: FunctionIds =
     FunctionIds { async_preempt: 3, debug_call: 6, gopanic: 10, panicwrap: 15, sigpanic: 19, wrapper: 22 };
 /// internal/abi/symtab.go of go1.25 to go1.27: `runfinq` became `runFinalizers` and `runCleanups`.
-const IDS_1_25: FunctionIds = FunctionIds { sigpanic: 20, wrapper: 23, ..IDS_1_19 };
+const IDS_1_25: FunctionIds = FunctionIds { sigpanic: 20, wrapper: 23, ..IDS_1_22 };
 
 /// runtime/symtab.go of go1.19.
 const MODULE_1_19: ModuleLayout = ModuleLayout { text: 176, gofunc: 304 };
@@ -109,9 +112,9 @@ pub(crate) const RELEASES: [Release; 9] = [
     release(19, 152, 296, MODULE_1_19, IDS_1_19),
     release(20, 152, 296, MODULE_1_20, IDS_1_19),
     release(21, 152, 280, MODULE_1_20, IDS_1_19),
-    release(22, 152, 280, MODULE_1_20, IDS_1_19),
-    release(23, 160, 288, MODULE_1_20, IDS_1_19),
-    release(24, 160, 288, MODULE_1_20, IDS_1_19),
+    release(22, 152, 280, MODULE_1_20, IDS_1_22),
+    release(23, 160, 288, MODULE_1_20, IDS_1_22),
+    release(24, 160, 288, MODULE_1_20, IDS_1_22),
     release(25, 152, 280, MODULE_1_20, IDS_1_25),
     release(26, 152, 288, MODULE_1_20, IDS_1_25),
     release(27, 152, 288, MODULE_1_27, IDS_1_25),

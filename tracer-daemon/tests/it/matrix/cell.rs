@@ -81,7 +81,6 @@ impl Mode {
     fn flags(self, strip: Strip) -> Vec<&'static str> {
         let external = matches!(self, Self::CgoExternal | Self::CgoExternalPie);
         // The flags are part of the build info and so of the program: those of both twins have the same length.
-
         let linker = match (external, strip) {
             (false, Strip::No) => "-ldflags=-s=0 -w=0",
             (false, Strip::Yes) => "-ldflags=-s=1 -w=1",
