@@ -1,7 +1,7 @@
 //! From code bytes to probe points: the only maker of [`ProbePoint`].
 //!
 //! Every rule decodes from the function's entry, so that a point lies on an instruction boundary, and accepts only
-//! instructions that the kernel emulates instead of single-stepping (`push`, `call rel32`, `jcc`;
+//! instructions that the kernel emulates instead of single-stepping (`push`, `call rel32`, `jmp`, `jcc`;
 //! arch/x86/kernel/uprobes.c: `push_setup_xol_ops`, `branch_setup_xol_ops`).
 
 use iced_x86::{
@@ -130,7 +130,7 @@ pub(super) fn call_of(code: &FunctionCode, callee: &FunctionCode, purpose: Purpo
     point(code, purpose, &instructions[index])
 }
 
-/// The first conditional jump behind the one direct call of `callee`, where AX still holds what the call returned.
+/// The first jump behind the one direct call of `callee`, where AX still holds what the call returned.
 pub(super) fn result_of(code: &FunctionCode, callee: &FunctionCode, purpose: Purpose) -> Result<ProbePoint, Refusal> {
     let instructions = whole(code)?;
     let index = only_call(code, &instructions, callee)?;
@@ -143,7 +143,7 @@ pub(super) fn result_of(code: &FunctionCode, callee: &FunctionCode, purpose: Pur
                 format!("in {} `{}` leads behind the call of {}", code.name, text(from), callee.name),
             ));
         }
-        if instruction.flow_control() == FlowControl::ConditionalBranch {
+        if matches!(instruction.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch) {
             return point(code, purpose, instruction);
         }
         if instruction.flow_control() != FlowControl::Next || writes_ax(&mut info, instruction) {
@@ -249,9 +249,10 @@ fn point(code: &FunctionCode, purpose: Purpose, instruction: &Instruction) -> Re
     })
 }
 
-/// Whether the kernel emulates the instruction in these encodings: `push rbp`, `call rel32`, `jcc rel8`, `jcc rel32`.
+/// Whether the kernel emulates the instruction in these encodings: `push rbp`, `call rel32`, `jmp rel8`, `jmp rel32`,
+/// `jcc rel8`, `jcc rel32`.
 fn is_emulated(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x55] | [0xe8, _, _, _, _] | [0x70..=0x7f, _] | [0x0f, 0x80..=0x8f, _, _, _, _])
+    matches!(bytes, [0x55] | [0xe8 | 0xe9, _, _, _, _] | [0xeb | 0x70..=0x7f, _] | [0x0f, 0x80..=0x8f, _, _, _, _])
 }
 
 fn text(instruction: &Instruction) -> String {

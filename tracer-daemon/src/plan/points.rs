@@ -40,7 +40,8 @@ fn specialised(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
 
 /// Every creation and every end of a goroutine.
 pub(super) fn goroutines(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
-    let mut points = vec![goroutine_exited(facts)?, goroutine_created(facts)?];
+    let mut points = goroutine_exited(facts)?;
+    points.push(goroutine_created(facts)?);
     // Linked only where something uses `iter.Pull`.
     if facts.functions.contains_key("runtime.newcoro.func1") {
         let newcoro = only(facts, "runtime.newcoro.func1")?;
@@ -61,10 +62,25 @@ fn goroutine_created(facts: &BinaryFacts) -> Result<ProbePoint, Refusal> {
     }
 }
 
-/// From go1.22 on `gdestroy`, which the ends of coroutines pass too. Before, `goexit0`.
-fn goroutine_exited(facts: &BinaryFacts) -> Result<ProbePoint, Refusal> {
-    let name = if facts.go_version.minor >= 22 { "runtime.gdestroy" } else { "runtime.goexit0" };
-    decode::entry(called(facts, name)?, Purpose::GoroutineExited)
+/// Before go1.22 `goexit0`. From then on `gdestroy`, which `goexit0` and the ends of coroutines call; where it is inlined
+/// into `goexit0`, whose argument is the same, both.
+fn goroutine_exited(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
+    const GDESTROY: &str = "runtime.gdestroy";
+    const GOEXIT0: &str = "runtime.goexit0";
+    let goexit0 = || decode::entry(called(facts, GOEXIT0)?, Purpose::GoroutineExited);
+    if facts.go_version.minor < 22 {
+        return Ok(vec![goexit0()?]);
+    }
+    only_inlined_into(facts, GDESTROY, GOEXIT0)?;
+    if !facts.inlined.contains_key(GDESTROY) {
+        return Ok(vec![decode::entry(only(facts, GDESTROY)?, Purpose::GoroutineExited)?]);
+    }
+    let mut points = vec![goexit0()?];
+    // Gone where nothing else calls it.
+    if facts.functions.contains_key(GDESTROY) {
+        points.push(decode::entry(only(facts, GDESTROY)?, Purpose::GoroutineExited)?);
+    }
+    Ok(points)
 }
 
 /// Where an object's slot can be predicted: in the functions that choose one, which exist from go1.24 on. Where some

@@ -11,7 +11,7 @@ use std::fmt;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 
-use self::rules::{Rule, rules};
+use self::rules::{Condition, Rule, rules};
 use super::InspectError;
 use super::elf::ElfImage;
 use super::functions::FunctionCode;
@@ -204,7 +204,12 @@ impl Globals {
 
 /// The functions whose code the rules need.
 pub(crate) fn functions() -> impl Iterator<Item = &'static str> {
-    Global::ALL.into_iter().flat_map(rules).flat_map(|rule| [Some(rule.function), rule.unless]).flatten()
+    let of_condition = |condition| match condition {
+        Condition::Always => None,
+        Condition::Without(function) | Condition::With(function) => Some(function),
+    };
+    let rules = Global::ALL.into_iter().flat_map(rules);
+    rules.flat_map(move |rule| [Some(rule.function), of_condition(rule.condition)]).flatten()
 }
 
 /// What is known of the binary when its variables are sought.
@@ -220,7 +225,7 @@ pub(crate) struct Context<'a> {
 /// Looks for all of them.
 pub(crate) fn find(context: &Context<'_>) -> Result<Globals, InspectError> {
     let named = symbols::variables(context.image, &Global::ALL.map(Global::name))?;
-    let mut variables = Variables { context, of: BTreeMap::new() };
+    let mut variables = Variables { context, decoded: BTreeMap::new() };
     let mut found = BTreeMap::new();
     for global in Global::ALL {
         let by_name = named.get(global.name()).copied();
@@ -247,14 +252,17 @@ fn by_code(
     let mut agreed: Option<(Svma, &'static str)> = None;
     let mut functions = 0;
     for rule in rules(global) {
-        let applies = rule.minors.contains(&context.minor)
-            && rule.unless.is_none_or(|function| !context.code.contains_key(function))
-            && context.code.contains_key(rule.function);
-        if !applies {
+        let is_there = |function: &str| context.code.contains_key(function);
+        let holds = match rule.condition {
+            Condition::Always => true,
+            Condition::Without(function) => !is_there(function),
+            Condition::With(function) => is_there(function),
+        };
+        // A function without any variable leaves them to others, which are not inlined here.
+        if !holds || !rule.minors.contains(&context.minor) || variables.of(rule.function).is_empty() {
             continue;
         }
-        let address = variables.address(&rule);
-        match (agreed, address) {
+        match (agreed, variables.address(&rule)) {
             (None, Some(address)) => agreed = Some((address, rule.function)),
             (Some((before, _)), Some(address)) if before == address => {}
             // A function that refers to fewer variables than it must disagrees too.
@@ -304,20 +312,24 @@ fn first_value_is_right(context: &Context<'_>, global: Global, address: Svma) ->
 /// The variables that each function refers to, decoded once.
 struct Variables<'a> {
     context: &'a Context<'a>,
-    of: BTreeMap<&'static str, Vec<Svma>>,
+    decoded: BTreeMap<&'static str, Vec<Svma>>,
 }
 
 impl Variables<'_> {
+    /// Empty also where the function is not there.
+    fn of(&mut self, function: &'static str) -> &[Svma] {
+        let context = self.context;
+        self.decoded.entry(function).or_insert_with(|| {
+            // A name that stands for two functions says nothing.
+            let code = context.code.get(function).map(Vec::as_slice);
+            if let Some([code]) = code { variables_of(code, context.module) } else { Vec::new() }
+        })
+    }
+
     /// What a rule says; `None` where the function refers to too few variables, or to none that could be it.
     fn address(&mut self, rule: &Rule) -> Option<Svma> {
-        let context = self.context;
-        let of = self.of.entry(rule.function).or_insert_with(|| {
-            // A name that stands for two functions says nothing.
-            let code = context.code.get(rule.function).map(Vec::as_slice);
-            if let Some([code]) = code { variables_of(code, context.module) } else { Vec::new() }
-        });
-        let address = of.get(rule.index)?.0.checked_sub(rule.offset).map(Svma)?;
-        context.module.is_variable(address).then_some(address)
+        let address = self.of(rule.function).get(rule.index)?.0.checked_sub(rule.offset).map(Svma)?;
+        self.context.module.is_variable(address).then_some(address)
     }
 }
 

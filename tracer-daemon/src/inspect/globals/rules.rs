@@ -19,21 +19,31 @@ pub(super) struct Rule {
     pub(super) offset: u64,
     /// The minor versions of Go for which it holds.
     pub(super) minors: RangeInclusive<u32>,
-    /// It holds only where there is no function of this name: one that is inlined unless the compiler was told not to.
-    pub(super) unless: Option<&'static str>,
+    pub(super) condition: Condition,
+}
+
+/// Whether a rule holds where the compiler was told not to inline (`-gcflags=-l`): small functions are functions of their
+/// own then.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Condition {
+    /// It does, and elsewhere.
+    Always,
+    /// Only where there is no function of this name.
+    Without(&'static str),
+    /// Only where there is one.
+    With(&'static str),
 }
 
 const ALWAYS: RangeInclusive<u32> = 0..=u32::MAX;
 
 const fn rule(function: &'static str, index: usize) -> Rule {
-    Rule { function, index, offset: 0, minors: ALWAYS, unless: None }
+    Rule { function, index, offset: 0, minors: ALWAYS, condition: Condition::Always }
 }
 
 /// The rules for one global; none for what is found otherwise.
 pub(super) fn rules(global: Global) -> Vec<Rule> {
-    // (*mProfCycleHolder).read and the like are functions of their own with -gcflags=-l only; these stand for them.
-    const NOT_INLINED: [&str; 2] = ["runtime.mProf_NextCycle", "runtime.nextSample"];
-    let [next_cycle, next_sample] = NOT_INLINED;
+    const NEXT_CYCLE: &str = "runtime.mProf_NextCycle";
+    const NEXT_SAMPLE: &str = "runtime.nextSample";
     match global {
         Global::Mheap => vec![
             rule("runtime.(*mcache).allocLarge", 0),
@@ -55,8 +65,8 @@ pub(super) fn rules(global: Global) -> Vec<Rule> {
         Global::Allgs => vec![
             rule("runtime.forEachG", 1),
             // The length is read before or behind, in the order in which a slice is taken apart.
-            Rule { offset: 0, minors: 0..=20, ..rule("runtime.allgadd", 2) },
-            Rule { offset: 0, minors: 21..=u32::MAX, ..rule("runtime.allgadd", 3) },
+            Rule { minors: 0..=20, ..rule("runtime.allgadd", 2) },
+            Rule { minors: 21..=u32::MAX, ..rule("runtime.allgadd", 3) },
         ],
         Global::Allglen => {
             vec![rule("runtime.allgadd", 6), rule("runtime.forEachGRace", 0), rule("runtime.atomicAllG", 0)]
@@ -74,12 +84,13 @@ pub(super) fn rules(global: Global) -> Vec<Rule> {
         ],
         Global::Mbuckets => vec![
             rule("runtime.stkbucket", 3),
-            Rule { unless: Some(next_cycle), ..rule("runtime.mProf_FlushLocked", 0) },
+            Rule { condition: Condition::Without(NEXT_CYCLE), ..rule("runtime.mProf_FlushLocked", 0) },
+            Rule { condition: Condition::With(NEXT_CYCLE), ..rule("runtime.mProf_FlushLocked", 2) },
         ],
         Global::MemProfileRate => vec![
             rule("runtime.nextSample", 0),
-            Rule { unless: Some(next_sample), ..rule("runtime.profilealloc", 1) },
-            Rule { unless: Some(next_sample), ..rule("runtime.allocmcache", 1) },
+            Rule { condition: Condition::Without(NEXT_SAMPLE), ..rule("runtime.profilealloc", 1) },
+            Rule { condition: Condition::Without(NEXT_SAMPLE), ..rule("runtime.allocmcache", 1) },
         ],
         Global::MProfCycle => {
             vec![rule("runtime.mProf_Flush", 0), rule("runtime.mProf_Free", 0), rule("runtime.mProf_PostSweep", 0)]

@@ -95,7 +95,9 @@ impl Mode {
             Self::NotOptimised => Some("-gcflags=all=-N -l"),
             Self::Plain | Self::Stripped | Self::CgoExternal | Self::Amd64V3 => None,
         };
-        own.into_iter().chain([linker]).collect()
+        // A program that does not use cgo does not link it, whatever the linker.
+        let cgo = external.then_some("-tags=withcgo");
+        own.into_iter().chain(cgo).chain([linker]).collect()
     }
 
     fn environment(self, toolchain: &str) -> Vec<(&'static str, &'static str)> {

@@ -50,18 +50,20 @@ cells! {
 }
 
 /// All cells, or a share of them: `LEAKLINE_MATRIX_SHARD=1/3`; with `LEAKLINE_MATRIX_RESUME` without those that ran on
-/// this commit. `cargo xtask matrix` sets both.
+/// this commit; with `LEAKLINE_MATRIX_ONLY` those whose name has that in it. `cargo xtask matrix` sets them.
 #[test]
 #[ignore = "takes hours: cargo xtask matrix"]
 fn all_cells() {
     let mut results = Results::read();
     let (share, of) = results::shard(&env::var("LEAKLINE_MATRIX_SHARD").unwrap_or_else(|_| "1/1".to_owned()));
     let resume = env::var_os("LEAKLINE_MATRIX_RESUME").is_some();
+    let only = env::var("LEAKLINE_MATRIX_ONLY").unwrap_or_default();
     let counted = can_attach("the fixture matrix");
     let cells: Vec<(&str, Mode)> = TOOLCHAINS
         .into_iter()
         .flat_map(|toolchain| Mode::ALL.into_iter().map(move |mode| (toolchain, mode)))
         .filter(|(toolchain, mode)| mode.exists_in(toolchain))
+        .filter(|(toolchain, mode)| format!("{toolchain} {}", mode.name()).contains(&only))
         .collect();
     let mine: Vec<(&str, Mode)> =
         cells.iter().enumerate().filter(|(index, _)| index % of == share).map(|(_, cell)| *cell).collect();
