@@ -105,6 +105,8 @@ fn place_within_runtime(frames: &[Frame], main_module: Option<&str>) -> Option<P
 /// The site of a goroutine creation stack. None: no frame at all.
 pub(super) fn place_creation(frames: &[Frame], main_module: Option<&str>) -> Option<Creation> {
     let frames = callers(frames);
+    // With a profile the compiler puts parts of the scheduler into the first function, before the funnel as seen from the leaf.
+    let frames = frames.get(frames.iter().position(|frame| !frame.inlined)?..)?;
     let start = frames.iter().position(|frame| !CREATION_FUNNEL.contains(&&*frame.function))?;
     let creator = frames.get(start..)?;
     if is_runtime(&creator.first()?.function) {
@@ -306,6 +308,17 @@ mod tests {
         assert_eq!(place_creation(&stack(&started_by_gc), None), Some(Creation::Runtime));
         let by_user = ["runtime.newproc.func1", "runtime.systemstack", "runtime.newproc", "main.f", "main.main"];
         let Some(Creation::By(placed)) = place_creation(&stack(&by_user), None) else { panic!() };
+        assert_eq!(&*placed.place.function, "main.f");
+    }
+
+    #[test]
+    fn what_a_profile_inlines_into_the_creation_of_a_goroutine_is_not_its_creator() {
+        let mut frames =
+            stack(&["runtime.(*guintptr).cas", "runtime.runqput", "runtime.newproc.func1", "runtime.newproc"]);
+        frames[0].inlined = true;
+        frames[1].inlined = true;
+        frames.extend(stack(&["main.f", "main.main"]));
+        let Some(Creation::By(placed)) = place_creation(&frames, None) else { panic!() };
         assert_eq!(&*placed.place.function, "main.f");
     }
 }
