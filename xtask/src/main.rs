@@ -8,6 +8,7 @@ mod command;
 mod demo;
 mod ebpf;
 mod machine_paths;
+mod matrix;
 mod setup;
 #[path = "../../tracer-daemon/source_hash.rs"]
 mod source_hash;
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::Options),
     /// Measure what leakline promises, against other tracers in the same run
     Bench(bench::BenchArgs),
+    /// Run all cells of the fixture matrix: every version of Go, every way to build (hours)
+    Matrix(matrix::Options),
     /// Check the rules of the architecture that no compiler checks
     Tidy,
     /// Run every check and test, and count
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Setup(options) => Ok(setup::run(&root, &options)),
         Command::Demo(options) => demo::run(&root, &options),
         Command::Bench(args) => bench::run(&root, &args).map(|()| ExitCode::SUCCESS),
+        Command::Matrix(options) => matrix::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Tidy => tidy::run(&root),
         Command::Test(options) => Ok(test::run(&root, &options)),
     };
