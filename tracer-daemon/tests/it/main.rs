@@ -14,6 +14,7 @@ mod go;
 mod inspect;
 mod leakline;
 mod matrix;
+mod points;
 mod real;
 mod run;
 mod safety;

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/points
+
+go 1.19
