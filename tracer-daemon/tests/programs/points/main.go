@@ -22,7 +22,7 @@ const (
 	mediumBytes = 1152
 	// What is asked for, and by nobody else.
 	askedBytes = 1149
-	mediums     = 1000
+	mediums    = 1000
 	// Beyond the size classes: a span each.
 	largeBytes = 64 << 10
 	larges     = 50
