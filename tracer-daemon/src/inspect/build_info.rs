@@ -40,11 +40,7 @@ impl BuildInfo {
         let Some(start) = find(image)? else { return Ok(None) };
         let [flags] = image.source.array(STRUCTURE, start.saturating_add(FLAGS_AT))?;
         if flags & FLAG_INLINE == 0 {
-            return Err(InspectError::UnsupportedGoVersion {
-                version: "a version before go1.18".to_owned(),
-                oldest_minor: super::version::RELEASES[0].minor,
-                newest_minor: super::version::RELEASES[super::version::RELEASES.len() - 1].minor,
-            });
+            return Err(super::version::unsupported("a version before go1.18"));
         }
         let (version, after) = counted_text(image, start.saturating_add(HEADER_BYTES))?;
         let version = String::from_utf8(version).map_err(|error| {

@@ -21,6 +21,25 @@ const SECTIONS_MAX: u64 = 16_384;
 /// Largest note segment and section name table that we read.
 const TABLE_BYTES_MAX: u64 = 1 << 20;
 
+/// A processor for which we know where things lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Architecture {
+    /// x86-64.
+    Amd64,
+    /// 64-bit Arm; its programs are not inspected yet.
+    Arm64,
+}
+
+impl Architecture {
+    /// The name in Go.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
 /// One `PT_LOAD` segment: a range of the file and where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -48,12 +67,15 @@ pub(crate) struct Section {
     pub(crate) size_bytes: u64,
     /// Number of another section; for a symbol table, of its names.
     pub(crate) link: u32,
+    /// Whether a header and compressed bytes stand in the file (`SHF_COMPRESSED`).
+    pub(crate) compressed: bool,
 }
 
 /// A 64-bit little-endian ELF file for a machine that we support.
 #[derive(Debug)]
 pub(crate) struct ElfImage {
     pub(crate) source: Arc<CachedSource>,
+    pub(crate) architecture: Architecture,
     pub(crate) segments: Vec<Segment>,
     pub(crate) sections: Vec<Section>,
     pub(crate) position_independent: bool,
@@ -64,10 +86,21 @@ pub(crate) struct ElfImage {
 }
 
 impl ElfImage {
+    /// Reads a program that can be inspected.
     pub(crate) fn read(source: Arc<CachedSource>) -> Result<Self, InspectError> {
-        let header = read_header(&source)?;
+        Self::read_for(source, &[Architecture::Amd64])
+    }
+
+    /// Reads a program for any architecture whose layouts we know.
+    pub(crate) fn read_any(source: Arc<CachedSource>) -> Result<Self, InspectError> {
+        Self::read_for(source, &[Architecture::Amd64, Architecture::Arm64])
+    }
+
+    fn read_for(source: Arc<CachedSource>, architectures: &[Architecture]) -> Result<Self, InspectError> {
+        let (header, architecture) = read_header(&source, architectures)?;
         let programs = read_programs(&source, &header)?;
         let mut image = Self {
+            architecture,
             segments: programs.iter().filter(|program| program.p_type.get(Le) == elf::PT_LOAD).map(segment).collect(),
             sections: read_sections(&source, &header)?,
             position_independent: header.e_type.get(Le) == elf::ET_DYN,
@@ -199,7 +232,10 @@ pub(crate) fn address(segments: &[Segment], offset: FileOffset) -> Option<Svma> 
     })
 }
 
-fn read_header(source: &CachedSource) -> Result<elf::FileHeader64<Le>, InspectError> {
+fn read_header(
+    source: &CachedSource,
+    architectures: &[Architecture],
+) -> Result<(elf::FileHeader64<Le>, Architecture), InspectError> {
     const STRUCTURE: &str = "ELF header";
     let mut bytes = [0; size_of::<elf::FileHeader64<Le>>()];
     let read = source.read_up_to(STRUCTURE, 0, &mut bytes)?;
@@ -216,10 +252,15 @@ fn read_header(source: &CachedSource) -> Result<elf::FileHeader64<Le>, InspectEr
         return Err(InspectError::WrongArchitecture { architecture: "a big-endian machine".to_owned() });
     }
     let machine = header.e_machine.get(Le);
-    if machine != elf::EM_X86_64 {
-        return Err(InspectError::WrongArchitecture { architecture: machine_name(machine.0) });
+    let architecture = match machine {
+        elf::EM_X86_64 => Some(Architecture::Amd64),
+        elf::EM_AARCH64 => Some(Architecture::Arm64),
+        _ => None,
+    };
+    match architecture.filter(|architecture| architectures.contains(architecture)) {
+        Some(architecture) => Ok((header, architecture)),
+        None => Err(InspectError::WrongArchitecture { architecture: machine_name(machine.0) }),
     }
-    Ok(header)
 }
 
 fn machine_name(machine: u16) -> String {
@@ -301,6 +342,7 @@ fn read_sections(source: &CachedSource, header: &elf::FileHeader64<Le>) -> Resul
             file_offset: section.sh_offset.get(Le),
             size_bytes: section.sh_size.get(Le),
             link: section.sh_link.get(Le),
+            compressed: section.sh_flags.get(Le).0 & elf::SHF_COMPRESSED.0 != 0,
         })
         .collect())
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::layout::LayoutError;
 use crate::addr::FileOffset;
 
 /// Why a file yields no [`BinaryFacts`](super::BinaryFacts). The first two kinds mean that something broke; the others
@@ -62,6 +63,18 @@ pub enum InspectError {
         /// The newest supported minor version.
         newest_minor: u32,
     },
+    /// A Go program built by a version that we do not know, whose DWARF is there and does not help.
+    #[error(
+        "built by {version}, which is no release up to go1.{newest_minor}, and its own DWARF does not tell its layout"
+    )]
+    UnusableDwarf {
+        /// The version as the build info states it.
+        version: String,
+        /// The newest supported minor version.
+        newest_minor: u32,
+        /// What is wrong with the DWARF.
+        source: Box<LayoutError>,
+    },
 }
 
 impl InspectError {
@@ -76,6 +89,7 @@ impl InspectError {
             Self::NotGo => "not_go",
             Self::UnreadableGoVersion { .. } => "go_version_unreadable",
             Self::UnsupportedGoVersion { .. } => "go_version_unsupported",
+            Self::UnusableDwarf { .. } => "go_layout_unknown",
         }
     }
 
@@ -88,7 +102,10 @@ impl InspectError {
     pub const fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::WrongArchitecture { .. } | Self::UnreadableGoVersion { .. } | Self::UnsupportedGoVersion { .. }
+            Self::WrongArchitecture { .. }
+                | Self::UnreadableGoVersion { .. }
+                | Self::UnsupportedGoVersion { .. }
+                | Self::UnusableDwarf { .. }
         )
     }
 

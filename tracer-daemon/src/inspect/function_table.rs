@@ -39,7 +39,7 @@ struct Table {
     segments: Vec<Segment>,
     header: TableHeader,
     module: ModuleData,
-    release: &'static Release,
+    release: Release,
 }
 
 /// One function of the binary, as the table records it.
@@ -90,7 +90,7 @@ impl FunctionTable {
         segments: Vec<Segment>,
         header: TableHeader,
         module: ModuleData,
-        release: &'static Release,
+        release: Release,
     ) -> Self {
         Self(Arc::new(Table { source, segments, header, module, release }))
     }

@@ -13,6 +13,7 @@ mod function_table;
 mod functions;
 mod globals;
 mod inlined;
+pub mod layout;
 mod module_data;
 pub mod source;
 mod symbols;
@@ -22,16 +23,18 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
-pub use self::elf::Segment;
+pub use self::elf::{Architecture, Segment};
 pub use self::error::InspectError;
 pub use self::function_table::{FunctionRecord, FunctionTable, InlinedCall};
 pub use self::functions::{CODE_BYTES_MAX, FunctionCode};
 pub use self::globals::{FoundBy, Global, GlobalAddress, GlobalMissing, Globals};
-pub use self::version::{FunctionIds, GoVersion, RuntimeLayout};
+pub use self::layout::{LayoutError, LayoutSource, RuntimeLayout};
+pub use self::version::{FunctionIds, GoVersion};
 
 use self::build_info::BuildInfo;
 use self::elf::ElfImage;
 use self::source::{ByteSource, CachedSource, FileSource};
+use self::version::{Release, Support};
 use crate::addr::{FileOffset, Svma};
 
 /// All that later stages need to know about one Go binary.
@@ -66,6 +69,8 @@ pub struct BinaryFacts {
     pub globals: Globals,
     /// Where things lie in the runtime's structures.
     pub layout: RuntimeLayout,
+    /// Who says so.
+    pub layout_source: LayoutSource,
     /// Names, files and lines of all addresses.
     pub functions_table: FunctionTable,
 }
@@ -105,10 +110,17 @@ pub fn inspect_source(source: Box<dyn ByteSource>) -> Result<BinaryFacts, Inspec
             None => InspectError::NotGo,
         });
     };
-    let (go_version, release) = version::supported(&info.version)?;
-    let header = module_data::find_table(&image, true)?
-        .ok_or_else(|| InspectError::malformed("go function table", "number of tables", 0))?;
-    let module = module_data::read_module(&image, &header, release.module)?;
+    let (go_version, support) = version::supported(&info.version)?;
+    let (release, layout, layout_source) = layout_of(&image, &go_version, support)?;
+    let header = match module_data::find_table(&image, true) {
+        Ok(header) => header.ok_or_else(|| InspectError::malformed("go function table", "number of tables", 0))?,
+        // A later version may write another table.
+        Err(InspectError::Malformed { .. }) if layout_source == LayoutSource::Dwarf => {
+            return Err(version::unsupported(&info.version));
+        }
+        Err(error) => return Err(error),
+    };
+    let module = module_data::read_module(&image, &header, layout.moduledata)?;
     let minor = go_version.minor;
     let table = FunctionTable::new(Arc::clone(&source), image.segments.clone(), header, module, release);
     let found = functions::find(&image, &table)?;
@@ -128,7 +140,33 @@ pub fn inspect_source(source: Box<dyn ByteSource>) -> Result<BinaryFacts, Inspec
         functions: found.functions,
         inlined: found.inlined,
         globals,
-        layout: release.layout,
+        layout,
+        layout_source,
         functions_table: table,
     })
+}
+
+/// The layout of a known release from the table, else from the program's own DWARF.
+fn layout_of(
+    image: &ElfImage,
+    version: &GoVersion,
+    support: Support,
+) -> Result<(Release, RuntimeLayout, LayoutSource), InspectError> {
+    let release = match support {
+        Support::Known(release) => {
+            let layout = layout::known(release.minor, image.architecture);
+            let layout = layout.ok_or_else(|| version::unsupported(&version.text))?;
+            return Ok((release, layout, LayoutSource::Table));
+        }
+        Support::OnlyWithDwarf(release) => release,
+    };
+    match layout::from_dwarf_with_ids(image) {
+        Ok((layout, function_ids)) => Ok((Release { function_ids, ..release }, layout, LayoutSource::Dwarf)),
+        Err(LayoutError::NoDwarf) => Err(version::unsupported(&version.text)),
+        Err(error) => Err(InspectError::UnusableDwarf {
+            version: version.text.clone(),
+            newest_minor: version::newest_minor(),
+            source: Box::new(error),
+        }),
+    }
 }

@@ -7,8 +7,9 @@ use std::ops::ControlFlow;
 
 use super::InspectError;
 use super::elf::{ElfImage, address, file_offset};
+use super::layout::ModuleLayout;
 use super::source::{u32_in, u64_in};
-use super::version::ModuleLayout;
+
 use crate::addr::{FileOffset, Svma};
 
 const TABLE: &str = "go function table";

@@ -1,6 +1,7 @@
 //! Go versions: how they are written, which are supported, and what of the runtime differs between them.
 //!
-//! One table, [`RELEASES`], drives all that depends on the version. A version without a row is refused.
+//! One table, [`RELEASES`], holds what DWARF does not tell or what names need. A version without a row is refused, or must
+//! bring its own DWARF.
 
 use super::InspectError;
 
@@ -22,8 +23,7 @@ impl GoVersion {
     /// Reads a version as `runtime.Version` prints it. `None` for whatever is not a release or its candidate: a
     /// development version (`devel go1.28-…`, `go1.25-20250209-RC00`) can have the layout of either neighbour.
     pub fn parse(text: &str) -> Option<Self> {
-        // It is printed as it is: a longer or stranger one is no version.
-        if text.len() > VERSION_BYTES_MAX || !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        if !printable(text) {
             return None;
         }
         let (minor, rest) = leading_number(text.strip_prefix("go1.")?)?;
@@ -32,6 +32,18 @@ impl GoVersion {
             patch.is_some() || rest.is_empty() || [" ", "rc", "-X:"].iter().any(|next| rest.starts_with(next));
         released.then(|| Self { minor, patch, text: text.to_owned() })
     }
+
+    /// Reads a version that is no release and yet says on the way to which one it was. `None` where it does not.
+    fn of_development(text: &str) -> Option<Self> {
+        let (_, after) = text.split_once("go1.").filter(|_| printable(text))?;
+        let (minor, _) = leading_number(after)?;
+        Some(Self { minor, patch: None, text: text.to_owned() })
+    }
+}
+
+/// A version is printed as it is: a longer or stranger one is none.
+fn printable(text: &str) -> bool {
+    text.len() <= VERSION_BYTES_MAX && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
 }
 
 fn leading_number(text: &str) -> Option<(u32, &str)> {
@@ -40,36 +52,13 @@ fn leading_number(text: &str) -> Option<(u32, &str)> {
     Some((digits.parse().ok()?, rest))
 }
 
-/// Where the later stages find things in the runtime's structures. Offsets in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RuntimeLayout {
-    /// Offset of `goid` in `runtime.g`.
-    pub g_goid: u64,
-    /// Offset of `gopc`, the address behind the `go` statement, in `runtime.g`.
-    pub g_gopc: u64,
-    /// Bytes that precede the user's pointer in the slot of a small object with pointers above 512 bytes
-    /// (`mallocHeaderSize` in runtime/malloc.go, go1.22 and later; 0 before).
-    pub malloc_header_bytes: u64,
-}
-
 /// What the later stages need to know about one minor version; also what only this stage and `symbolize` use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Release {
     pub(crate) minor: u32,
-    pub(crate) layout: RuntimeLayout,
-    pub(crate) module: ModuleLayout,
     pub(crate) function_ids: FunctionIds,
     /// Whether methods can have type parameters of their own (go1.27).
     pub(crate) generic_methods: bool,
-}
-
-/// Offsets in `runtime.moduledata` (runtime/symtab.go).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ModuleLayout {
-    /// `text`: the address that the function table counts from.
-    pub(crate) text: u64,
-    /// `gofunc`: the address that FUNCDATA offsets count from.
-    pub(crate) gofunc: u64,
 }
 
 /// Numbers of the functions that stack walks treat apart (`FuncID` in internal/abi/symtab.go).
@@ -89,6 +78,31 @@ pub struct FunctionIds {
     pub wrapper: u8,
 }
 
+impl FunctionIds {
+    /// The constants in Go's source that hold the numbers, in the order of the fields.
+    pub(crate) const CONSTANTS: [&str; 6] = [
+        "internal/abi.FuncID_asyncPreempt",
+        "internal/abi.FuncID_debugCallV2",
+        "internal/abi.FuncID_gopanic",
+        "internal/abi.FuncID_panicwrap",
+        "internal/abi.FuncID_sigpanic",
+        "internal/abi.FuncIDWrapper",
+    ];
+
+    /// Asks for the value of each constant; `None` where one is missing.
+    pub(crate) fn from_constants(value: impl Fn(&str) -> Option<u8>) -> Option<Self> {
+        let [async_preempt, debug_call, gopanic, panicwrap, sigpanic, wrapper] = Self::CONSTANTS.map(value);
+        Some(Self {
+            async_preempt: async_preempt?,
+            debug_call: debug_call?,
+            gopanic: gopanic?,
+            panicwrap: panicwrap?,
+            sigpanic: sigpanic?,
+            wrapper: wrapper?,
+        })
+    }
+}
+
 /// runtime/symtab.go of go1.19 and go1.20, internal/abi/symtab.go of go1.21.
 const IDS_1_19: FunctionIds =
     FunctionIds { async_preempt: 3, debug_call: 5, gopanic: 9, panicwrap: 14, sigpanic: 18, wrapper: 21 };
@@ -98,55 +112,69 @@ const IDS_1_22: FunctionIds =
 /// internal/abi/symtab.go of go1.25 to go1.27: `runfinq` became `runFinalizers` and `runCleanups`.
 const IDS_1_25: FunctionIds = FunctionIds { sigpanic: 20, wrapper: 23, ..IDS_1_22 };
 
-/// runtime/symtab.go of go1.19.
-const MODULE_1_19: ModuleLayout = ModuleLayout { text: 176, gofunc: 304 };
-/// runtime/symtab.go of go1.20 to go1.26: `covctrs` and `ecovctrs` came before `gofunc`.
-const MODULE_1_20: ModuleLayout = ModuleLayout { text: 176, gofunc: 320 };
-/// runtime/symtab.go of go1.27: `typedesclen`, `itaboffset` and `itabsize` came before `gofunc`.
-const MODULE_1_27: ModuleLayout = ModuleLayout { text: 176, gofunc: 344 };
-
-/// One row per supported minor version. The offsets were taken from the DWARF of programs built by go1.19.8, 1.20.14,
-/// 1.21.13, 1.22.10, 1.23.9, 1.24.11, 1.25.5, 1.26.6 and 1.27.3 and are the same on amd64 and arm64; between the patch releases compared
-/// (1.23.1/9, 1.24.3/11, 1.25.0/5, 1.26.0/6, 1.27.0/3) none of them moved.
+/// One row per supported minor version; where things lie in its structures is in `layout`.
 pub(crate) const RELEASES: [Release; 9] = [
-    release(19, 152, 296, MODULE_1_19, IDS_1_19),
-    release(20, 152, 296, MODULE_1_20, IDS_1_19),
-    release(21, 152, 280, MODULE_1_20, IDS_1_19),
-    release(22, 152, 280, MODULE_1_20, IDS_1_22),
-    release(23, 160, 288, MODULE_1_20, IDS_1_22),
-    release(24, 160, 288, MODULE_1_20, IDS_1_22),
-    release(25, 152, 280, MODULE_1_20, IDS_1_25),
-    release(26, 152, 288, MODULE_1_20, IDS_1_25),
-    release(27, 152, 288, MODULE_1_27, IDS_1_25),
+    release(19, IDS_1_19),
+    release(20, IDS_1_19),
+    release(21, IDS_1_19),
+    release(22, IDS_1_22),
+    release(23, IDS_1_22),
+    release(24, IDS_1_22),
+    release(25, IDS_1_25),
+    release(26, IDS_1_25),
+    release(27, IDS_1_25),
 ];
 
-const fn release(minor: u32, g_goid: u64, g_gopc: u64, module: ModuleLayout, function_ids: FunctionIds) -> Release {
-    Release {
-        minor,
-        layout: RuntimeLayout { g_goid, g_gopc, malloc_header_bytes: if minor >= 22 { 8 } else { 0 } },
-        module,
-        function_ids,
-        generic_methods: minor >= 27,
+const fn release(minor: u32, function_ids: FunctionIds) -> Release {
+    Release { minor, function_ids, generic_methods: minor >= 27 }
+}
+
+/// What we know of a version.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Support {
+    /// It has a row.
+    Known(Release),
+    /// It is newer than all rows, or no release: its binary must say itself where things lie and which number a function
+    /// has. The rest is as in this release.
+    OnlyWithDwarf(Release),
+}
+
+/// What we know of a version as the build info states it.
+pub(crate) fn supported(text: &str) -> Result<(GoVersion, Support), InspectError> {
+    if let Some(version) = GoVersion::parse(text) {
+        if let Some(release) = row(version.minor) {
+            return Ok((version, Support::Known(release)));
+        }
+        let release = row_or_newest(version.minor).ok_or_else(|| unsupported(text))?;
+        return Ok((version, Support::OnlyWithDwarf(release)));
+    }
+    let version =
+        GoVersion::of_development(text).ok_or_else(|| InspectError::UnreadableGoVersion { found: text.to_owned() })?;
+    let release = row_or_newest(version.minor).ok_or_else(|| unsupported(text))?;
+    Ok((version, Support::OnlyWithDwarf(release)))
+}
+
+/// The refusal of a version.
+pub(crate) fn unsupported(text: &str) -> InspectError {
+    InspectError::UnsupportedGoVersion {
+        version: text.to_owned(),
+        oldest_minor: RELEASES.iter().map(|release| release.minor).min().unwrap_or_default(),
+        newest_minor: newest_minor(),
     }
 }
 
-/// The row of a version as the build info states it.
-pub(crate) fn supported(text: &str) -> Result<(GoVersion, &'static Release), InspectError> {
-    let unsupported = || InspectError::UnsupportedGoVersion {
-        version: text.to_owned(),
-        oldest_minor: RELEASES.iter().map(|release| release.minor).min().unwrap_or_default(),
-        newest_minor: RELEASES.iter().map(|release| release.minor).max().unwrap_or_default(),
-    };
-    let Some(version) = GoVersion::parse(text) else {
-        let development = text.contains("go1.");
-        return Err(if development {
-            unsupported()
-        } else {
-            InspectError::UnreadableGoVersion { found: text.to_owned() }
-        });
-    };
-    let release = RELEASES.iter().find(|release| release.minor == version.minor).ok_or_else(unsupported)?;
-    Ok((version, release))
+/// 27 where go1.27 is the newest release with a row.
+pub(crate) fn newest_minor() -> u32 {
+    RELEASES.iter().map(|release| release.minor).max().unwrap_or_default()
+}
+
+fn row(minor: u32) -> Option<Release> {
+    RELEASES.iter().find(|release| release.minor == minor).copied()
+}
+
+/// The row of a minor version, that of the newest for a newer one; `None` for an older one.
+fn row_or_newest(minor: u32) -> Option<Release> {
+    row(minor).or_else(|| row(newest_minor()).filter(|newest| newest.minor < minor))
 }
 
 #[cfg(test)]
@@ -180,13 +208,35 @@ mod tests {
         }
     }
 
+    fn support(text: &str) -> (u32, u32, bool) {
+        let (version, support) = supported(text).unwrap();
+        let (release, known) = match support {
+            Support::Known(release) => (release, true),
+            Support::OnlyWithDwarf(release) => (release, false),
+        };
+        (version.minor, release.minor, known)
+    }
+
     #[test]
-    fn version_without_a_row_is_refused_with_the_range() {
-        for text in ["go1.18.10", "go1.28", "devel go1.27-abcdef Mon", "go1.25-20250209-RC00 cl/1"] {
+    fn releases_with_a_row_need_no_dwarf_and_newer_ones_do() {
+        assert_eq!(support("go1.24.11"), (24, 24, true));
+        assert_eq!(support("go1.27rc2"), (27, 27, true));
+        assert_eq!(support("go1.28"), (28, 27, false));
+        assert_eq!(support("go1.28.3"), (28, 27, false));
+        assert_eq!(support("devel go1.28-abcdef Mon"), (28, 27, false));
+        assert_eq!(support("devel go1.27-abcdef Mon"), (27, 27, false));
+        assert_eq!(support("go1.25-20250209-RC00 cl/1"), (25, 25, false));
+    }
+
+    #[test]
+    fn version_older_than_all_rows_is_refused_with_the_range() {
+        for text in ["go1.18.10", "devel go1.18-abcdef Mon"] {
             let error = supported(text).unwrap_err();
             assert_eq!(error.to_string(), format!("built by {text}, and only go1.19 to go1.27 are supported"));
         }
-        assert!(matches!(supported("unknown"), Err(InspectError::UnreadableGoVersion { found }) if found == "unknown"));
-        assert_eq!(supported("go1.24.11").unwrap().1.layout.g_gopc, 288);
+        for text in ["unknown", "devel +abcdef Mon", "go1.", "go1.\u{7}"] {
+            let error = supported(text).unwrap_err();
+            assert!(matches!(error, InspectError::UnreadableGoVersion { ref found } if found == text), "{error:?}");
+        }
     }
 }

@@ -109,9 +109,9 @@ impl ProbePlan {
     /// Plans the `exact` evidence: every allocation, every goroutine creation and exit.
     pub fn exact(facts: &BinaryFacts) -> Self {
         let mut plan = Self {
-            g_goid_offset: facts.layout.g_goid,
-            g_gopc_offset: facts.layout.g_gopc,
-            malloc_header_bytes: facts.layout.malloc_header_bytes,
+            g_goid_offset: facts.layout.g.goid,
+            g_gopc_offset: facts.layout.g.gopc,
+            malloc_header_bytes: facts.layout.malloc_header_bytes(),
             ..Self::default()
         };
         match points::goroutines(facts) {

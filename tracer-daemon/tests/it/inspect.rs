@@ -43,9 +43,9 @@ fn summary(facts: &BinaryFacts) -> String {
         facts.stripped,
         facts.position_independent,
         facts.cgo,
-        layout.g_goid,
-        layout.g_gopc,
-        layout.malloc_header_bytes,
+        layout.g.goid,
+        layout.g.gopc,
+        layout.malloc_header_bytes(),
         names.join(" ")
     )
 }

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/layouts
+
+go 1.19
