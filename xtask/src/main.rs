@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to the person who runs it")]
 
 mod bench;
+mod codegen;
 mod command;
 mod demo;
 mod ebpf;
@@ -40,6 +41,9 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Run all cells of the fixture matrix: every version of Go, every way to build (hours)
     Matrix(matrix::Options),
+    /// Make the sources that are made by a program, or check that they are fresh
+    #[command(subcommand)]
+    Codegen(codegen::Codegen),
     /// Check the rules of the architecture that no compiler checks
     Tidy,
     /// Run every check and test, and count
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&root, &options),
         Command::Bench(args) => bench::run(&root, &args).map(|()| ExitCode::SUCCESS),
         Command::Matrix(options) => matrix::run(&root, &options).map(|()| ExitCode::SUCCESS),
+        Command::Codegen(codegen) => codegen::run(&root, &codegen),
         Command::Tidy => tidy::run(&root),
         Command::Test(options) => Ok(test::run(&root, &options)),
     };

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check and test, counted, whatever failed before; what `.ci/run` calls.
 //!
-//! Each check (format, lints, documentation, tidy, the kernel object from its sources) counts as one test. The last line is
-//! `N passed, N failed, N skipped`. Counterpart: tests that cannot run here print `SKIPPED: NAME PROOF` and return.
+//! Each check (format, lints, documentation, tidy, generated layouts, the kernel object from its sources) counts as one
+//! test. The last line is `N passed, N failed, N skipped`. Counterpart: tests that cannot run here print `SKIPPED: NAME PROOF` and return.
 
 mod outcome;
 
@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, ebpf, setup, source_hash, tidy, workspace};
+use crate::{codegen, command, ebpf, setup, source_hash, tidy, workspace};
 use outcome::{Outcome, Parser};
 
 /// Makes the daemon embed another object than the prebuilt one (`tracer-daemon/build.rs`).
@@ -45,6 +45,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
         ExitCode::SUCCESS => Ok(()),
         _ => bail!("see above"),
     });
+    check("layouts are those of each Go version", &mut total, || codegen::layouts::check_short(root));
     let mut fresh = None;
     if !options.quick {
         step("kernel object from its sources", &mut total, || kernel_object(root, &mut fresh));
