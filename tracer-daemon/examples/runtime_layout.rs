@@ -1,5 +1,5 @@
-//! Prints what the DWARF of Go programs says about the runtime's structures, and what leakline's table says: one JSON
-//! document per program and line. For `cargo xtask codegen layouts`.
+//! Prints what the DWARF of Go programs says about the runtime, and what leakline's own tables say: one JSON document per
+//! program and line. For `cargo xtask codegen layouts`.
 
 #![allow(clippy::print_stdout, reason = "this is what it is for")]
 
@@ -7,8 +7,8 @@ use std::fs::File;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
-use tracer_daemon::inspect::GoVersion;
 use tracer_daemon::inspect::layout::{self, RuntimeLayout};
+use tracer_daemon::inspect::{FunctionIds, GoVersion};
 
 fn main() -> Result<()> {
     for path in std::env::args().skip(1) {
@@ -22,6 +22,8 @@ fn main() -> Result<()> {
             "architecture": program.architecture.name(),
             "layout": sources(&program.layout),
             "known": known.as_ref().map(sources),
+            "function_ids": format!("{:?}", program.function_ids),
+            "known_function_ids": FunctionIds::known(version.minor).map(|ids| format!("{ids:?}")),
         });
         println!("{document}");
     }

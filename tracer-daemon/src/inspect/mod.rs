@@ -160,7 +160,7 @@ fn layout_of(
         }
         Support::OnlyWithDwarf(release) => release,
     };
-    match layout::from_dwarf_with_ids(image) {
+    match layout::from_dwarf(image) {
         Ok((layout, function_ids)) => Ok((Release { function_ids, ..release }, layout, LayoutSource::Dwarf)),
         Err(LayoutError::NoDwarf) => Err(version::unsupported(&version.text)),
         Err(error) => Err(InspectError::UnusableDwarf {

@@ -79,18 +79,29 @@ pub struct FunctionIds {
 }
 
 impl FunctionIds {
-    /// The constants in Go's source that hold the numbers, in the order of the fields.
-    pub(crate) const CONSTANTS: [&str; 6] = [
-        "internal/abi.FuncID_asyncPreempt",
-        "internal/abi.FuncID_debugCallV2",
-        "internal/abi.FuncID_gopanic",
-        "internal/abi.FuncID_panicwrap",
-        "internal/abi.FuncID_sigpanic",
-        "internal/abi.FuncIDWrapper",
+    /// Those of all releases of a minor version; `None` where it has no row.
+    pub fn known(minor: u32) -> Option<Self> {
+        row(minor).map(|release| release.function_ids)
+    }
+
+    /// The constants in Go's source that hold the numbers, in the order of the fields; behind `|` as before go1.21.
+    const CONSTANTS: [&str; 6] = [
+        "internal/abi.FuncID_asyncPreempt|runtime.funcID_asyncPreempt",
+        "internal/abi.FuncID_debugCallV2|runtime.funcID_debugCallV2",
+        "internal/abi.FuncID_gopanic|runtime.funcID_gopanic",
+        "internal/abi.FuncID_panicwrap|runtime.funcID_panicwrap",
+        "internal/abi.FuncID_sigpanic|runtime.funcID_sigpanic",
+        "internal/abi.FuncIDWrapper|runtime.funcID_wrapper",
     ];
 
-    /// Asks for the value of each constant; `None` where one is missing.
+    /// The names of all constants that can hold a number.
+    pub(crate) fn constants() -> impl Iterator<Item = &'static str> {
+        Self::CONSTANTS.into_iter().flat_map(|names| names.split('|'))
+    }
+
+    /// Asks for the values of constants; `None` where one is missing.
     pub(crate) fn from_constants(value: impl Fn(&str) -> Option<u8>) -> Option<Self> {
+        let value = |names: &str| names.split('|').find_map(&value);
         let [async_preempt, debug_call, gopanic, panicwrap, sigpanic, wrapper] = Self::CONSTANTS.map(value);
         Some(Self {
             async_preempt: async_preempt?,

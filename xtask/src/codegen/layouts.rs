@@ -42,6 +42,8 @@ const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
 /// What is written.
 const TABLE: &str = "tracer-daemon/src/inspect/layout/table.rs";
+/// What is written by hand and compared as well.
+const VERSIONS: &str = "tracer-daemon/src/inspect/version.rs";
 /// The Go program.
 const PROGRAM: &str = "tracer-daemon/tests/programs/layouts";
 /// The daemon's reader.
@@ -74,6 +76,10 @@ pub(super) struct Program {
     pub(super) layout: Vec<Structure>,
     /// From the daemon's table; `None` where that has no row.
     pub(super) known: Option<Vec<Structure>>,
+    /// Numbers of functions, from its DWARF.
+    pub(super) function_ids: String,
+    /// As written by hand in the daemon's `version.rs`; `None` where that has no row.
+    pub(super) known_function_ids: Option<String>,
 }
 
 /// One structure, as Rust source.
@@ -105,7 +111,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
         println!("{line}");
     }
     if !stale.is_empty() {
-        println!("{TABLE} is stale: run `cargo xtask codegen layouts`");
+        println!("run `cargo xtask codegen layouts` where {TABLE} is stale; {VERSIONS} is written by hand");
         return Ok(ExitCode::FAILURE);
     }
     println!("{TABLE} agrees with {} programs", programs.len());
@@ -232,7 +238,7 @@ fn formatted(root: &Path, text: &str) -> Result<String> {
 
 /// Where a program and the daemon's table differ, one line each.
 fn differences(program: &Program) -> Vec<String> {
-    let Program { version, architecture, layout, known, .. } = program;
+    let Program { version, architecture, layout, known, function_ids, known_function_ids, .. } = program;
     let Some(known) = known else { return vec![format!("{version} {architecture}: no row in the table")] };
     let fields = |structures: &[Structure]| -> Vec<(String, String)> {
         let named = structures.iter().flat_map(|structure| {
@@ -242,11 +248,15 @@ fn differences(program: &Program) -> Vec<String> {
     };
     // Both come from one list of fields.
     let pairs = fields(known).into_iter().zip(fields(layout));
+    let known_ids = known_function_ids.as_deref().unwrap_or("none");
+    let ids = (known_ids != function_ids)
+        .then(|| format!("{version} {architecture}: function ids are {function_ids}, and {known_ids} in {VERSIONS}"));
     pairs
         .filter(|(known, found)| known != found)
         .map(|((field, known), (_, found))| {
             format!("{version} {architecture}: {field} is {found}, and {known} in the table")
         })
+        .chain(ids)
         .collect()
 }
 
@@ -275,7 +285,8 @@ mod tests {
 
     fn program(known: Option<Vec<Structure>>) -> Program {
         let (version, architecture) = ("go1.27.3".to_owned(), "amd64".to_owned());
-        Program { version, minor: 27, architecture, layout: structures("152"), known }
+        let (function_ids, known_function_ids) = ("sigpanic: 20".to_owned(), Some("sigpanic: 20".to_owned()));
+        Program { version, minor: 27, architecture, layout: structures("152"), known, function_ids, known_function_ids }
     }
 
     #[test]
@@ -284,6 +295,10 @@ mod tests {
         let stale = differences(&program(Some(structures("160"))));
         assert_eq!(stale, ["go1.27.3 amd64: g.goid is 152, and 160 in the table"]);
         assert_eq!(differences(&program(None)), ["go1.27.3 amd64: no row in the table"]);
+        let moved = Program { function_ids: "sigpanic: 21".to_owned(), ..program(Some(structures("152"))) };
+        let lines = differences(&moved);
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].contains("function ids are sigpanic: 21, and sigpanic: 20 in"), "{lines:?}");
     }
 
     #[test]

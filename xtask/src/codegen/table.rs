@@ -164,7 +164,8 @@ mod tests {
         let layout =
             vec![structure("g", "GoroutineLayout", "goid", goid), structure("type_", "TypeLayout", "size", first)];
         let (version, architecture) = (version.to_owned(), architecture.to_owned());
-        Program { version, minor, architecture, layout, known: None }
+        let function_ids = String::new();
+        Program { version, minor, architecture, layout, known: None, function_ids, known_function_ids: None }
     }
 
     #[test]

@@ -15,7 +15,6 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use self::dwarf::Found;
 use self::fields::wanted;
 pub use self::fields::*;
 
@@ -140,28 +139,20 @@ pub fn toolchains(minor: u32, architecture: Architecture) -> &'static [&'static 
     row.map(|row| row.toolchains).unwrap_or_default()
 }
 
-/// What a program's own DWARF says.
+/// What a program's own DWARF says: the layout, and the numbers of functions, which a version that we do not know must tell
+/// as well.
 ///
 /// # Errors
 /// Where there is no DWARF, it cannot be read, or something is missing from it.
-pub(crate) fn from_dwarf(image: &ElfImage) -> Result<RuntimeLayout, LayoutError> {
-    layout_of(&dwarf::find(image, &wanted())?)
-}
-
-/// As [`from_dwarf`], and the numbers of functions, which a version that we do not know must tell as well.
-pub(crate) fn from_dwarf_with_ids(image: &ElfImage) -> Result<(RuntimeLayout, FunctionIds), LayoutError> {
+pub(crate) fn from_dwarf(image: &ElfImage) -> Result<(RuntimeLayout, FunctionIds), LayoutError> {
     let mut wanted = wanted();
-    wanted.constants.extend(FunctionIds::CONSTANTS);
+    wanted.constants.extend(FunctionIds::constants());
     let found = dwarf::find(image, &wanted)?;
     let id = |name: &str| found.constants.get(name).and_then(|id| u8::try_from(*id).ok());
     let missing = LayoutError::Missing { structure: "internal/abi", field: "FuncID" };
-    Ok((layout_of(&found)?, FunctionIds::from_constants(id).ok_or(missing)?))
-}
-
-fn layout_of(found: &Found) -> Result<RuntimeLayout, LayoutError> {
-    let layout = RuntimeLayout::of(found)?;
+    let layout = RuntimeLayout::of(&found)?;
     plausible(&layout)?;
-    Ok(layout)
+    Ok((layout, FunctionIds::from_constants(id).ok_or(missing)?))
 }
 
 /// Relations that hold in every known version.
@@ -193,6 +184,8 @@ pub struct ProgramLayout {
     pub architecture: Architecture,
     /// All numbers.
     pub layout: RuntimeLayout,
+    /// The numbers of the functions that stack walks treat apart.
+    pub function_ids: FunctionIds,
 }
 
 /// Reads the DWARF of a program, whichever version built it.
@@ -208,5 +201,6 @@ pub fn of_program(file: File) -> Result<ProgramLayout, LayoutError> {
     })?;
     let image = ElfImage::read_any(Arc::new(CachedSource::new(Box::new(source))))?;
     let info = BuildInfo::read(&image)?.ok_or(InspectError::NotGo)?;
-    Ok(ProgramLayout { version: info.version, architecture: image.architecture, layout: from_dwarf(&image)? })
+    let (layout, function_ids) = from_dwarf(&image)?;
+    Ok(ProgramLayout { version: info.version, architecture: image.architecture, layout, function_ids })
 }
