@@ -20,7 +20,7 @@ use crate::inspect::source::{u32_in, u64_in};
 
 /// Most bytes of one unit. The types of promtool 3.8 (84 MB) take 4.2 MB.
 const UNIT_BYTES_MAX: u64 = 32 << 20;
-/// Most bytes of all units that are looked at.
+/// Most bytes of all units that are looked at, with what is read beside each of them.
 const UNITS_BYTES_MAX: u64 = 64 << 20;
 /// Most units: one per package, and one per C file under external linking. promtool has 888.
 const UNITS_MAX: usize = 1 << 17;
@@ -212,6 +212,8 @@ impl<'unit> Unit<'unit> {
         limits: &mut Limits,
     ) -> Result<Option<Self>, LayoutError> {
         let Some(header) = DebugInfo::new(bytes, LittleEndian).units().next()? else { return Ok(None) };
+        // At most so many: a table ends where it says so.
+        limits.bytes(abbreviations.len() as u64)?;
         let abbreviations = header.abbreviations(&DebugAbbrev::new(abbreviations, LittleEndian))?;
         let mut unit = Self { header, abbreviations, start, addresses: None };
         let root = unit.entry(&mut unit.entries(None)?, limits)?;
@@ -266,7 +268,7 @@ impl<'unit> Unit<'unit> {
                     }
                 }
                 gimli::DW_TAG_variable if wanted.globals.contains(name) && !found.globals.contains_key(name) => {
-                    if let Some(address) = self.address(image, &entry)? {
+                    if let Some(address) = self.address(image, &entry, limits)? {
                         found.globals.insert(name.to_owned(), address);
                     }
                 }
@@ -365,7 +367,12 @@ impl<'unit> Unit<'unit> {
     }
 
     /// Where a variable is; `None` where its location is no plain address.
-    fn address(&self, image: &ElfImage, entry: &Entry<'unit>) -> Result<Option<Svma>, LayoutError> {
+    fn address(
+        &self,
+        image: &ElfImage,
+        entry: &Entry<'unit>,
+        limits: &mut Limits,
+    ) -> Result<Option<Svma>, LayoutError> {
         let Some(mut location) = entry.location else { return Ok(None) };
         let operation = Operation::parse(&mut location, self.header.encoding())?;
         if !location.is_empty() {
@@ -373,16 +380,17 @@ impl<'unit> Unit<'unit> {
         }
         match operation {
             Operation::Address { address } => Ok(Some(Svma(address))),
-            Operation::AddressIndex { index } => self.indexed_address(image, index.0 as u64),
+            Operation::AddressIndex { index } => self.indexed_address(image, index.0 as u64, limits),
             _ => Ok(None),
         }
     }
 
     /// The entry of `.debug_addr` (DWARF 5).
-    fn indexed_address(&self, image: &ElfImage, index: u64) -> Result<Option<Svma>, LayoutError> {
+    fn indexed_address(&self, image: &ElfImage, index: u64, limits: &mut Limits) -> Result<Option<Svma>, LayoutError> {
         let (Some(base), Some(section)) = (self.addresses, SectionStream::open(image, "addr")?) else {
             return Ok(None);
         };
+        limits.bytes(section.size_bytes)?;
         let bytes = section.whole(".debug_addr", ADDRESSES_BYTES_MAX)?;
         let at = usize::try_from(base.saturating_add(index.saturating_mul(8))).unwrap_or(usize::MAX);
         Ok(u64_in(&bytes, at).map(Svma))

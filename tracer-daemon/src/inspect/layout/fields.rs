@@ -244,7 +244,8 @@ layouts! {
         large_type: Option<u64> = at("largeType", 8),
     }
     /// `runtime.spanInlineMarkBits` (`runtime/mgcmark_greenteagc.go`): the end of a span of small objects where the
-    /// collector marks there. None in a field means that the program has no such collector.
+    /// collector marks there. None in a field means that programs of this release have no
+    /// such collector, unless an experiment made it (go1.25 `X:greenteagc`): their marks cannot be read then.
     inline_marks: InlineMarksLayout = "runtime.spanInlineMarkBits" {
         /// Bytes of the structure.
         size_bytes: Option<u64> = size(),

@@ -225,6 +225,15 @@ fn entries_of_countless_attributes_without_bytes_are_an_error() {
 }
 
 #[test]
+fn countless_units_with_a_long_table_of_abbreviations_are_an_error() {
+    let mut abbreviations = ABBREVIATIONS.to_vec();
+    abbreviations.resize(1 << 20, 0);
+    let info = unit("runtime", &[]).repeat(100);
+    let image = image(&[(".debug_info", &info, false), (".debug_abbrev", &abbreviations, false)]);
+    assert!(failure(&image).starts_with("units of the runtime in its DWARF is "), "{}", failure(&image));
+}
+
+#[test]
 fn sizes_beyond_the_bounds_are_errors() {
     let mut large = unit("runtime", &[0; 32]);
     large[..4].copy_from_slice(&(33_u32 << 20).to_le_bytes());
