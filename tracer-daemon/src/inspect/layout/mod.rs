@@ -1,7 +1,7 @@
 //! Where things lie in the structures of Go's runtime, by version and architecture.
 //!
 //! Two sources: [`known`], a table made from the DWARF of programs built by each release (`cargo xtask codegen layouts`), and
-//! [`from_dwarf`], the DWARF of the program at hand, for releases that the table does not have. `fields.rs` is the one list of
+//! `from_dwarf`, the DWARF of the program at hand, for releases that the table does not have. `fields.rs` is the one list of
 //! what is read; both sources give all of it or nothing.
 
 mod dwarf;
@@ -191,7 +191,7 @@ pub struct ProgramLayout {
 /// Reads the DWARF of a program, whichever version built it.
 ///
 /// # Errors
-/// Where the file is no Go program with build info, or as [`from_dwarf`].
+/// Where the file is no Go program with build info, or where its DWARF does not tell all.
 pub fn of_program(file: File) -> Result<ProgramLayout, LayoutError> {
     let source = FileSource::new(file).map_err(|source| InspectError::Io {
         structure: "size",
