@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{json::SCHEMA, untrusted};
 use crate::{
-    inspect::BinaryFacts,
+    inspect::{BinaryFacts, LayoutSource},
     plan::{ProbePlan, ProbePoint, RarePoints},
 };
 
@@ -35,6 +35,8 @@ struct Process<'a> {
 #[derive(Serialize)]
 struct Plan<'a> {
     go_version: &'a str,
+    /// Who says where things lie in the runtime's structures.
+    layout: &'static str,
     functions: Vec<Function<'a>>,
     globals: Vec<Variable>,
     evidence: Vec<&'static str>,
@@ -123,6 +125,7 @@ impl Planned<'_> {
             },
             plan: Plan {
                 go_version: &facts.go_version.text,
+                layout: facts.layout_source.name(),
                 functions,
                 globals: self.globals().collect(),
                 evidence: self.evidence(),
@@ -147,13 +150,17 @@ impl Planned<'_> {
         let _infallible = writeln!(text, "{}", untrusted::path(self.exe));
         let _infallible = writeln!(
             text,
-            "  {}, stripped: {}, position independent: {}, cgo: {}\n  main module: {}\n  build id: {}\n",
+            "  {}, stripped: {}, position independent: {}, cgo: {}\n  main module: {}\n  build id: {}\n  layout of the runtime's structures: {}\n",
             facts.go_version.text,
             yes_no(facts.stripped),
             yes_no(facts.position_independent),
             yes_no(facts.cgo),
             facts.main_module.as_deref().map_or("none stated; packages named main".into(), untrusted::name),
             facts.build_id.as_deref().map_or("none".into(), untrusted::name),
+            match facts.layout_source {
+                LayoutSource::Table => "known",
+                LayoutSource::Dwarf => "from its own DWARF, since its version of Go is not known",
+            },
         );
         let globals: Vec<Variable> = self.globals().collect();
         let widths =

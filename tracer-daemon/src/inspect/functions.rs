@@ -27,9 +27,8 @@ enum Part {
 
 const MALLOCGC: &[u8] = b"runtime.mallocgc";
 
-/// Which functions are wanted beside all whose name begins with `runtime.mallocgc` (mallocgc itself; by kind of object
-/// from go1.24: mallocgcTiny, SmallNoscan, SmallScan…, Large; by size class from go1.27: mallocgc…SC1 to SC7 and their slow
-/// paths); how much of them, and what for.
+/// Which functions are wanted beside all whose name begins with `runtime.mallocgc` (`mallocgc` itself; one by kind of object
+/// from go1.24 on; one by size class from go1.27 on, with their slow paths); how much of them, and what for.
 const WANTED: [(&str, Part, &str); 12] = [
     ("runtime.newproc.func1", Part::Code, "a go statement, on the system stack: the new goroutine is known here"),
     ("runtime.newproc1", Part::Code, "makes the goroutine of a go statement; returns it"),

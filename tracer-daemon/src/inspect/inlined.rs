@@ -55,8 +55,11 @@ pub(crate) fn find(
             if comparisons == COMPARISONS_MAX {
                 return Err(InspectError::malformed(STRUCTURE, "overlapping trees", u64::from(comparisons)));
             }
-            let Some(number) = number_in(tree, place.entry, entry_bytes) else { break };
-            let Some(number) = number else { continue };
+            let Some(distance) = distance_in(tree, place.entry, entry_bytes) else { break };
+            let Some(number) = u32::try_from(distance / entry_bytes).ok().filter(|_| distance % entry_bytes == 0)
+            else {
+                continue;
+            };
             if !table.uses_inlined_call(&function, tree, number)? {
                 continue;
             }
@@ -75,10 +78,9 @@ pub(crate) fn find(
 /// Entries of one tree: the largest function seen (go1.27) has about 3,000.
 const TREE_ENTRIES_MAX: u64 = 1 << 16;
 
-/// The number of the entry in the tree; `Some(None)` where it lies between two; `None` where it is too far behind.
-fn number_in(tree: InlineTree, entry: Svma, entry_bytes: u64) -> Option<Option<u32>> {
-    let distance = entry.0.checked_sub(tree.start.0).filter(|distance| *distance < TREE_ENTRIES_MAX * entry_bytes)?;
-    Some(if distance % entry_bytes == 0 { u32::try_from(distance / entry_bytes).ok() } else { None })
+/// Bytes from the beginning of the tree to the entry; `None` where it is too far behind to be part of the tree.
+fn distance_in(tree: InlineTree, entry: Svma, entry_bytes: u64) -> Option<u64> {
+    entry.0.checked_sub(tree.start.0).filter(|distance| *distance < TREE_ENTRIES_MAX * entry_bytes)
 }
 
 /// All places in the region of inline trees that look like an entry for one of the names, in order.

@@ -99,10 +99,6 @@ impl ModuleData {
     }
 }
 
-/// Offset of `noptrdata` in `runtime.moduledata`; `enoptrdata`, `data`, `edata`, `bss`, `ebss`, `noptrbss` and `enoptrbss`
-/// follow (runtime/symtab.go, the same in go1.19 to go1.27).
-const VARIABLES: u64 = 192;
-
 /// `None` where the binary has no function table.
 pub(crate) fn find_table(image: &ElfImage, scan: bool) -> Result<Option<TableHeader>, InspectError> {
     for name in [".gopclntab", ".data.rel.ro.gopclntab"] {
@@ -191,26 +187,25 @@ pub(crate) fn read_module(
         InspectError::malformed("go module data", "address of the function table (nowhere)", table.svma.0)
     })?;
     let field = |offset: u64| Svma(at.0.saturating_add(offset));
-    let variable = |index: u64| field(VARIABLES + 8 * index);
-    let [text, gofunc, variables @ ..] = image.pointers([
+    let [text, gofunc, ends @ ..] = image.pointers([
         field(layout.text),
         field(layout.gofunc),
-        variable(0),
-        variable(1),
-        variable(2),
-        variable(3),
-        variable(4),
-        variable(5),
-        variable(6),
-        variable(7),
+        field(layout.noptrdata),
+        field(layout.enoptrdata),
+        field(layout.data),
+        field(layout.edata),
+        field(layout.bss),
+        field(layout.ebss),
+        field(layout.noptrbss),
+        field(layout.enoptrbss),
     ])?;
     for (name, value) in [("text", text), ("gofunc", gofunc)] {
         if file_offset(&image.segments, Svma(value)).is_none() {
             return Err(InspectError::malformed("go module data", name, value));
         }
     }
-    let [a, b, c, d, e, f, g, h] = variables.map(Svma);
-    let variables = [(a, b), (c, d), (e, f), (g, h)];
+    let [noptrdata, enoptrdata, data, edata, bss, ebss, noptrbss, enoptrbss] = ends.map(Svma);
+    let variables = [(noptrdata, enoptrdata), (data, edata), (bss, ebss), (noptrbss, enoptrbss)];
     if let Some((start, _)) = variables.iter().find(|(start, end)| start > end) {
         return Err(InspectError::malformed("go module data", "beginning of variables", start.0));
     }

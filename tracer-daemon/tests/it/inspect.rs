@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use tracer_daemon::addr::{Avma, LoadBias, Svma};
-use tracer_daemon::inspect::{BinaryFacts, InspectError, inspect_file, inspect_source};
+use tracer_daemon::inspect::{BinaryFacts, FoundBy, Global, InspectError, inspect_file, inspect_source};
 use tracer_daemon::symbolize::{STACK_FRAMES_MAX, STACK_PCS_MAX, Symbolizer, UNKNOWN_FUNCTION};
 
 use crate::go::{Build, build};
@@ -60,55 +60,55 @@ fn facts_are_read_from_every_version() {
         "go1.22.12",
         &[],
         &expect![[r#"
-        go1.22.12 minor 22 patch Some(12), module Some("example.com/callersframes"), path Some("example.com/callersframes")
-        stripped false, position independent false, cgo false, goid 152, gopc 280, header 8
-        gdestroy mallocgc newproc.func1 newproc1 runqput
-    "#]],
+            go1.22.12 minor 22 patch Some(12), module Some("example.com/callersframes"), path Some("example.com/callersframes")
+            stripped false, position independent false, cgo false, goid 152, gopc 280, header 8
+            (*mcache).allocLarge (*mcache).nextFree freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc newproc.func1 newproc1 profilealloc runqput
+        "#]],
     );
     check(
         "go1.23.12",
         &[],
         &expect![[r#"
-        go1.23.12 minor 23 patch Some(12), module Some("example.com/callersframes"), path Some("example.com/callersframes")
-        stripped false, position independent false, cgo false, goid 160, gopc 288, header 8
-        gdestroy mallocgc newproc.func1 newproc1 runqput
-    "#]],
+            go1.23.12 minor 23 patch Some(12), module Some("example.com/callersframes"), path Some("example.com/callersframes")
+            stripped false, position independent false, cgo false, goid 160, gopc 288, header 8
+            (*mcache).allocLarge (*mcache).nextFree freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc newproc.func1 newproc1 profilealloc runqput
+        "#]],
     );
     check(
         "go1.24.11",
         &["-buildmode=pie"],
         &expect![[r#"
-        go1.24.11 minor 24 patch Some(11), module Some("example.com/callersframes"), path Some("example.com/callersframes")
-        stripped false, position independent true, cgo false, goid 160, gopc 288, header 8
-        gdestroy mallocgc mallocgcLarge mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcTiny newproc.func1 newproc1 runqput
-    "#]],
+            go1.24.11 minor 24 patch Some(11), module Some("example.com/callersframes"), path Some("example.com/callersframes")
+            stripped false, position independent true, cgo false, goid 160, gopc 288, header 8
+            (*mcache).allocLarge (*mcache).nextFree freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc mallocgcLarge mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcTiny newproc.func1 newproc1 profilealloc runqput
+        "#]],
     );
     check(
         "go1.25.5",
         &["-ldflags=-s -w"],
         &expect![[r#"
-        go1.25.5 minor 25 patch Some(5), module Some("example.com/callersframes"), path Some("example.com/callersframes")
-        stripped true, position independent false, cgo false, goid 152, gopc 280, header 8
-        gdestroy mallocgc mallocgcLarge mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcTiny newproc.func1 newproc1 runqput
-    "#]],
+            go1.25.5 minor 25 patch Some(5), module Some("example.com/callersframes"), path Some("example.com/callersframes")
+            stripped true, position independent false, cgo false, goid 152, gopc 280, header 8
+            (*mcache).allocLarge (*mcache).nextFree freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc mallocgcLarge mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcTiny newproc.func1 newproc1 profilealloc runqput
+        "#]],
     );
     check(
         "go1.26.6",
         &[],
         &expect![[r#"
-        go1.26.6 minor 26 patch Some(6), module Some("example.com/callersframes"), path Some("example.com/callersframes")
-        stripped false, position independent false, cgo false, goid 152, gopc 288, header 8
-        gdestroy mallocgc mallocgcLarge mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcTiny newproc.func1 newproc1 runqput
-    "#]],
+            go1.26.6 minor 26 patch Some(6), module Some("example.com/callersframes"), path Some("example.com/callersframes")
+            stripped false, position independent false, cgo false, goid 152, gopc 288, header 8
+            (*mcache).allocLarge (*mcache).nextFree freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc mallocgcLarge mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcTiny newproc.func1 newproc1 profilealloc runqput
+        "#]],
     );
     check(
         "go1.27.3",
         &["-ldflags=-s -w", "-trimpath"],
         &expect![[r#"
-        go1.27.3 minor 27 patch Some(3), module Some("example.com/callersframes"), path Some("example.com/callersframes")
-        stripped true, position independent false, cgo false, goid 152, gopc 288, header 8
-        gdestroy mallocgc mallocgcLarge mallocgcSmallNoScanSC2 mallocgcSmallNoScanSC3 mallocgcSmallNoScanSC4 mallocgcSmallNoScanSC5 mallocgcSmallNoScanSC6 mallocgcSmallNoScanSC7 mallocgcSmallNoScanSlowPath mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcSmallScanNoHeaderSC1 mallocgcSmallScanNoHeaderSC2 mallocgcSmallScanNoHeaderSC3 mallocgcSmallScanNoHeaderSC4 mallocgcSmallScanNoHeaderSC5 mallocgcSmallScanNoHeaderSC6 mallocgcSmallScanNoHeaderSC7 mallocgcSmallScanSlowPath mallocgcTinySC2 mallocgcTinySlowPath newproc.func1 newproc1 runqput
-    "#]],
+            go1.27.3 minor 27 patch Some(3), module Some("example.com/callersframes"), path Some("example.com/callersframes")
+            stripped true, position independent false, cgo false, goid 152, gopc 288, header 8
+            (*mcache).allocLarge (*mcache).nextFree freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc mallocgcLarge mallocgcSmallNoScanSC2 mallocgcSmallNoScanSC3 mallocgcSmallNoScanSC4 mallocgcSmallNoScanSC5 mallocgcSmallNoScanSC6 mallocgcSmallNoScanSC7 mallocgcSmallNoScanSlowPath mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcSmallScanNoHeaderSC1 mallocgcSmallScanNoHeaderSC2 mallocgcSmallScanNoHeaderSC3 mallocgcSmallScanNoHeaderSC4 mallocgcSmallScanNoHeaderSC5 mallocgcSmallScanNoHeaderSC6 mallocgcSmallScanNoHeaderSC7 mallocgcSmallScanSlowPath mallocgcTinySC2 mallocgcTinySlowPath newproc.func1 newproc1 profilealloc runqput
+        "#]],
     );
 }
 
@@ -310,5 +310,32 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         exercise(bytes);
+    }
+}
+
+#[test]
+fn variables_are_found_by_dwarf_where_only_the_symbol_table_is_gone() {
+    // DWARF 4 and 5.
+    for toolchain in ["go1.22.12", "go1.27.3"] {
+        let path = build(PROGRAM, toolchain, &[]);
+        let whole = inspected(&path);
+        let mut bytes = fs::read(&path).unwrap();
+        let table = usize::try_from(u64::from_le_bytes(bytes[40..48].try_into().unwrap())).unwrap();
+        let count = usize::from(u16::from_le_bytes(bytes[60..62].try_into().unwrap()));
+        for kind in (0..count).map(|section| table + 64 * section + 4) {
+            // SHT_SYMTAB
+            if bytes[kind] == 2 {
+                bytes[kind] = 0;
+            }
+        }
+        let bare = inspect_source(Box::new(bytes)).unwrap();
+        assert!(bare.stripped);
+        for (global, found) in bare.globals.iter() {
+            let found = found.as_ref().unwrap();
+            assert_eq!(found.address, whole.globals.get(global).unwrap().address, "{}", global.name());
+            if global != Global::FirstModuleData {
+                assert_eq!(found.found_by, FoundBy::Dwarf, "{}", global.name());
+            }
+        }
     }
 }

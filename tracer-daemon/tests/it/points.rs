@@ -56,14 +56,14 @@ impl Tracer {
         for (number, point) in points.iter().enumerate() {
             let arguments = "ax=%ax:x64 bx=%bx:x64 cx=%cx:x64 flags=%flags:x64 span=+24(%ax):x64";
             let place = format!("{}:{:#x}", program.display(), point.file_offset().0);
-            tracer.define(&format!("p:{}/hit{number} {place} {arguments}", tracer.group))?;
+            Self::define(&format!("p:{}/hit{number} {place} {arguments}", tracer.group))?;
             tracer.purposes.push((point.purpose(), point.on_stack_check()));
         }
         fs::write(tracer.instance.join(format!("events/{}/enable", tracer.group)), "1")?;
         Ok(tracer)
     }
 
-    fn define(&self, event: &str) -> io::Result<()> {
+    fn define(event: &str) -> io::Result<()> {
         use std::io::Write as _;
         fs::OpenOptions::new().append(true).open(Path::new(TRACEFS).join("uprobe_events"))?.write_all(event.as_bytes())
     }
@@ -99,9 +99,9 @@ impl Drop for Tracer {
     fn drop(&mut self) {
         // Whatever fails here leaves something in the tracer's list, not in a program.
         drop(fs::write(self.instance.join(format!("events/{}/enable", self.group)), "0"));
-        drop(self.define(&format!("-:{}/", self.group)));
+        drop(Self::define(&format!("-:{}/", self.group)));
         for number in 0..self.purposes.len() {
-            drop(self.define(&format!("-:{}/hit{number}", self.group)));
+            drop(Self::define(&format!("-:{}/hit{number}", self.group)));
         }
         drop(fs::remove_dir(&self.instance));
     }

@@ -1,4 +1,4 @@
-//! Where the runtime's global variables are: by the symbol table, else by the runtime's own code.
+//! Where the runtime's global variables are: by the symbol table, else by DWARF, else by the runtime's own code.
 //!
 //! Code is believed only where two of its functions agree, or where one does and the variable's first value in the file is
 //! what it must be. Functions that disagree are a refusal of all that depends on that variable, never a vote.
@@ -16,7 +16,7 @@ use super::InspectError;
 use super::elf::ElfImage;
 use super::functions::FunctionCode;
 use super::module_data::ModuleData;
-use super::symbols;
+use super::{layout, symbols};
 use crate::addr::Svma;
 
 /// A global variable of package runtime. Types and meaning: the Go source file named.
@@ -109,6 +109,8 @@ impl Global {
 pub enum FoundBy {
     /// The symbol table names it.
     SymbolTable,
+    /// The program's DWARF names it.
+    Dwarf,
     /// So many functions refer to it where they must.
     Code {
         /// How many agree.
@@ -124,6 +126,7 @@ impl fmt::Display for FoundBy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SymbolTable => write!(formatter, "symbol table"),
+            Self::Dwarf => write!(formatter, "DWARF"),
             Self::Code { functions } => write!(formatter, "{functions} functions agree"),
             Self::CodeAndValue => write!(formatter, "one function, and its value"),
             Self::FunctionTable => write!(formatter, "function table"),
@@ -224,7 +227,16 @@ pub(crate) struct Context<'a> {
 
 /// Looks for all of them.
 pub(crate) fn find(context: &Context<'_>) -> Result<Globals, InspectError> {
-    let named = symbols::variables(context.image, &Global::ALL.map(Global::name))?;
+    let names = Global::ALL.map(Global::name);
+    let mut found_by = FoundBy::SymbolTable;
+    let mut named = symbols::variables(context.image, &names)?;
+    if named.is_empty() {
+        // DWARF that is not there, or not readable, leaves the code to tell.
+        let by_dwarf = layout::globals(context.image, &names).unwrap_or_default();
+        let of = |name: &'static str| by_dwarf.get(name).map(|address| (name, *address));
+        named = names.into_iter().filter_map(of).collect();
+        found_by = FoundBy::Dwarf;
+    }
     let mut variables = Variables { context, decoded: BTreeMap::new() };
     let mut found = BTreeMap::new();
     for global in Global::ALL {
@@ -233,9 +245,7 @@ pub(crate) fn find(context: &Context<'_>) -> Result<Globals, InspectError> {
             (Global::FirstModuleData, _) => {
                 Ok(GlobalAddress { address: context.module.at, found_by: FoundBy::FunctionTable })
             }
-            (_, Some(address)) if context.module.is_variable(address) => {
-                Ok(GlobalAddress { address, found_by: FoundBy::SymbolTable })
-            }
+            (_, Some(address)) if context.module.is_variable(address) => Ok(GlobalAddress { address, found_by }),
             _ => by_code(&mut variables, global)?,
         };
         found.insert(global, outcome);

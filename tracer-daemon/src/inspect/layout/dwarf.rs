@@ -84,7 +84,6 @@ pub(crate) struct Member {
 ///
 /// # Errors
 /// Where there is no DWARF, or it cannot be read.
-#[allow(dead_code, reason = "for the search of the runtime's globals, which comes next")]
 pub(crate) fn globals(image: &ElfImage, names: &[&str]) -> Result<BTreeMap<String, Svma>, LayoutError> {
     let wanted = Wanted { globals: names.iter().copied().collect(), ..Wanted::default() };
     Ok(find(image, &wanted)?.globals)

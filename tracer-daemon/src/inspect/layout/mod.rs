@@ -25,7 +25,6 @@ use super::source::{CachedSource, FileSource};
 use super::version::FunctionIds;
 use crate::addr::FileOffset;
 
-#[allow(unused_imports, reason = "for the search of the runtime's globals, which comes next")]
 pub(crate) use self::dwarf::globals;
 
 /// Where a binary's layout comes from.

@@ -1,4 +1,5 @@
-//! One cell: a program built in one way by one version.
+//! One cell: a program built in one way by one version, three times: with its symbol table, which tells the truth; the same
+//! bytes with the symbol table hidden, which must give the same addresses; and stripped by the linker.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,7 +8,7 @@ use std::path::Path;
 use object::read::elf::ElfFile64;
 use object::{LittleEndian, Object as _, ObjectSymbol as _};
 use serde::{Deserialize, Serialize};
-use tracer_daemon::inspect::{BinaryFacts, Global, inspect_file};
+use tracer_daemon::inspect::{BinaryFacts, FunctionCode, Global, inspect_file, inspect_source};
 use tracer_daemon::plan::{ProbePlan, ProbePoint, RarePoints};
 
 use crate::exact::count;
@@ -127,9 +128,9 @@ enum Strip {
 /// What was seen in a cell where nothing is wrong.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Row {
-    /// Variables at the same address as in the twin.
+    /// Variables found without the symbol table, at the address that it says.
     pub(super) globals: usize,
-    /// Probe points, all as in the twin.
+    /// Probe points, the same with and without the symbol table.
     pub(super) points: usize,
     /// Identifier and sentence of whatever is refused.
     pub(super) refused: Vec<(String, String)>,
@@ -149,35 +150,46 @@ impl Row {
 pub(super) fn check(toolchain: &str, mode: Mode, counted: bool) -> Result<Row, String> {
     let (whole, bare) = (mode.build(toolchain, Strip::No), mode.build(toolchain, Strip::Yes));
     let (truth, facts) = (inspected(&whole)?, inspected(&bare)?);
+    let blind = without_symbols(&whole)?;
     let expected = (minor(toolchain), mode.is_pie(), mode.has_cgo());
-    for (facts, stripped) in [(&truth, false), (&facts, true)] {
+    for (facts, stripped) in [(&truth, false), (&facts, true), (&blind, true)] {
         let found = (facts.go_version.minor, facts.position_independent, facts.cgo);
         equal("minor version, position independence, cgo", &found, &expected)?;
         equal("stripped", &facts.stripped, &stripped)?;
         equal("version", &facts.go_version.text.starts_with(toolchain), &true)?;
         equal("main module", &facts.main_module.as_deref(), &Some("example.com/leakline/programs/knownsites"))?;
     }
-    equal("layout", &facts.layout, &truth.layout)?;
-    equal("inlined functions", &facts.inlined, &truth.inlined)?;
+    for facts in [&facts, &blind] {
+        equal("layout", &facts.layout, &truth.layout)?;
+        equal("inlined functions", &facts.inlined, &truth.inlined)?;
+    }
 
     let symbols = symbols(&whole);
     for (name, codes) in &truth.functions {
         let [code] = codes.as_slice() else { return Err(format!("{name} stands for {} functions", codes.len())) };
         equal(name, &Some(code.start.0), &symbols.get(name.as_str()).copied())?;
     }
-    for (name, codes) in &truth.functions {
-        equal(name, &facts.functions.get(name), &Some(codes))?;
-    }
     equal("number of functions", &facts.functions.len(), &truth.functions.len())?;
+    for (name, codes) in &truth.functions {
+        equal(name, &blind.functions.get(name), &Some(codes))?;
+        let places = |codes: &Vec<FunctionCode>| codes.iter().map(|code| (code.start, code.end)).collect::<Vec<_>>();
+        equal(name, &facts.functions.get(name).map(places), &Some(places(codes)))?;
+    }
 
+    // Section headers take room too: the linker may put the variables of the stripped twin elsewhere, all by as much.
+    let module = |facts: &BinaryFacts| facts.globals.get(Global::FirstModuleData).map_or(0, |found| found.address.0);
+    let moved = module(&facts).wrapping_sub(module(&truth));
     let mut refused = Vec::new();
     let mut globals = 0;
     for global in Global::ALL {
-        let address = symbols.get(global.name()).copied();
-        equal(global.name(), &truth.globals.get(global).map(|found| found.address.0).ok(), &address)?;
-        match facts.globals.get(global) {
+        let name = global.name();
+        let address = symbols.get(name).copied();
+        let of = |facts: &BinaryFacts| facts.globals.get(global).map(|found| found.address.0);
+        equal(name, &of(&truth).ok(), &address)?;
+        equal(name, &of(&facts).map(|found| found.wrapping_sub(moved)), &of(&blind))?;
+        match of(&blind) {
             Ok(found) => {
-                equal(global.name(), &Some(found.address.0), &address)?;
+                equal(name, &Some(found), &address)?;
                 globals += 1;
             }
             Err(missing) => refused.push((missing.id().to_owned(), missing.to_string())),
@@ -188,6 +200,7 @@ pub(super) fn check(toolchain: &str, mode: Mode, counted: bool) -> Result<Row, S
     let (true_plan, true_rare) = (ProbePlan::exact(&truth), RarePoints::of(&truth));
     let points: Vec<&ProbePoint> = plan.points.iter().chain(&rare.points).collect();
     equal("points", &points, &true_plan.points.iter().chain(&true_rare.points).collect())?;
+    equal("a point without symbols", &ProbePlan::exact(&blind).points, &true_plan.points)?;
     equal("refusals of points", &plan.refused, &true_plan.refused)?;
     let exact = plan.refused.iter().map(|refusal| (refusal.reason.id().to_owned(), refusal.text.clone()));
     refused.extend(exact);
@@ -202,6 +215,28 @@ pub(super) fn check(toolchain: &str, mode: Mode, counted: bool) -> Result<Row, S
 fn inspected(path: &Path) -> Result<BinaryFacts, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     inspect_file(file).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Facts of the same bytes where the section headers do not tell any more where symbols and DWARF are.
+fn without_symbols(path: &Path) -> Result<BinaryFacts, String> {
+    let mut bytes = fs::read(path).unwrap();
+    let number = |bytes: &[u8], at: usize, size: usize| {
+        let mut word = [0; 8];
+        word[..size].copy_from_slice(&bytes[at..at + size]);
+        usize::try_from(u64::from_le_bytes(word)).unwrap()
+    };
+    // e_shoff, e_shentsize, e_shnum; sh_type, sh_flags.
+    let (table, entry_bytes, count) = (number(&bytes, 40, 8), number(&bytes, 58, 2), number(&bytes, 60, 2));
+    for section in (0..count).map(|index| table + index * entry_bytes) {
+        const SHT_SYMTAB: usize = 2;
+        const SHF_ALLOC: usize = 2;
+        let (kind, flags) = (number(&bytes, section + 4, 4), number(&bytes, section + 8, 8));
+        let names_of_sections = number(&bytes, 62, 2) == (section - table) / entry_bytes;
+        if kind == SHT_SYMTAB || (flags & SHF_ALLOC == 0 && !names_of_sections) {
+            bytes[section + 4..section + 8].fill(0);
+        }
+    }
+    inspect_source(Box::new(bytes)).map_err(|error| format!("without symbols: {error}"))
 }
 
 /// The symbol table as another reader reads it.

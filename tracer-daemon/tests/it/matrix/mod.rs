@@ -1,5 +1,5 @@
 //! The fixture matrix: every supported minor version of Go times every way to build. In each cell facts, variables and
-//! probe points of the stripped program are those of its unstripped twin, whose symbol table tells the truth, and exact
+//! probe points found without a symbol table are those of the unstripped twin, whose symbol table tells the truth, and exact
 //! counts of the running program are exact.
 //!
 //! `cargo xtask test` runs a covering subset. `cargo xtask matrix` runs all cells and writes `docs/results/fixtures.json`, from which
