@@ -111,14 +111,20 @@ pub struct RunArgs {
 #[derive(Args, Debug)]
 pub struct PlanArgs {
     /// Process id
-    #[arg(long, value_name = "N", conflicts_with_all = ["name", "file"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["name", "file", "all"])]
     pub pid: Option<u32>,
     /// File name of the executable of a running process
-    #[arg(long, value_name = "GLOB", conflicts_with = "file")]
+    #[arg(long, value_name = "GLOB", conflicts_with_all = ["file", "all"])]
     pub name: Option<String>,
-    /// An executable file
-    #[arg(required_unless_present_any = ["pid", "name"])]
+    /// Every running process: a table of their binaries
+    #[arg(long, conflicts_with = "file")]
+    pub all: bool,
+    /// An executable file, or a folder: a table of the Go programs in it and below
+    #[arg(required_unless_present_any = ["pid", "name", "all"])]
     pub file: Option<PathBuf>,
+    /// In a table, list what is not a Go program, too
+    #[arg(long)]
+    pub verbose: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     pub output: OutputFormat,
@@ -164,6 +170,9 @@ mod tests {
         assert!(Cli::try_parse_from(["leakline", "run"]).is_err());
         assert!(Cli::try_parse_from(["leakline", "plan"]).is_err());
         assert!(Cli::try_parse_from(["leakline", "plan", "file"]).is_ok());
+        assert!(Cli::try_parse_from(["leakline", "plan", "--all"]).is_ok());
+        assert!(Cli::try_parse_from(["leakline", "plan", "--all", "file"]).is_err());
+        assert!(Cli::try_parse_from(["leakline", "plan", "--all", "--pid", "1"]).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::Context as _;
@@ -15,7 +16,7 @@ use tracer_daemon::{
     export::{doctor, plan::Planned, untrusted},
     host,
     inspect::inspect_file,
-    pipeline::{self, StartError, stdout::print},
+    pipeline::{self, StartError, inventory::Scope, stdout::print},
     plan::{ProbePlan, RarePoints},
 };
 use tracing_subscriber::EnvFilter;
@@ -83,6 +84,12 @@ fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
+    let folder = args.file.as_ref().filter(|file| file.is_dir()).cloned();
+    if let Some(scope) = folder.map(Scope::Below).or_else(|| args.all.then_some(Scope::Running)) {
+        let options = pipeline::inventory::Options { output: args.output, verbose: args.verbose };
+        pipeline::inventory::inventory(&scope, options)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (pid, exe, file) = if let Some(path) = args.file {
         let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
         (None, path.display().to_string(), file)
@@ -91,13 +98,13 @@ fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
         (Some(target.identity.pid), target.exe_path.display().to_string(), target.exe)
     };
     let exe = untrusted::path(&exe).into_owned();
-    let facts = inspect_file(file).map_err(|source| match pid {
+    let facts = inspect_file(file).map_err(Arc::new).map_err(|source| match pid {
         Some(pid) => StartError::Inspect { pid, exe: exe.clone(), source },
         None => StartError::InspectFile { file: exe.clone(), source },
     })?;
     let plan = ProbePlan::exact(&facts);
     let rare = RarePoints::of(&facts);
-    let planned = Planned { pid, exe: &exe, facts: &facts, plan: &plan, rare: &rare };
+    let planned = Planned { pid, pids: &[], exe: &exe, facts: &facts, plan: &plan, rare: &rare };
     print(&match args.output {
         OutputFormat::Text => planned.text(),
         OutputFormat::Json => planned.line().context("cannot write the plan as JSON")?,

@@ -4,6 +4,8 @@
 //! target (kernel threads, zombies, ourselves) with a sentence that says what to do. Whether a process runs a Go
 //! program is for `inspect` to say.
 
+mod executables;
+mod file_identity;
 mod mapping;
 mod select;
 
@@ -17,6 +19,10 @@ use std::{
 use procfs::{ProcError, process::Process};
 use thiserror::Error;
 
+pub use executables::{
+    FilesBelow, RunningExecutable, RunningExecutables, elf_files_below, open_regular, running_executables,
+};
+pub use file_identity::FileIdentity;
 pub use mapping::code_mapping;
 pub use select::{NameError, NamePattern};
 

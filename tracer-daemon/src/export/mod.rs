@@ -9,6 +9,7 @@ pub mod doctor;
 pub(crate) mod fixture;
 pub mod http;
 pub mod human;
+pub mod inventory;
 pub mod json;
 pub mod metrics;
 pub mod plan;

@@ -21,6 +21,8 @@ struct Document<'a> {
 struct Process<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
+    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
+    pids: &'a [u32],
     exe: String,
     go_version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +71,8 @@ struct Refused {
 pub struct Planned<'a> {
     /// The process that runs it; None where a file was given.
     pub pid: Option<u32>,
+    /// All processes that run it; empty where a file or one process was given.
+    pub pids: &'a [u32],
     /// Path of the binary.
     pub exe: &'a str,
     /// What it is.
@@ -80,7 +84,7 @@ pub struct Planned<'a> {
 }
 
 impl Planned<'_> {
-    fn evidence(&self) -> Vec<&'static str> {
+    pub(super) fn evidence(&self) -> Vec<&'static str> {
         if self.plan.counts_allocations { vec!["exact"] } else { Vec::new() }
     }
 
@@ -115,6 +119,7 @@ impl Planned<'_> {
             schema: SCHEMA,
             process: Process {
                 pid: self.pid,
+                pids: self.pids,
                 exe: untrusted::path(self.exe).into_owned(),
                 go_version: &facts.go_version.text,
                 build_id: facts.build_id.as_deref(),

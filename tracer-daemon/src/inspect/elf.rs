@@ -129,6 +129,12 @@ impl ElfImage {
         !self.sections.iter().any(|section| section.kind == elf::SHT_SYMTAB)
     }
 
+    /// Whether a section is one that the Go linker makes, or no section has a name.
+    pub(crate) fn may_be_go(&self) -> bool {
+        const OF_GO: [&str; 4] = [".note.go.buildid", ".go.buildinfo", ".noptrdata", ".noptrbss"];
+        self.sections.is_empty() || self.sections.iter().any(|section| OF_GO.contains(&section.name.as_str()))
+    }
+
     /// The GNU build id in hex, else the text of Go's own.
     pub(crate) fn build_id(&self) -> Result<Option<String>, InspectError> {
         let mut go = None;

@@ -29,7 +29,7 @@ const MALLOCGC: &[u8] = b"runtime.mallocgc";
 
 /// Which functions are wanted beside all whose name begins with `runtime.mallocgc` (`mallocgc` itself; one by kind of object
 /// from go1.24 on; one by size class from go1.27 on, with their slow paths); how much of them, and what for.
-const WANTED: [(&str, Part, &str); 12] = [
+const WANTED: [(&str, Part, &str); 14] = [
     ("runtime.newproc.func1", Part::Code, "a go statement, on the system stack: the new goroutine is known here"),
     ("runtime.newproc1", Part::Code, "makes the goroutine of a go statement; returns it"),
     ("runtime.newcoro.func1", Part::Code, "a coroutine (iter.Pull), which is a goroutine without a go statement"),
@@ -42,6 +42,8 @@ const WANTED: [(&str, Part, &str); 12] = [
     ("runtime.gcMarkTermination", Part::Code, "ends a collection"),
     ("runtime.profilealloc", Part::Code, "an object that the runtime's own profiler samples"),
     ("runtime.freeSpecial", Part::Code, "the end of an object with a special record, such as a sampled one"),
+    ("runtime.MemProfile", Part::Place, "linked where the runtime samples allocations itself, up to go1.22"),
+    ("runtime.memProfileInternal", Part::Place, "the same, go1.23 and later"),
 ];
 
 /// One function of the binary and its code.

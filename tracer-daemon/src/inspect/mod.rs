@@ -7,6 +7,8 @@
 //! Counterpart: `symbolize`, which names addresses by the function table found here.
 
 mod build_info;
+mod build_version;
+pub mod cache;
 mod elf;
 mod error;
 mod function_table;
@@ -33,6 +35,7 @@ pub use self::version::{FunctionIds, GoVersion};
 
 use self::build_info::BuildInfo;
 use self::elf::ElfImage;
+use self::module_data::TableHeader;
 use self::source::{ByteSource, CachedSource, FileSource};
 use self::version::{Release, Support};
 use crate::addr::{FileOffset, Svma};
@@ -42,6 +45,8 @@ use crate::addr::{FileOffset, Svma};
 pub struct BinaryFacts {
     /// Which Go built it.
     pub go_version: GoVersion,
+    /// Where the version stands. Without build info, main module, main package and settings are not known.
+    pub version_source: VersionSource,
     /// The GNU build id in hex, else Go's own as text; `None` where the binary carries neither.
     pub build_id: Option<String>,
     /// The module whose packages are the user's own: the `mod` line of the build info, else the repository prefix of
@@ -75,7 +80,24 @@ pub struct BinaryFacts {
     pub functions_table: FunctionTable,
 }
 
+/// Where the Go version of a binary stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionSource {
+    /// In the build info.
+    BuildInfo,
+    /// In the variable `runtime.buildVersion`; the build info was removed.
+    RuntimeVariable,
+}
+
 impl BinaryFacts {
+    /// Whether the runtime keeps a heap profile of its own: the linker turns the sampler off (`disableMemoryProfiling` in
+    /// cmd/link/internal/ld) in programs in which this function cannot be reached.
+    pub fn sampler_linked(&self) -> bool {
+        let reads_profile =
+            if self.go_version.minor >= 23 { "runtime.memProfileInternal" } else { "runtime.MemProfile" };
+        self.functions.contains_key(reads_profile)
+    }
+
     /// Where the byte at an address lies in the file; `None` where no segment takes it from there.
     pub fn file_offset(&self, svma: Svma) -> Option<FileOffset> {
         elf::file_offset(&self.segments, svma)
@@ -104,15 +126,16 @@ pub fn inspect_file(file: File) -> Result<BinaryFacts, InspectError> {
 pub fn inspect_source(source: Box<dyn ByteSource>) -> Result<BinaryFacts, InspectError> {
     let source = Arc::new(CachedSource::new(source));
     let image = ElfImage::read(Arc::clone(&source))?;
-    let Some(info) = BuildInfo::read(&image)? else {
-        return Err(match module_data::find_table(&image, false)? {
-            Some(_) => InspectError::UnreadableGoVersion { found: String::new() },
-            None => InspectError::NotGo,
-        });
+    let (info, version_source, found) = match BuildInfo::read(&image)? {
+        Some(info) => (info, VersionSource::BuildInfo, None),
+        None => match version_of_runtime(&image)? {
+            Some((info, header)) => (info, VersionSource::RuntimeVariable, Some(header)),
+            None => return Err(InspectError::NotGo),
+        },
     };
     let (go_version, support) = version::supported(&info.version)?;
     let (release, layout, layout_source) = layout_of(&image, &go_version, support)?;
-    let header = match module_data::find_table(&image, true) {
+    let header = match found.map_or_else(|| module_data::find_table(&image, true), |header| Ok(Some(header))) {
         Ok(header) => header.ok_or_else(|| InspectError::malformed("go function table", "number of tables", 0))?,
         // A later version may write another table.
         Err(InspectError::Malformed { .. }) if layout_source == LayoutSource::Dwarf => {
@@ -129,6 +152,7 @@ pub fn inspect_source(source: Box<dyn ByteSource>) -> Result<BinaryFacts, Inspec
     source.rest();
     Ok(BinaryFacts {
         go_version,
+        version_source,
         build_id: image.build_id()?,
         main_module: info.main_module(),
         package_path: info.package_path,
@@ -169,4 +193,32 @@ fn layout_of(
             source: Box::new(error),
         }),
     }
+}
+
+/// The version and the function table of a program whose build info was removed. `None`: not a Go program.
+fn version_of_runtime(image: &ElfImage) -> Result<Option<(BuildInfo, TableHeader)>, InspectError> {
+    // Looking for a table where no section has its name means reading the whole file: not for what does not look like Go.
+    let Some(header) = module_data::find_table(image, image.may_be_go())? else { return Ok(None) };
+    let unreadable = || InspectError::UnreadableGoVersion { found: String::new() };
+    // Which one does not matter yet: only names and places are asked of this table, and `text` stands at the same place
+    // in the module data of all versions. The other fields do not, so `text` is read for them.
+    let [release, ..] = version::RELEASES;
+    let known = layout::known(release.minor, image.architecture).ok_or_else(unreadable)?.moduledata;
+    let text = known.text;
+    let layout = layout::ModuleLayout {
+        gofunc: text,
+        noptrdata: text,
+        enoptrdata: text,
+        data: text,
+        edata: text,
+        bss: text,
+        ebss: text,
+        noptrbss: text,
+        enoptrbss: text,
+        ..known
+    };
+    let module = module_data::read_module(image, &header, layout)?;
+    let table = FunctionTable::new(Arc::clone(&image.source), image.segments.clone(), header, module, release);
+    let version = build_version::read(image, &table)?.ok_or_else(unreadable)?;
+    Ok(Some((BuildInfo { version, ..BuildInfo::default() }, header)))
 }

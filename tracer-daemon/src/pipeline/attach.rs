@@ -21,6 +21,7 @@ use crate::{
     cli::OutputFormat,
     discover::{Presence, Target},
     export::{CostFacts, ProcessFacts, Refusal, Report, json, metrics::OwnFacts, text},
+    inspect::cache::FactsCache,
     model::Snapshot,
 };
 
@@ -60,7 +61,7 @@ enum End {
 pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let own_before = own::facts();
-    let mut session = Session::start(&target, options.limits)?;
+    let mut session = Session::start(&target, options.limits, &FactsCache::default())?;
     session.announce();
     let outcome = observe(&mut session, options, &mut stop, own_before).await;
     // Also after a failure: this is the only safe way out of a living target.
@@ -160,21 +161,9 @@ fn report(session: &Session, snapshot: Snapshot, started_unix_ms: u64, is_final:
 fn print(report: &Report, output: OutputFormat) -> anyhow::Result<Reader> {
     let text = match output {
         OutputFormat::Json => json::line(report).context("cannot write the report as JSON")?,
-        OutputFormat::Text => text::render(report, style()),
+        OutputFormat::Text => text::render(report, stdout::style()),
     };
     stdout::print(&text)
-}
-
-/// Width and colour of stdout. `NO_COLOR` as in no-color.org, `COLUMNS` as shells set it.
-fn style() -> text::Style {
-    let is_terminal = io::stdout().is_terminal();
-    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let width = columns.or_else(|| is_terminal.then(terminal_width).flatten()).unwrap_or(text::Style::default().width);
-    text::Style { width, colour: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
-}
-
-fn terminal_width() -> Option<usize> {
-    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
 }
 
 /// A line on a terminal's stderr that is written over; nothing where stderr is no terminal.

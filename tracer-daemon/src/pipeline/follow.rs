@@ -17,6 +17,7 @@ use crate::{
         metrics::{Metrics, ProcessKey},
         untrusted,
     },
+    inspect::cache::FactsCache,
 };
 
 /// How often a target's thread takes new stacks from the ring, and notices that it shall stop.
@@ -29,6 +30,7 @@ const STEPS_PER_SNAPSHOT: u32 = 20;
 pub(super) struct Shared {
     pub(super) metrics: Metrics,
     limits: Limits,
+    pub(super) facts: FactsCache,
     pub(super) stop: AtomicBool,
     /// Targets whose hits count at this moment.
     pub(super) open_gates: AtomicUsize,
@@ -42,6 +44,7 @@ impl Shared {
         Self {
             metrics,
             limits,
+            facts: FactsCache::default(),
             stop: AtomicBool::new(false),
             open_gates: AtomicUsize::new(0),
             probes: AtomicUsize::new(0),
@@ -93,7 +96,7 @@ pub(super) fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sen
         is_open: true,
     };
     shared.open_gates.fetch_add(1, Ordering::SeqCst);
-    let started = Session::start(target, shared.limits).and_then(|mut session| {
+    let started = Session::start(target, shared.limits, &shared.facts).and_then(|mut session| {
         session.announce();
         if !shared.stop.load(Ordering::SeqCst) {
             session.open()?;

@@ -5,6 +5,7 @@
 
 pub mod attach;
 mod follow;
+pub mod inventory;
 mod own;
 pub mod run;
 mod session;

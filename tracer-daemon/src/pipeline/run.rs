@@ -143,6 +143,7 @@ impl Supervisor {
         loop {
             sleep(SCAN_EVERY).await;
             self.shared.metrics.set_own(own::facts());
+            self.shared.facts.grow_older();
             self.scan();
         }
     }

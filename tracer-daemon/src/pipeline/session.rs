@@ -20,7 +20,7 @@ use crate::{
     collect::{CollectError, Counts, Reader},
     discover::{DiscoverError, NameError, Presence, ProcessIdentity, Target, code_mapping, presence},
     export::untrusted,
-    inspect::{BinaryFacts, InspectError, inspect_file},
+    inspect::{BinaryFacts, InspectError, cache::FactsCache},
     model::{Counted, ExactInput, Snapshot, Stack, Totals, Turnover, summarize},
     plan::{ProbePlan, Refusal},
     symbolize::Symbolizer,
@@ -48,7 +48,7 @@ pub enum StartError {
         /// Its executable.
         exe: String,
         /// Why not.
-        source: InspectError,
+        source: Arc<InspectError>,
     },
     /// The file is not one that we can read.
     #[error("{file}")]
@@ -56,7 +56,7 @@ pub enum StartError {
         /// Its path.
         file: String,
         /// Why not.
-        source: InspectError,
+        source: Arc<InspectError>,
     },
     /// `auto` has nothing to choose from.
     #[error(
@@ -179,13 +179,12 @@ pub struct Session {
 
 impl Session {
     /// Inspects, plans and attaches. Nothing is counted before [`Self::open`].
-    pub fn start(target: &Target, limits: Limits) -> Result<Self, StartError> {
+    pub fn start(target: &Target, limits: Limits, cache: &FactsCache) -> Result<Self, StartError> {
         let identity = target.identity;
         let pid = identity.pid;
         let exe = untrusted::path(&target.exe_path.display().to_string()).into_owned();
         let file = target.exe.try_clone().map_err(|source| StartError::Exe { pid, source })?;
-        let facts = inspect_file(file).map_err(|source| StartError::Inspect { pid, exe: exe.clone(), source })?;
-        let facts = Arc::new(facts);
+        let facts = cache.inspect(file).map_err(|source| StartError::Inspect { pid, exe: exe.clone(), source })?;
         let plan = ProbePlan::exact(&facts);
         if !plan.counts_allocations {
             return Err(StartError::NoEvidence { pid, exe, refused: plan.refused });

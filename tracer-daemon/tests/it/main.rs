@@ -12,6 +12,7 @@ mod bad_input;
 mod exact;
 mod go;
 mod inspect;
+mod inventory;
 mod layouts;
 mod leakline;
 mod matrix;

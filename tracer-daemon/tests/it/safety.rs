@@ -5,7 +5,7 @@ use std::{fs::File, os::unix::fs::FileExt as _};
 
 use procfs::process::{MMPermissions, MMapPath, Process};
 use rustix::process::Signal;
-use tracer_daemon::{attach::Limits, discover::target_by_pid, pipeline::Session};
+use tracer_daemon::{attach::Limits, discover::target_by_pid, inspect::cache::FactsCache, pipeline::Session};
 
 use crate::{
     exact::knownsites,
@@ -152,7 +152,8 @@ fn after_the_gate_is_closed_nothing_is_counted_though_probes_are_there() {
         return;
     }
     let mut target = Target::start(&knownsites("go1.27.3", &[]), &[]);
-    let mut session = Session::start(&target_by_pid(target.pid()).unwrap(), Limits::default()).unwrap();
+    let mut session =
+        Session::start(&target_by_pid(target.pid()).unwrap(), Limits::default(), &FactsCache::default()).unwrap();
     session.open().unwrap();
     session.close().unwrap();
     target.say("go");
@@ -166,7 +167,7 @@ fn after_the_gate_is_closed_nothing_is_counted_though_probes_are_there() {
 /// Watches the program's phase with these limits, without taking anything from the ring before the end.
 fn watched_with(limits: Limits) -> tracer_daemon::model::Snapshot {
     let mut target = Target::start(&knownsites("go1.26.6", &[]), &[]);
-    let mut session = Session::start(&target_by_pid(target.pid()).unwrap(), limits).unwrap();
+    let mut session = Session::start(&target_by_pid(target.pid()).unwrap(), limits, &FactsCache::default()).unwrap();
     session.open().unwrap();
     target.say("go");
     assert_eq!(target.line(), "done");

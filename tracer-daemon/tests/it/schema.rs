@@ -19,7 +19,7 @@ fn prints_valid(arguments: &[&str], schema: &str) {
 }
 
 #[track_caller]
-fn is_valid(document: &Value, schema: &str) {
+pub(crate) fn is_valid(document: &Value, schema: &str) {
     let schema = closed(serde_json::from_str(schema).unwrap());
     let validator = jsonschema::validator_for(&schema).unwrap();
     let problems: Vec<String> =

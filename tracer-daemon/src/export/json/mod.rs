@@ -4,7 +4,7 @@
 //! `docs/schema/attach.schema.json`, which a test holds to real output. The same report gives the same bytes.
 
 #[cfg(test)]
-mod closed_schema;
+pub(crate) mod closed_schema;
 mod document;
 #[cfg(test)]
 mod tests;
