@@ -10,9 +10,11 @@ mod demo;
 mod ebpf;
 mod machine_paths;
 mod matrix;
+mod real_binaries;
 mod setup;
 #[path = "../../tracer-daemon/source_hash.rs"]
 mod source_hash;
+mod support;
 mod test;
 mod tidy;
 mod workspace;
@@ -44,6 +46,10 @@ enum Command {
     /// Make the sources that are made by a program, or check that they are fresh
     #[command(subcommand)]
     Codegen(codegen::Codegen),
+    /// Look at Go programs that others have built, and check what leakline says of them
+    RealBinaries(real_binaries::Options),
+    /// Make docs/support.md from the results
+    Support(support::Options),
     /// Check the rules of the architecture that no compiler checks
     Tidy,
     /// Run every check and test, and count
@@ -59,6 +65,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&root, &args).map(|()| ExitCode::SUCCESS),
         Command::Matrix(options) => matrix::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Codegen(codegen) => codegen::run(&root, &codegen),
+        Command::RealBinaries(options) => real_binaries::run(&root, &options),
+        Command::Support(options) => support::run(&root, &options),
         Command::Tidy => tidy::run(&root),
         Command::Test(options) => Ok(test::run(&root, &options)),
     };
@@ -75,6 +83,23 @@ fn main() -> ExitCode {
 fn build_leakline(root: &Path) -> anyhow::Result<PathBuf> {
     let mut build = std::process::Command::new(workspace::cargo());
     command::run(build.current_dir(root).args(["build", "--release", "--package", "tracer-daemon"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release/leakline"))
+    Ok(release_folder(root).join("leakline"))
+}
+
+/// Builds an example of the daemon's library as its users run the library, and says where it is.
+fn build_example(root: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let mut build = std::process::Command::new(workspace::cargo());
+    command::run(build.current_dir(root).args([
+        "build",
+        "--release",
+        "--package",
+        "tracer-daemon",
+        "--example",
+        name,
+    ]))?;
+    Ok(release_folder(root).join("examples").join(name))
+}
+
+fn release_folder(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("release")
 }

@@ -2,6 +2,7 @@
 //! run. Absolute times are of the machine at hand and are never asserted.
 
 mod cost;
+mod inspect;
 mod stats;
 mod target;
 mod tracers;
@@ -23,11 +24,14 @@ pub(crate) struct BenchArgs {
 enum Bench {
     /// What tracers cost their target, in CPU time per allocation. Needs root; takes about half an hour.
     Cost(cost::CostArgs),
+    /// CPU time and memory that inspecting a large binary takes. Fetches one from Debian; takes a minute.
+    Inspect(inspect::InspectArgs),
 }
 
 /// Runs a bench and prints its table on stdout.
 pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
     match &args.bench {
         Bench::Cost(args) => cost::run(root, args),
+        Bench::Inspect(args) => inspect::run(root, args),
     }
 }

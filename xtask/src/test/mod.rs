@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{codegen, command, ebpf, setup, source_hash, tidy, workspace};
+use crate::{codegen, command, ebpf, setup, source_hash, support, tidy, workspace};
 use outcome::{Outcome, Parser};
 
 /// Makes the daemon embed another object than the prebuilt one (`tracer-daemon/build.rs`).
@@ -46,6 +46,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
         _ => bail!("see above"),
     });
     check("layouts are those of each Go version", &mut total, || codegen::layouts::check_short(root));
+    check("support table", &mut total, || support::check(root));
     let mut fresh = None;
     if !options.quick {
         step("kernel object from its sources", &mut total, || kernel_object(root, &mut fresh));
