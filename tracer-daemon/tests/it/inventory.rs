@@ -72,7 +72,7 @@ fn a_variable_that_holds_no_version_is_refused() {
 
 #[test]
 fn a_variable_that_holds_an_unknown_version_is_refused_by_that_version() {
-    let mut bytes = without_build_info("go1.26.6", &[]);
+    let mut bytes = without_build_info("go1.26.6", &["-ldflags=-s -w"]);
     assert!(replace(&mut bytes, b"go1.26.6", b"go1.99.6") > 0);
     let error = inspected(bytes).unwrap_err();
     assert!(matches!(&error, InspectError::UnsupportedGoVersion { version, .. } if version == "go1.99.6"), "{error:?}");
@@ -143,7 +143,7 @@ fn a_folder_is_a_table_of_its_go_programs_and_the_rest_is_counted() {
     fs::create_dir_all(&below).unwrap();
     fs::copy(build(PROGRAM, "go1.26.6", &["-ldflags=-s -w"]), below.join("shop")).unwrap();
     fs::copy(build(PROGRAM, "go1.27.3", &[]), below.join("broker")).unwrap();
-    let mut unknown = fs::read(build(PROGRAM, "go1.26.6", &[])).unwrap();
+    let mut unknown = fs::read(build(PROGRAM, "go1.26.6", &["-ldflags=-s -w"])).unwrap();
     replace(&mut unknown, b"go1.26.6", b"go1.99.6");
     fs::write(below.join("unknown"), unknown).unwrap();
     fs::copy(std::env::current_exe().unwrap(), below.join("rust")).unwrap();
