@@ -257,7 +257,14 @@ fn is_emulated(bytes: &[u8]) -> bool {
 
 fn text(instruction: &Instruction) -> String {
     let mut text = String::new();
-    IntelFormatter::new().format(instruction, &mut text);
+    let mut formatter = IntelFormatter::new();
+    let options = formatter.options_mut();
+    options.set_hex_prefix("0x");
+    options.set_hex_suffix("");
+    options.set_uppercase_hex(false);
+    options.set_branch_leading_zeros(false);
+    options.set_show_branch_size(false);
+    formatter.format(instruction, &mut text);
     text
 }
 

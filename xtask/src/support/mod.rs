@@ -3,6 +3,7 @@
 //! Measures nothing: each section reads a file below `docs/results/` that another command has written. `--check` proves
 //! that the page says what the results say.
 
+mod fixtures;
 mod real_programs;
 
 use std::fmt::Write as _;
@@ -21,7 +22,7 @@ Made by `cargo xtask support` from the results below `docs/results/`; do not edi
 ";
 
 /// The sections, in the order of the page.
-const SECTIONS: [Section; 1] = [real_programs::SECTION];
+const SECTIONS: [Section; 2] = [fixtures::SECTION, real_programs::SECTION];
 
 /// One section of the page.
 struct Section {
