@@ -17,7 +17,7 @@ use std::{
 use procfs::{ProcError, process::Process};
 use thiserror::Error;
 
-pub use mapping::code_mapping;
+pub use mapping::{CodeMapping, MappedCode, code_mapping, code_mappings, open_mapped};
 pub use select::{NameError, NamePattern};
 
 /// `PF_KTHREAD` of `include/linux/sched.h`: set in the flags of a kernel thread.

@@ -3,6 +3,7 @@
 
 mod cost;
 mod stats;
+mod symbolize;
 mod target;
 mod tracers;
 
@@ -23,11 +24,14 @@ pub(crate) struct BenchArgs {
 enum Bench {
     /// What tracers cost their target, in CPU time per allocation. Needs root; takes about half an hour.
     Cost(cost::CostArgs),
+    /// What naming an address costs leakline, in thread CPU time, for new and for known addresses
+    Symbolize(symbolize::SymbolizeArgs),
 }
 
 /// Runs a bench and prints its table on stdout.
 pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
     match &args.bench {
         Bench::Cost(args) => cost::run(root, args),
+        Bench::Symbolize(args) => symbolize::run(root, args),
     }
 }

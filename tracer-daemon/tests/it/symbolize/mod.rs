@@ -1,5 +1,6 @@
 //! Addresses get the names that Go's own runtime gives them: the program under test is asked for the truth.
 
+mod native;
 mod oracle;
 
 use std::fmt::Write as _;
@@ -183,9 +184,13 @@ fn compare(path: &Path) {
     let stacks = ask(path, "stacks", String::new());
     let mut symbolizer_of_stacks = symbolizer(&facts, &stacks[0]);
     assert_eq!(stacks.len(), 21);
-    for answer in stacks {
-        let pcs: Vec<Avma> = answer.pcs.iter().map(|pc| Avma(*pc)).collect();
-        let frames = symbolizer_of_stacks.stack(&pcs);
+    let addresses: Vec<Vec<Avma>> =
+        stacks.iter().map(|answer| answer.pcs.iter().map(|pc| Avma(*pc)).collect()).collect();
+    let at_once: Vec<&[Avma]> = addresses.iter().map(Vec::as_slice).collect();
+    let batch = symbolizer(&facts, &stacks[0]).stacks(&at_once);
+    for ((answer, pcs), of_batch) in stacks.into_iter().zip(&addresses).zip(batch) {
+        let frames = symbolizer_of_stacks.stack(pcs);
+        assert_eq!(frames, of_batch, "one by one and at once: {pcs:?} of {}", path.display());
         assert_eq!(named(&frames), expected(answer.frames), "{pcs:?} of {}", path.display());
     }
     let Compared { pcs, inlined, .. } = compared;
