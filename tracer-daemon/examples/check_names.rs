@@ -20,7 +20,7 @@ use object::{
 use serde_json::json;
 use tracer_daemon::{
     addr::Svma,
-    inspect::{FunctionTable, inspect_file},
+    inspect::{FunctionTable, StepBudget, inspect_file},
 };
 
 /// Examples of what is wrong that are printed.
@@ -126,10 +126,11 @@ fn look(table: &FunctionTable, draws: u64) -> Result<serde_json::Value> {
         let name = table.name(&function)?;
         looked_at += 1;
         unnamed += u64::from(name.is_empty());
-        let Some((path, line)) = table.file_and_line(&function, at)? else {
+        let Some((path, line)) = table.file_and_line(&function, at, &mut StepBudget::of_one_address())? else {
             without_place += 1; // padding behind the last instruction, or code of the linker
             continue;
         };
+        let path = table.file(path)?;
         if path.is_empty() || line == 0 || path.chars().any(char::is_control) {
             empty += 1;
         }

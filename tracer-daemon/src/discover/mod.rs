@@ -23,7 +23,7 @@ pub use executables::{
     FilesBelow, RunningExecutable, RunningExecutables, elf_files_below, open_regular, running_executables,
 };
 pub use file_identity::FileIdentity;
-pub use mapping::code_mapping;
+pub use mapping::{CodeMapping, MappedCode, code_mapping, code_mappings, open_mapped};
 pub use select::{NameError, NamePattern};
 
 /// `PF_KTHREAD` of `include/linux/sched.h`: set in the flags of a kernel thread.

@@ -7,7 +7,7 @@ use tracer_common::loss::Loss;
 use super::report::{CostFacts, ProcessFacts, Refusal, Report};
 use crate::{
     model::{Counted, Evidence, GoroutineSite, LossCount, Path, Rate, Site, SiteId, Snapshot, Totals, Turnover},
-    symbolize::Frame,
+    symbolize::{Frame, Origin},
 };
 
 /// The window of the fixture.
@@ -20,7 +20,14 @@ pub(crate) fn any_text() -> impl proptest::strategy::Strategy<Value = String> {
 
 /// A frame in Go code.
 pub(crate) fn frame(function: &str, file: &str, line: u32) -> Frame {
-    Frame { function: function.into(), file: file.into(), line, function_start_line: 1, inlined: false }
+    Frame {
+        function: function.into(),
+        file: file.into(),
+        line,
+        function_start_line: 1,
+        inlined: false,
+        origin: Origin::Go,
+    }
 }
 
 /// A site with one path per share of its counts.

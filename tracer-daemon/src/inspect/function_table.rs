@@ -6,11 +6,12 @@
 //! `symbolize` builds frames from it.
 
 use std::ops::{ControlFlow, Range};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::InspectError;
 use super::elf::{Segment, file_offset};
 use super::module_data::{ModuleData, TableFormat, TableHeader};
+use super::pc_values::{StepBudget, each_value};
 use super::source::{CachedSource, u32_in};
 use super::version::{FunctionIds, Release};
 use crate::addr::Svma;
@@ -26,8 +27,10 @@ const FUNCDATA_INLINE_TREE: u8 = 3;
 const INLINE_TREE_MAX: u32 = 1 << 20;
 /// Names are read in pieces of this size.
 const NAMES_CHUNK_BYTES: usize = 64 * 1024;
-/// Most steps of one pc-value table that are decoded; a step is at least two bytes.
-const STEPS_MAX: u32 = 1 << 18;
+/// Functions between two entries of the index that is held: their part of the table is read at once.
+const INDEX_STRIDE: u64 = 16;
+/// Most bytes of such a part: `INDEX_STRIDE` functions and where the last one ends.
+const PART_BYTES_MAX: usize = 16 * 8 + 4;
 
 /// The function table of one binary. Clones share it.
 #[derive(Clone, Debug)]
@@ -40,6 +43,9 @@ struct Table {
     header: TableHeader,
     module: ModuleData,
     release: Release,
+    /// Where every [`INDEX_STRIDE`]th function begins, and where the last one ends; read when it is first needed. A quarter of
+    /// a byte a function: 125 KiB for the largest known programs, at most 2 MiB.
+    index: OnceLock<(Vec<u32>, u32)>,
 }
 
 /// One function of the binary, as the table records it.
@@ -63,6 +69,14 @@ pub struct FunctionRecord {
     record: u64,
 }
 
+/// Where the path of a source file stands in the table: the same for the same path, mostly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileName(u32);
+
+/// Where the name of a function stands in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FunctionName(u32);
+
 /// A call that the compiler replaced by the body of the called function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InlinedCall {
@@ -84,6 +98,20 @@ pub(crate) struct InlineTree {
     indices: u32,
 }
 
+impl FunctionRecord {
+    /// Where its name stands.
+    pub fn name(&self) -> FunctionName {
+        FunctionName(self.name_offset)
+    }
+}
+
+impl InlinedCall {
+    /// Where the name of the called function stands.
+    pub fn name(&self) -> FunctionName {
+        FunctionName(self.name_offset)
+    }
+}
+
 impl FunctionTable {
     pub(crate) fn new(
         source: Arc<CachedSource>,
@@ -92,7 +120,7 @@ impl FunctionTable {
         module: ModuleData,
         release: Release,
     ) -> Self {
-        Self(Arc::new(Table { source, segments, header, module, release }))
+        Self(Arc::new(Table { source, segments, header, module, release, index: OnceLock::new() }))
     }
 
     /// How many functions there are.
@@ -131,12 +159,17 @@ impl FunctionTable {
         if index >= self.len() {
             return Ok(None);
         }
-        let header = &self.0.header;
         let entry: [u8; 12] = self.0.source.array(STRUCTURE, self.entry_at(index))?;
         let [start, record, end] = [0, 4, 8].map(|offset| u32_in(&entry, offset).unwrap_or_default());
+        self.record(start, record, end).map(Some)
+    }
+
+    /// The function from `start` to `end`, whose record is at `record`.
+    fn record(&self, start: u32, record: u32, end: u32) -> Result<FunctionRecord, InspectError> {
         if end < start {
             return Err(InspectError::malformed(STRUCTURE, "end of a function", u64::from(end)));
         }
+        let header = &self.0.header;
         let record = header.records.saturating_add(u64::from(record));
         // All formats begin alike and end with the same four bytes.
         let (bytes, tail, start_line): ([u8; RECORD_HEAD_BYTES], [u8; 4], u32) = match header.format {
@@ -152,7 +185,7 @@ impl FunctionTable {
         };
         let field = |offset| u32_in(&bytes, offset).unwrap_or_default();
         let [id, _flag, _, funcdata_count] = tail;
-        Ok(Some(FunctionRecord {
+        Ok(FunctionRecord {
             // From the index, not from the record: obfuscators (garble) scramble the latter.
             start: self.at_text(start),
             end: self.at_text(end),
@@ -165,7 +198,7 @@ impl FunctionTable {
             pcdata_count: field(28),
             funcdata_count,
             record,
-        }))
+        })
     }
 
     /// The function that holds an address; `None` outside of Go's code. Padding belongs to the function before it.
@@ -175,16 +208,38 @@ impl FunctionTable {
     pub fn function_at(&self, address: Svma) -> Result<Option<FunctionRecord>, InspectError> {
         let Some(target) = address.0.checked_sub(self.0.module.text.0) else { return Ok(None) };
         let Ok(target) = u32::try_from(target) else { return Ok(None) };
-        if target < self.entry(0)? || target >= self.entry(self.len())? {
+        let (index, end) = self.index()?;
+        if target >= *end {
             return Ok(None);
         }
-        // Invariant: entry(low) <= target < entry(high).
-        let (mut low, mut high) = (0, self.len());
-        while high - low > 1 {
-            let middle = low.midpoint(high);
-            if self.entry(middle)? <= target { low = middle } else { high = middle }
+        let Some(before) = index.partition_point(|start| *start <= target).checked_sub(1) else { return Ok(None) };
+        let low = before as u64 * INDEX_STRIDE;
+        let high = low.saturating_add(INDEX_STRIDE).min(self.len());
+        // The functions from low on, and where the last one ends.
+        let length_bytes = usize::try_from((high - low) * 8 + 4).unwrap_or(usize::MAX);
+        let mut buffer = [0; PART_BYTES_MAX];
+        let part = buffer.get_mut(..length_bytes).unwrap_or_default();
+        self.0.source.read(STRUCTURE, self.entry_at(low), part)?;
+        let starts_behind = |entry: &[u8]| u32_in(entry, 0).is_none_or(|start| start > target);
+        let behind = part.chunks(8).position(starts_behind).unwrap_or(part.len() / 8);
+        let entry = behind.checked_sub(1).and_then(|at| part.get(at * 8..at * 8 + 12));
+        // Where the table is not in order.
+        let entry = entry.ok_or_else(|| InspectError::malformed(STRUCTURE, "order of functions", u64::from(target)))?;
+        let [start, record, end] = [0, 4, 8].map(|offset| u32_in(entry, offset).unwrap_or_default());
+        if target < start || target >= end {
+            return Err(InspectError::malformed(STRUCTURE, "order of functions", u64::from(target)));
         }
-        self.function(low)
+        self.record(start, record, end).map(Some)
+    }
+
+    fn index(&self) -> Result<&(Vec<u32>, u32), InspectError> {
+        if let Some(index) = self.0.index.get() {
+            return Ok(index);
+        }
+        let every = (0..self.len().div_ceil(INDEX_STRIDE)).map(|part| self.entry(part * INDEX_STRIDE));
+        let index = every.collect::<Result<Vec<u32>, _>>()?;
+        let end = self.entry(self.len())?;
+        Ok(self.0.index.get_or_init(|| (index, end)))
     }
 
     /// The function's name as it stands in the table: type arguments in full, package path escaped.
@@ -193,44 +248,59 @@ impl FunctionTable {
     /// Where the binary cannot be read or the name is longer than
     /// [`STRING_BYTES_MAX`](super::source::STRING_BYTES_MAX).
     pub fn name(&self, function: &FunctionRecord) -> Result<String, InspectError> {
-        self.name_at(function.name_offset)
+        self.function_name(function.name())
     }
 
-    /// The name of an inlined function, as [`Self::name`].
+    /// As [`Self::name`], of an inlined function, too.
     ///
     /// # Errors
     /// As [`Self::name`].
-    pub fn inlined_name(&self, call: &InlinedCall) -> Result<String, InspectError> {
-        self.name_at(call.name_offset)
+    pub fn function_name(&self, name: FunctionName) -> Result<String, InspectError> {
+        self.name_at(name.0)
     }
 
     /// File and line of an instruction of `function` (`runtime.funcline1`). `None` where the compiler recorded none.
     ///
     /// # Errors
-    /// Where the binary cannot be read or the table is malformed.
-    pub fn file_and_line(&self, function: &FunctionRecord, at: Svma) -> Result<Option<(String, u32)>, InspectError> {
-        let file = self.value_at(function, function.file_table, at)?;
-        let line = self.value_at(function, function.line_table, at)?;
+    /// Where the binary cannot be read, the table is malformed or the budget spent.
+    pub fn file_and_line(
+        &self,
+        function: &FunctionRecord,
+        at: Svma,
+        budget: &mut StepBudget,
+    ) -> Result<Option<(FileName, u32)>, InspectError> {
+        let file = self.value_at(function, function.file_table, at, budget)?;
+        let line = self.value_at(function, function.line_table, at, budget)?;
         let (Ok(file), Ok(line)) = (u32::try_from(file), u32::try_from(line)) else { return Ok(None) };
         let slot = u64::from(function.unit).saturating_add(u64::from(file)).saturating_mul(4);
-        let name_offset = u32::from_le_bytes(self.read(self.0.header.units.saturating_add(slot))?);
-        if name_offset == u32::MAX {
-            return Ok(None);
-        }
-        let mut name = Vec::new();
-        self.c_string(self.0.header.files, name_offset, &mut name)?;
-        Ok(Some((text(name), line)))
+        let name = u32::from_le_bytes(self.read(self.0.header.units.saturating_add(slot))?);
+        Ok((name != u32::MAX).then_some((FileName(name), line)))
+    }
+
+    /// The path of a source file as the compiler recorded it.
+    ///
+    /// # Errors
+    /// As [`Self::name`].
+    pub fn file(&self, name: FileName) -> Result<String, InspectError> {
+        let mut path = Vec::new();
+        self.c_string(self.0.header.files, name.0, &mut path)?;
+        Ok(text(path))
     }
 
     /// The innermost inlined call whose body holds the instruction at `at`; `None` where that is the function's own
     /// code.
     ///
     /// # Errors
-    /// Where the binary cannot be read or the table is malformed.
-    pub fn inlined_call_at(&self, function: &FunctionRecord, at: Svma) -> Result<Option<InlinedCall>, InspectError> {
+    /// Where the binary cannot be read, the table is malformed or the budget spent.
+    pub fn inlined_call_at(
+        &self,
+        function: &FunctionRecord,
+        at: Svma,
+        budget: &mut StepBudget,
+    ) -> Result<Option<InlinedCall>, InspectError> {
         let format = self.0.header.format;
         let Some(tree) = self.inline_tree(function)? else { return Ok(None) };
-        let Ok(index) = u32::try_from(self.value_at(function, tree.indices, at)?) else { return Ok(None) };
+        let Ok(index) = u32::try_from(self.value_at(function, tree.indices, at, budget)?) else { return Ok(None) };
         if index >= INLINE_TREE_MAX {
             return Err(InspectError::malformed("go inline tree", "index", u64::from(index)));
         }
@@ -280,7 +350,8 @@ impl FunctionTable {
         index: u32,
     ) -> Result<bool, InspectError> {
         let mut used = false;
-        self.each_value(tree.indices, |_, value| {
+        let mut budget = StepBudget::of_one_table();
+        each_value(&self.0.source, &self.0.header, tree.indices, &mut budget, |_, value| {
             used = u32::try_from(value) == Ok(index);
             if used { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
@@ -346,10 +417,16 @@ impl FunctionTable {
     }
 
     /// The value for an instruction in one of the function's pc-value tables; -1 where it has none (`runtime.pcvalue`).
-    fn value_at(&self, function: &FunctionRecord, table: u32, at: Svma) -> Result<i32, InspectError> {
+    fn value_at(
+        &self,
+        function: &FunctionRecord,
+        table: u32,
+        at: Svma,
+        budget: &mut StepBudget,
+    ) -> Result<i32, InspectError> {
         let Some(target) = at.0.checked_sub(function.start.0) else { return Ok(-1) };
         let mut found = -1;
-        self.each_value(table, |end, value| {
+        each_value(&self.0.source, &self.0.header, table, budget, |end, value| {
             if target < end {
                 found = value;
                 return ControlFlow::Break(());
@@ -357,35 +434,6 @@ impl FunctionTable {
             ControlFlow::Continue(())
         })?;
         Ok(found)
-    }
-
-    /// Calls `visit` with each value of a pc-value table and the offset in the function where it ends.
-    fn each_value(&self, table: u32, mut visit: impl FnMut(u64, i32) -> ControlFlow<()>) -> Result<(), InspectError> {
-        let header = &self.0.header;
-        if table == 0 {
-            return Ok(());
-        }
-        let mut steps = Steps {
-            table: self,
-            position: header.pc_tables.saturating_add(u64::from(table)),
-            chunk: [0; 128],
-            next: 0,
-            filled: 0,
-        };
-        let (mut offset, mut value) = (0_u64, -1_i32);
-        for count in 0..STEPS_MAX {
-            let delta = steps.varint()?;
-            if delta == 0 && count > 0 {
-                return Ok(());
-            }
-            // Zigzag: the lowest bit is the sign.
-            value = value.wrapping_add(((delta & 1).wrapping_neg() ^ (delta >> 1)).cast_signed());
-            offset = offset.saturating_add(u64::from(steps.varint()?).saturating_mul(header.quantum_bytes));
-            if visit(offset, value).is_break() {
-                return Ok(());
-            }
-        }
-        Err(InspectError::malformed(STRUCTURE, "steps of a pc-value table", u64::from(STEPS_MAX)))
     }
 
     fn name_at(&self, offset: u32) -> Result<String, InspectError> {
@@ -431,47 +479,6 @@ impl FunctionTable {
 
     fn at_text(&self, offset: u32) -> Svma {
         Svma(self.0.module.text.0.saturating_add(u64::from(offset)))
-    }
-}
-
-/// The bytes of a pc-value table, read in chunks.
-struct Steps<'table> {
-    table: &'table FunctionTable,
-    /// Of the next chunk, from the beginning of the function table.
-    position: u64,
-    chunk: [u8; 128],
-    next: usize,
-    filled: usize,
-}
-
-impl Steps<'_> {
-    /// `runtime.readvarint`: at most five bytes are meaningful.
-    fn varint(&mut self) -> Result<u32, InspectError> {
-        let mut value = 0_u32;
-        for shift in (0..35).step_by(7) {
-            let byte = self.byte()?;
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(InspectError::malformed(STRUCTURE, "varint", u64::from(value)))
-    }
-
-    fn byte(&mut self) -> Result<u8, InspectError> {
-        if self.next == self.filled {
-            let table = &self.table.0;
-            if self.position >= table.header.size_bytes {
-                return Err(InspectError::malformed(STRUCTURE, "offset of a pc-value table", self.position));
-            }
-            let offset = table.header.start.saturating_add(self.position);
-            self.filled = table.source.read_up_to(STRUCTURE, offset, &mut self.chunk)?;
-            self.position = self.position.saturating_add(self.filled as u64);
-            self.next = 0;
-        }
-        let byte = self.chunk.get(self.next).copied().filter(|_| self.next < self.filled);
-        self.next += 1;
-        byte.ok_or_else(|| InspectError::malformed(STRUCTURE, "offset of a pc-value table", self.position))
     }
 }
 

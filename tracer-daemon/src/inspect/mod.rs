@@ -17,6 +17,8 @@ mod globals;
 mod inlined;
 pub mod layout;
 mod module_data;
+mod native;
+mod pc_values;
 pub mod source;
 mod symbols;
 mod version;
@@ -27,10 +29,12 @@ use std::sync::Arc;
 
 pub use self::elf::{Architecture, Segment};
 pub use self::error::InspectError;
-pub use self::function_table::{FunctionRecord, FunctionTable, InlinedCall};
+pub use self::function_table::{FileName, FunctionName, FunctionRecord, FunctionTable, InlinedCall};
 pub use self::functions::{CODE_BYTES_MAX, FunctionCode};
 pub use self::globals::{FoundBy, Global, GlobalAddress, GlobalMissing, Globals};
 pub use self::layout::{LayoutError, LayoutSource, RuntimeLayout};
+pub use self::native::NativeImage;
+pub use self::pc_values::StepBudget;
 pub use self::version::{FunctionIds, GoVersion};
 
 use self::build_info::BuildInfo;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +15,11 @@ use super::InspectError;
 use crate::addr::FileOffset;
 
 /// Size of one cached block. Lookups touch few bytes at a dozen places, hence many small blocks.
-const BLOCK_BYTES: u64 = 16 * 1024;
+const BLOCK_BYTES: u64 = 4 * 1024;
 /// Blocks held while a binary is inspected: 1 MiB.
-const BLOCKS_WHILE_INSPECTING: usize = 64;
+const BLOCKS_WHILE_INSPECTING: usize = 256;
 /// Blocks held per binary afterwards, for symbolizing: 512 KiB.
-const BLOCKS_AT_REST: usize = 32;
+const BLOCKS_AT_REST: usize = 128;
 /// Longest string that is read from a binary.
 pub const STRING_BYTES_MAX: usize = 4096;
 
@@ -90,22 +91,50 @@ pub(crate) struct CachedSource {
     blocks: Mutex<Blocks>,
 }
 
+/// Two generations, so that room is made without a look at every block: when the young one is full, the old one goes and
+/// the young one takes its place; an old block that is asked for is young again.
 struct Blocks {
-    /// Block number to its bytes and the tick of its last use.
-    held: HashMap<u64, (Arc<[u8]>, u64)>,
+    /// Block number to its bytes.
+    young: HashMap<u64, Arc<[u8]>, BuildHasherDefault<BlockHasher>>,
+    old: HashMap<u64, Arc<[u8]>, BuildHasherDefault<BlockHasher>>,
+    /// The block that was asked for last: most reads follow one another.
+    last: Option<(u64, Arc<[u8]>)>,
+    /// Both generations together.
     capacity: usize,
-    tick: u64,
+}
+
+/// Spreads block numbers, which are small; a file whose offsets collide on purpose meets at most the few blocks held.
+#[derive(Default)]
+struct BlockHasher(u64);
+
+impl Hasher for BlockHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 divided by the golden ratio (Knuth, The Art of Computer Programming, volume 3, 6.4).
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The table looks at the upper and the lower bits.
+        self.0 ^= self.0 >> 32;
+    }
 }
 
 impl fmt::Debug for Blocks {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} of {} blocks", self.held.len(), self.capacity)
+        write!(formatter, "{} of {} blocks", self.len(), self.capacity)
     }
 }
 
 impl CachedSource {
     pub(crate) fn new(source: Box<dyn ByteSource>) -> Self {
-        let blocks = Blocks { held: HashMap::new(), capacity: BLOCKS_WHILE_INSPECTING, tick: 0 };
+        let blocks = Blocks::with_capacity(BLOCKS_WHILE_INSPECTING);
         let length_bytes = source.len();
         Self { source, length_bytes, blocks: Mutex::new(blocks) }
     }
@@ -114,14 +143,15 @@ impl CachedSource {
         self.length_bytes
     }
 
-    /// Gives most of the cache back: inspection is over.
+    /// Gives the cache back and makes do with less from now on: inspection is over.
     pub(crate) fn rest(&self) {
+        *self.lock() = Blocks::with_capacity(BLOCKS_AT_REST);
+    }
+
+    /// Gives the whole cache back: what follows is far between.
+    pub(crate) fn release(&self) {
         let mut blocks = self.lock();
-        blocks.capacity = BLOCKS_AT_REST;
-        while blocks.held.len() > BLOCKS_AT_REST {
-            blocks.evict_oldest();
-        }
-        blocks.held.shrink_to_fit();
+        *blocks = Blocks::with_capacity(blocks.capacity);
     }
 
     /// Fills `into` from `offset` on; `structure` names in an error what was being read.
@@ -159,7 +189,9 @@ impl CachedSource {
             if count == 0 {
                 break;
             }
-            target.iter_mut().zip(available).for_each(|(to, from)| *to = *from);
+            if let (Some(to), Some(from)) = (target.get_mut(..count), available.get(..count)) {
+                to.copy_from_slice(from);
+            }
             filled += count;
         }
         Ok(filled)
@@ -222,15 +254,16 @@ impl CachedSource {
         }
         let start = number.saturating_mul(BLOCK_BYTES);
         let length_bytes = self.length_bytes.saturating_sub(start).min(BLOCK_BYTES);
-        let mut bytes = vec![0; index(length_bytes)];
+        // Made in place: a block is copied out of, and not moved.
+        let mut block: Arc<[u8]> = std::iter::repeat_n(0, index(length_bytes)).collect();
+        let bytes = Arc::get_mut(&mut block).unwrap_or_default();
         // Not under the lock: the disk may be slow.
-        self.source.read_at(start, &mut bytes).map_err(|source| InspectError::Io {
+        self.source.read_at(start, bytes).map_err(|source| InspectError::Io {
             structure,
             offset: FileOffset(start),
             length_bytes,
             source,
         })?;
-        let block: Arc<[u8]> = bytes.into();
         self.lock().put(number, Arc::clone(&block));
         Ok(block)
     }
@@ -241,25 +274,35 @@ impl CachedSource {
 }
 
 impl Blocks {
+    fn with_capacity(capacity: usize) -> Self {
+        Self { young: HashMap::default(), old: HashMap::default(), last: None, capacity }
+    }
+
+    fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
     fn get(&mut self, number: u64) -> Option<Arc<[u8]>> {
-        self.tick += 1;
-        let (block, used) = self.held.get_mut(&number)?;
-        *used = self.tick;
-        Some(Arc::clone(block))
+        if let Some((last, block)) = &self.last
+            && *last == number
+        {
+            return Some(Arc::clone(block));
+        }
+        if let Some(block) = self.young.get(&number) {
+            self.last = Some((number, Arc::clone(block)));
+        } else {
+            let block = self.old.remove(&number)?;
+            self.put(number, block);
+        }
+        self.last.as_ref().map(|(_, block)| Arc::clone(block))
     }
 
     fn put(&mut self, number: u64, block: Arc<[u8]>) {
-        while self.held.len() >= self.capacity {
-            self.evict_oldest();
+        if self.young.len() >= self.capacity / 2 {
+            self.old = std::mem::take(&mut self.young);
         }
-        self.held.insert(number, (block, self.tick));
-    }
-
-    fn evict_oldest(&mut self) {
-        let oldest = self.held.iter().min_by_key(|(_, (_, used))| *used).map(|(number, _)| *number);
-        if let Some(number) = oldest {
-            self.held.remove(&number);
-        }
+        self.last = Some((number, Arc::clone(&block)));
+        self.young.insert(number, block);
     }
 }
 
@@ -303,7 +346,7 @@ mod tests {
         let source = CachedSource::new(Box::new(CutShort(vec![7; 40_000])));
         assert_eq!(source.array::<4>("header", 16_384).unwrap(), [7; 4]);
         let error = source.bytes("header", 32_768, 9_000).unwrap_err();
-        assert!(matches!(error, InspectError::Io { structure: "header", offset: FileOffset(32_768), .. }), "{error:?}");
+        assert!(matches!(error, InspectError::Io { structure: "header", offset: FileOffset(36_864), .. }), "{error:?}");
     }
 
     #[test]
@@ -314,9 +357,14 @@ mod tests {
             let read = source.bytes("test", start as u64, 33_000).unwrap();
             assert_eq!(read, bytes[start..start + 33_000]);
         }
-        assert_eq!(source.lock().held.len(), BLOCKS_WHILE_INSPECTING);
+        let held = source.lock().len();
+        assert!(held > BLOCKS_WHILE_INSPECTING / 2 && held <= BLOCKS_WHILE_INSPECTING, "{held}");
         source.rest();
-        assert_eq!(source.lock().held.len(), BLOCKS_AT_REST);
+        assert_eq!(source.lock().len(), 0);
+        for start in (0..3_900_000_usize).step_by(977) {
+            assert_eq!(source.array::<7>("test", start as u64).unwrap(), bytes[start..start + 7]);
+            assert!(source.lock().len() <= BLOCKS_AT_REST);
+        }
     }
 
     #[test]

@@ -175,6 +175,7 @@ fn share(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::symbolize::Origin;
     use proptest::prelude::*;
 
     fn frame(function: &str, line: u32) -> Frame {
@@ -184,6 +185,7 @@ mod tests {
             line,
             function_start_line: 1,
             inlined: function.contains("helper"),
+            origin: Origin::Go,
         }
     }
 

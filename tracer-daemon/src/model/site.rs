@@ -4,12 +4,14 @@
 //! standard library). Its id is a hash over function names and lines relative to the start of their functions, so that
 //! it survives restarts, rebuilds of the same code, and edits elsewhere in the file.
 
+use std::borrow::Cow;
+
 use sha2::{Digest as _, Sha256};
 
 use super::SiteId;
 use crate::symbolize::{
-    Frame,
-    names::{is_main_module, is_runtime, is_standard_library, package_of},
+    Frame, Origin,
+    names::{self, is_main_module, is_runtime, is_standard_library},
 };
 
 /// Functions of the runtime through which every allocation goes: never themselves the place that allocates.
@@ -49,6 +51,9 @@ const OWN_BUSINESS: [&str; 2] = ["runtime.gcStart", "runtime.newm"];
 /// yielded, which has not called what the scheduler does next (running timers, say).
 const STACK_SWITCHES: [&str; 2] = ["runtime.mcall", "runtime.morestack"];
 
+/// The file in which cgo puts the Go side of calls (cmd/cgo/out.go).
+const CGO_FILE: &str = "_cgo_gotypes.go";
+
 /// A stack with its site.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Placed {
@@ -73,7 +78,7 @@ pub(super) enum Creation {
 /// The site of an allocation stack. None: no frame at all.
 pub(super) fn place_allocation(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
     let frames = callers(frames);
-    let below_runtime = frames.iter().position(|frame| !is_runtime(&frame.function));
+    let below_runtime = frames.iter().position(is_outside_runtime);
     let (runtime, _) = frames.split_at(below_runtime.unwrap_or(frames.len()));
     if let Some(end) = own_business(runtime) {
         return place_within_runtime(runtime.get(..end)?, main_module);
@@ -87,18 +92,22 @@ pub(super) fn place_allocation(frames: &[Frame], main_module: Option<&str>) -> O
 /// Where in the runtime's frames its own business ends: at the frame that began it, or below an allocation on which it
 /// came up (waking or starting a thread, say). None: the caller's business.
 fn own_business(runtime: &[Frame]) -> Option<usize> {
-    let begun = runtime.iter().position(|frame| OWN_BUSINESS.contains(&&*frame.function)).map(|begun| begun + 1);
+    let begun = runtime
+        .iter()
+        .position(|frame| !is_native(frame) && OWN_BUSINESS.contains(&&*frame.function))
+        .map(|begun| begun + 1);
     begun.or_else(|| {
-        let first_inside = runtime.iter().position(|frame| !is_allocation_funnel(&frame.function))?;
+        let first_inside = runtime.iter().position(allocates_for_itself)?;
         let inner = runtime.get(first_inside..)?;
-        let outer = inner.iter().position(|frame| frame.function.starts_with("runtime.mallocgc"))?;
+        let is_allocation = |frame: &Frame| !is_native(frame) && frame.function.starts_with("runtime.mallocgc");
+        let outer = inner.iter().position(is_allocation)?;
         Some(first_inside + outer)
     })
 }
 
 /// The runtime allocates for itself: name its function that does.
 fn place_within_runtime(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
-    let own = frames.iter().position(|frame| !is_allocation_funnel(&frame.function));
+    let own = frames.iter().position(allocates_for_itself);
     place(frames.get(own.unwrap_or(frames.len().saturating_sub(1))..)?, main_module)
 }
 
@@ -109,7 +118,7 @@ pub(super) fn place_creation(frames: &[Frame], main_module: Option<&str>) -> Opt
     let frames = frames.get(frames.iter().position(|frame| !frame.inlined)?..)?;
     let start = frames.iter().position(|frame| !CREATION_FUNNEL.contains(&&*frame.function))?;
     let creator = frames.get(start..)?;
-    if is_runtime(&creator.first()?.function) {
+    if creator.iter().find(|frame| !is_native(frame)).is_some_and(|frame| is_runtime(&frame.function)) {
         return Some(Creation::Runtime);
     }
     place(creator, main_module).map(Creation::By)
@@ -121,22 +130,20 @@ fn callers(frames: &[Frame]) -> &[Frame] {
     frames.get(..switch.unwrap_or(frames.len())).unwrap_or(frames)
 }
 
-fn is_allocation_funnel(function: &str) -> bool {
-    ALLOCATION_FUNNEL.contains(&function) || function.starts_with("runtime.mallocgc")
+/// Of the runtime's frames, one that no allocation of others goes through.
+fn allocates_for_itself(frame: &Frame) -> bool {
+    let function = &*frame.function;
+    !is_native(frame) && !ALLOCATION_FUNNEL.contains(&function) && !function.starts_with("runtime.mallocgc")
 }
 
 fn place(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
     let allocator = frames.first()?.clone();
     let end = frames.iter().rposition(|frame| !is_bottom(frame)).map_or(1, |last| last + 1);
-    let frames = frames.get(..end)?.to_vec();
+    let frames = frames.get(..end + callers_in_c(frames.get(end..)?))?.to_vec();
     let place = frames
         .iter()
-        .find(|frame| package_of(&frame.function).is_some_and(|package| is_main_module(&package, main_module)))
-        .or_else(|| {
-            frames
-                .iter()
-                .find(|frame| package_of(&frame.function).is_some_and(|package| !is_standard_library(&package)))
-        })
+        .find(|frame| package_of(frame).is_some_and(|package| is_main_module(&package, main_module)))
+        .or_else(|| frames.iter().find(|frame| package_of(frame).is_some_and(|package| !is_standard_library(&package))))
         .unwrap_or(&allocator)
         .clone();
     Some(Placed { id: identity(&allocator, &place), place, allocator, frames })
@@ -145,6 +152,29 @@ fn place(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
 /// What stands below every goroutine: the runtime's start of it, or what lies outside Go code.
 fn is_bottom(frame: &Frame) -> bool {
     is_runtime(&frame.function) || frame.file.is_empty()
+}
+
+/// How many of the frames below the last of Go's say which function of a C thread called it.
+fn callers_in_c(below: &[Frame]) -> usize {
+    let is_name = |frame: &Frame| is_native(frame) && !frame.function.starts_with('[');
+    let beyond_runtime = below.iter().take_while(|frame| is_native(frame) || frame.origin == Origin::Unknown);
+    beyond_runtime.enumerate().filter(|(_, frame)| is_name(frame)).last().map_or(0, |(last, _)| last + 1)
+}
+
+/// Go code that is not the runtime's, or what cannot be told.
+fn is_outside_runtime(frame: &Frame) -> bool {
+    !is_native(frame) && !is_runtime(&frame.function)
+}
+
+fn is_native(frame: &Frame) -> bool {
+    matches!(frame.origin, Origin::Native | Origin::Vdso)
+}
+
+/// The package that a frame's line belongs to. None: it is not Go's, or belongs to none, or cgo wrote it
+/// (`_Cfunc_GoString`): then a person would change the line that calls it.
+fn package_of(frame: &Frame) -> Option<Cow<'_, str>> {
+    let written_by_cgo = frame.file.rsplit('/').next() == Some(CGO_FILE);
+    names::package_of(&frame.function).filter(|_| frame.origin == Origin::Go && !written_by_cgo)
 }
 
 fn identity(allocator: &Frame, place: &Frame) -> SiteId {
@@ -164,7 +194,14 @@ mod tests {
 
     fn frame(function: &str, line: u32) -> Frame {
         let file = format!("/src/{}.go", function.split('.').next().unwrap());
-        Frame { function: function.into(), file: file.into(), line, function_start_line: 10, inlined: false }
+        Frame {
+            function: function.into(),
+            file: file.into(),
+            line,
+            function_start_line: 10,
+            inlined: false,
+            origin: Origin::Go,
+        }
     }
 
     fn stack(functions: &[&str]) -> Vec<Frame> {
@@ -210,6 +247,43 @@ mod tests {
         let placed = place_allocation(&stack(&functions), None).unwrap();
         let names: Vec<&str> = placed.frames.iter().map(|frame| &*frame.function).collect();
         assert_eq!(names, ["main.f", "runtime.gopanic", "main.main"]);
+    }
+
+    #[test]
+    fn native_frames_are_shown_and_never_blamed() {
+        let native = |function: &str| Frame { file: "".into(), line: 0, origin: Origin::Native, ..frame(function, 0) };
+        let mut frames = stack(&["runtime.mallocgc", "main.callback", "crosscall2"]);
+        frames.extend([native("main.cold"), native("runtime.gcStart")]);
+        frames.extend(stack(&["runtime.cgocall", "main.call", "runtime.goexit"]));
+        frames.extend([native("start_thread"), native("[libc.so.6]")]);
+        let placed = place_allocation(&frames, None).unwrap();
+        assert_eq!((&*placed.place.function, &*placed.allocator.function), ("main.callback", "main.callback"));
+        assert_eq!(placed.frames, frames[1..7]);
+        // The runtime allocates for the callback: the line below is the next one that a person wrote.
+        frames.remove(1);
+        assert_eq!(&*place_allocation(&frames, None).unwrap().place.function, "main.call");
+        frames.remove(1);
+        let placed = place_allocation(&frames, None).unwrap();
+        assert_eq!((&*placed.place.function, &*placed.allocator.function), ("main.call", "main.call"));
+    }
+
+    #[test]
+    fn what_of_c_called_go_on_a_thread_of_its_own_is_shown() {
+        let mut frames = stack(&["runtime.mallocgc", "main.callback", "runtime.cgocallback", "crosscall2"]);
+        let native = |function: &str| Frame { file: "".into(), line: 0, origin: Origin::Native, ..frame(function, 0) };
+        let unknown = Frame { origin: Origin::Unknown, ..native("[unknown]") };
+        frames.extend([unknown, native("on_event"), native("[libc.so.6]")]);
+        assert_eq!(place_allocation(&frames, None).unwrap().frames, frames[1..6]);
+    }
+
+    #[test]
+    fn what_cgo_wrote_is_not_a_line_to_change() {
+        let generated = Frame { file: "_cgo_gotypes.go".into(), ..frame("main._Cfunc_GoString", 90) };
+        let mut frames = stack(&["runtime.mallocgc", "runtime.gostring"]);
+        frames.push(generated);
+        frames.extend(stack(&["main.read", "main.main"]));
+        let placed = place_allocation(&frames, None).unwrap();
+        assert_eq!((&*placed.place.function, &*placed.allocator.function), ("main.read", "main._Cfunc_GoString"));
     }
 
     #[test]

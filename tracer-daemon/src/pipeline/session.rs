@@ -15,19 +15,21 @@ use tracer_common::exact::StackKey;
 use super::own;
 
 use crate::{
-    addr::LoadBias,
+    addr::{Avma, LoadBias},
     attach::{AttachError, Attachment, Claim, Limits},
-    collect::{CollectError, Counts, Reader},
+    collect::{CollectError, Counts, NewStack, Reader},
     discover::{DiscoverError, NameError, Presence, ProcessIdentity, Target, code_mapping, presence},
     export::untrusted,
     inspect::{BinaryFacts, InspectError, cache::FactsCache},
     model::{Counted, ExactInput, Snapshot, Stack, Totals, Turnover, summarize},
     plan::{ProbePlan, Refusal},
-    symbolize::Symbolizer,
+    symbolize::{NativeCode, Symbolizer},
 };
 
 /// Between two readings of the totals after the gate was closed. A program takes some microseconds.
 const SETTLE_STEP: Duration = Duration::from_millis(10);
+/// Stacks named together: what is near in the binary is read once.
+const NAMED_AT_ONCE: usize = 512;
 /// After so many readings that differ, no more is waited for.
 const SETTLE_READINGS: u32 = 50;
 
@@ -201,7 +203,7 @@ impl Session {
             name: untrusted::name(&target.name()).into_owned(),
             exe,
             exe_replaced: target.exe_replaced,
-            symbolizer: Symbolizer::new(Arc::clone(&facts), bias),
+            symbolizer: Symbolizer::new(Arc::clone(&facts), bias).with_native(NativeCode::new(identity)),
             facts,
             refused: plan.refused,
             claim,
@@ -301,9 +303,21 @@ impl Session {
     /// Names the stacks that have come since the last call, so that the ring has room.
     pub fn receive_stacks(&mut self) {
         let Self { reader, symbolizer, stacks, .. } = self;
+        let mut name = |new: &mut Vec<NewStack>| {
+            new.retain(|stack| !stacks.contains_key(&stack.key));
+            let addresses: Vec<&[Avma]> = new.iter().map(|stack| &*stack.frames).collect();
+            let named = symbolizer.stacks(&addresses);
+            stacks.extend(new.iter().map(|stack| stack.key).zip(named.into_iter().map(Stack::from)));
+            new.clear();
+        };
+        let mut new = Vec::new();
         reader.drain_stacks(|stack| {
-            stacks.entry(stack.key).or_insert_with(|| symbolizer.stack(&stack.frames).into());
+            new.push(stack);
+            if new.len() == NAMED_AT_ONCE {
+                name(&mut new);
+            }
         });
+        name(&mut new);
     }
 
     /// What is known now.

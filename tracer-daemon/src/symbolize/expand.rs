@@ -2,18 +2,37 @@
 //!
 //! Follows `newInlineUnwinder` and `inlineUnwinder.next` of runtime/symtabinl.go (go1.21 to go1.27).
 
-use super::names::GenericMethods;
-use super::{Frame, Position, Strings, names};
+use std::sync::Arc;
+
+use super::{Frame, Origin, Position, Strings};
 use crate::addr::Svma;
-use crate::inspect::{FunctionTable, InspectError};
+use crate::inspect::{FileName, FunctionTable, InspectError, StepBudget};
 
 /// Deepest inlining that is followed. The compiler's budget keeps real depths far below.
 const INLINE_DEPTH_MAX: usize = 128;
 
-/// The frames of one program counter, leaf first; none outside of Go's code.
+/// The frames of one program counter, leaf first.
 #[derive(Debug, Default)]
 pub(super) struct Expansion {
     pub(super) places: Vec<Place>,
+    /// Whether the one place stands for any number of functions: several in a row are shown once.
+    pub(super) nameless: bool,
+}
+
+impl Expansion {
+    /// One frame outside of Go's code.
+    pub(super) fn of(frame: Frame) -> Self {
+        Self { places: vec![Place { frame, id: 0 }], nameless: false }
+    }
+
+    /// As [`Self::of`], of which only the whereabouts are known, if anything.
+    pub(super) fn nameless(frame: Frame) -> Self {
+        Self { nameless: true, ..Self::of(frame) }
+    }
+
+    pub(super) fn is_outside(&self) -> bool {
+        self.places.first().is_none_or(|place| place.frame.origin != Origin::Go)
+    }
 }
 
 /// One frame, and the number of its function among those that stack walks treat apart.
@@ -23,6 +42,7 @@ pub(super) struct Place {
     pub(super) id: u8,
 }
 
+/// The frames at one address; no place at all outside of Go's code.
 pub(super) fn expand(
     table: &FunctionTable,
     strings: &mut Strings,
@@ -30,13 +50,13 @@ pub(super) fn expand(
     position: Position,
 ) -> Result<Expansion, InspectError> {
     let mut expansion = Expansion::default();
-    let generic_methods = if table.generic_methods() { GenericMethods::Present } else { GenericMethods::Absent };
     let Some(function) = table.function_at(at)? else { return Ok(expansion) };
     // Never out of the function: the return address of the first frame of a goroutine is its function's beginning + 1.
     let back = u64::from(position == Position::Return && at > function.start);
     let mut instruction = Svma(at.0 - back);
+    let mut budget = StepBudget::of_one_address();
     let (mut parents, mut lost) = (Vec::new(), false);
-    while let Some(call) = table.inlined_call_at(&function, instruction)? {
+    while let Some(call) = table.inlined_call_at(&function, instruction, &mut budget)? {
         // Where no instruction is left of the calling code, the compiler names the function's first as the parent. That
         // can belong to the inlined call itself (seen in package initialisation, go1.26): the chain would never end, and
         // the line of the call is not recorded anywhere.
@@ -52,26 +72,41 @@ pub(super) fn expand(
                 value: INLINE_DEPTH_MAX as u64,
             });
         }
-        let (file, line) = table.file_and_line(&function, instruction)?.unwrap_or_default();
+        let place = table.file_and_line(&function, instruction, &mut budget)?;
+        let (file, line) = file_and_line(table, strings, place)?;
         let frame = Frame {
-            function: strings.of(&names::for_print(&table.inlined_name(&call)?, generic_methods)),
-            file: strings.of(&file),
+            function: strings.function(table, call.name())?,
+            file,
             line,
             function_start_line: call.start_line,
             inlined: true,
+            origin: Origin::Go,
         };
         expansion.places.push(Place { frame, id: call.id });
         instruction = call.parent;
     }
-    let place = if lost { None } else { table.file_and_line(&function, instruction)? };
-    let (file, line) = place.unwrap_or_default();
+    let place = if lost { None } else { table.file_and_line(&function, instruction, &mut budget)? };
+    let (file, line) = file_and_line(table, strings, place)?;
     let frame = Frame {
-        function: strings.of(&names::for_print(&table.name(&function)?, generic_methods)),
-        file: strings.of(&file),
+        function: strings.function(table, function.name())?,
+        file,
         line,
         function_start_line: function.start_line,
         inlined: false,
+        origin: Origin::Go,
     };
     expansion.places.push(Place { frame, id: function.id });
     Ok(expansion)
+}
+
+/// What is not known is an empty path and line 0.
+fn file_and_line(
+    table: &FunctionTable,
+    strings: &mut Strings,
+    place: Option<(FileName, u32)>,
+) -> Result<(Arc<str>, u32), InspectError> {
+    Ok(match place {
+        Some((file, line)) => (strings.file(table, file)?, line),
+        None => (strings.of(""), 0),
+    })
 }

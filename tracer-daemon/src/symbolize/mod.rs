@@ -4,17 +4,23 @@
 //! classification of function names (runtime, standard library, main module). Counterpart of `inspect`, whose tables it
 //! reads. What cannot be named is a frame without a file, never a guess.
 
+mod batch;
 mod cache;
 mod expand;
 pub mod names;
+mod native;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+pub use self::native::NativeCode;
+
+use self::batch::{Ahead, Batch};
 use self::cache::RecentMap;
 use self::expand::{Expansion, expand};
-use crate::addr::{Avma, LoadBias, Svma};
-use crate::inspect::BinaryFacts;
+use self::names::GenericMethods;
+use crate::addr::{Avma, LoadBias};
+use crate::inspect::{BinaryFacts, FileName, FunctionName, FunctionTable, InspectError};
 
 /// Name of a frame that is not in Go code, or whose name could not be read.
 pub const UNKNOWN_FUNCTION: &str = "[unknown]";
@@ -24,7 +30,7 @@ pub const STACK_PCS_MAX: usize = 1024;
 pub const STACK_FRAMES_MAX: usize = 4096;
 /// Program counters per generation of the cache, of which there are two: about 200 KiB a process in all.
 const CACHE_GENERATION: usize = 512;
-/// Distinct function and file names held; at the bound all are dropped and collected anew.
+/// Distinct names held of functions, of files, and of what is not Go's; at the bound all are dropped and collected anew.
 const STRINGS_MAX: usize = 4096;
 
 /// One frame of a stack as a person reads it. Inlined calls are frames of their own.
@@ -41,6 +47,21 @@ pub struct Frame {
     pub function_start_line: u32,
     /// Whether this call was inlined into the frame that follows.
     pub inlined: bool,
+    /// Whose code it is.
+    pub origin: Origin,
+}
+
+/// Whose code a frame is. Only Go's has lines that a person could change, and packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// In the binary's function table, the assembly of Go's runtime included.
+    Go,
+    /// C and the like: linked into the binary, or of a shared library. Named as the symbol table names it, or `[file]`.
+    Native,
+    /// The kernel's code in the process. Named as its symbol table names it, or `[vdso]`.
+    Vdso,
+    /// In no file, or in Go's code where the binary cannot be read.
+    Unknown,
 }
 
 /// What a [`Symbolizer`] could not do, and what its bounds cost.
@@ -61,13 +82,17 @@ pub struct SymbolizeCounts {
 pub struct Symbolizer {
     facts: Arc<BinaryFacts>,
     bias: LoadBias,
-    cache: RecentMap<(Svma, Position), Arc<Expansion>>,
+    native: Option<NativeCode>,
+    cache: RecentMap<Key, Arc<Expansion>>,
     strings: Strings,
     counts: SymbolizeCounts,
 }
 
+/// A program counter and what it points at.
+type Key = (Avma, Position);
+
 /// What a program counter of a stack points at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Position {
     /// The instruction itself.
     Exact,
@@ -76,38 +101,53 @@ enum Position {
 }
 
 impl Symbolizer {
-    /// For a process that runs the binary of `facts`, loaded at `bias`.
+    /// For a process that runs the binary of `facts`, loaded at `bias`. Names Go's code only.
     pub fn new(facts: Arc<BinaryFacts>, bias: LoadBias) -> Self {
         Self {
             facts,
             bias,
+            native: None,
             cache: RecentMap::new(CACHE_GENERATION),
             strings: Strings::default(),
             counts: SymbolizeCounts::default(),
         }
     }
 
+    /// Names the code beside Go's, too.
+    #[must_use]
+    pub fn with_native(self, native: NativeCode) -> Self {
+        Self { native: Some(native), ..self }
+    }
+
     /// The frames of a stack, leaf first, as `runtime.CallersFrames` names them, wrappers left out as `runtime.Callers`
     /// does (but never the leaf).
     ///
     /// `pcs` are leaf first; the first is an exact address, the others are return addresses, except behind a frame that
-    /// a signal put there. Consecutive addresses outside of Go's code give one frame [`UNKNOWN_FUNCTION`].
+    /// a signal put there. Consecutive addresses of which nothing is known give one frame [`UNKNOWN_FUNCTION`], those of
+    /// native functions without a name one frame for their file.
     pub fn stack(&mut self, pcs: &[Avma]) -> Vec<Frame> {
+        self.frames(pcs, Ahead::NOTHING)
+    }
+
+    /// The frames of several stacks, each as [`Self::stack`] gives them; cheaper by far where they are many and new.
+    pub fn stacks(&mut self, stacks: &[&[Avma]]) -> Vec<Vec<Frame>> {
+        let batch = Batch::of(self, stacks);
+        stacks.iter().zip(batch.of_each(stacks)).map(|(pcs, ahead)| self.frames(pcs, ahead)).collect()
+    }
+
+    fn frames(&mut self, pcs: &[Avma], ahead: Ahead<'_>) -> Vec<Frame> {
         let ids = self.facts.functions_table.ids();
         let mut frames: Vec<Frame> = Vec::with_capacity(pcs.len().min(STACK_PCS_MAX));
-        let (mut position, mut callee, mut unknown_before) = (Position::Exact, 0, false);
+        let (mut position, mut callee) = (Position::Exact, 0);
         let mut cut = pcs.len() > STACK_PCS_MAX;
-        for pc in pcs.iter().take(STACK_PCS_MAX) {
-            let expansion = self.expansion(pc.in_file(self.bias), position);
+        for (index, pc) in pcs.iter().take(STACK_PCS_MAX).enumerate() {
+            let key = (*pc, position);
+            let expansion = ahead.get(index, key).map_or_else(|| self.expansion_or_unknown(key), Arc::clone);
+            self.counts.outside += u64::from(expansion.is_outside());
             position = Position::Return;
-            if expansion.places.is_empty() {
-                if !unknown_before {
-                    frames.push(self.strings.unknown());
-                }
-                (callee, unknown_before) = (0, true);
+            if expansion.nameless && frames.last() == expansion.places.first().map(|place| &place.frame) {
                 continue;
             }
-            unknown_before = false;
             for place in &expansion.places {
                 // A wrapper is of interest only where it did not get to call what it wraps.
                 let calls_panic = [ids.gopanic, ids.sigpanic, ids.panicwrap].contains(&callee);
@@ -131,8 +171,10 @@ impl Symbolizer {
 
     /// The frames at one return address, inlined calls expanded, leaf first. Empty outside of Go's code.
     pub fn return_address(&mut self, pc: Avma) -> Vec<Frame> {
-        let expansion = self.expansion(pc.in_file(self.bias), Position::Return);
-        expansion.places.iter().map(|place| place.frame.clone()).collect()
+        let expansion = self.expansion_or_unknown((pc, Position::Return));
+        self.counts.outside += u64::from(expansion.is_outside());
+        let frames = expansion.places.iter().map(|place| &place.frame);
+        frames.filter(|frame| frame.origin == Origin::Go).cloned().collect()
     }
 
     /// What could not be done so far.
@@ -140,48 +182,96 @@ impl Symbolizer {
         SymbolizeCounts { forgotten: self.cache.forgotten(), ..self.counts }
     }
 
-    fn expansion(&mut self, at: Svma, position: Position) -> Arc<Expansion> {
-        let key = (at, position);
-        if let Some(known) = self.cache.get(&key) {
-            self.counts.outside += u64::from(known.places.is_empty());
-            return known;
-        }
-        let Ok(expansion) = expand(&self.facts.functions_table, &mut self.strings, at, position) else {
-            // Not kept: a failed read may succeed the next time.
+    fn expansion_or_unknown(&mut self, key: Key) -> Arc<Expansion> {
+        self.expansion(key).unwrap_or_else(|| {
             self.counts.unreadable += 1;
-            return Arc::default();
-        };
-        self.counts.outside += u64::from(expansion.places.is_empty());
+            Arc::new(Expansion::nameless(self.strings.frame(UNKNOWN_FUNCTION, Origin::Unknown)))
+        })
+    }
+
+    /// None: the binary cannot be read there, or is malformed. That is not kept: it may be read the next time.
+    fn expansion(&mut self, key: Key) -> Option<Arc<Expansion>> {
+        if let Some(known) = self.cache.get(&key) {
+            return Some(known);
+        }
+        let (pc, position) = key;
+        let at = pc.in_file(self.bias);
+        let mut expansion = expand(&self.facts.functions_table, &mut self.strings, at, position).ok()?;
+        if expansion.places.is_empty() {
+            expansion = self.outside(pc, position);
+        }
         let expansion = Arc::new(expansion);
         self.cache.insert(key, Arc::clone(&expansion));
-        expansion
+        Some(expansion)
+    }
+
+    /// What is known about an address outside of Go's code.
+    fn outside(&mut self, pc: Avma, position: Position) -> Expansion {
+        match self.native.as_mut().and_then(|native| native.place(pc, position)) {
+            None => Expansion::nameless(self.strings.frame(UNKNOWN_FUNCTION, Origin::Unknown)),
+            Some(place) => {
+                let frame = self.strings.frame(&place.function, place.origin);
+                if place.named { Expansion::of(frame) } else { Expansion::nameless(frame) }
+            }
+        }
     }
 }
 
-/// Each distinct name once.
+/// Each distinct name once; those of the function table by where they stand in it.
 #[derive(Debug, Default)]
-struct Strings(HashSet<Arc<str>>);
+struct Strings {
+    functions: HashMap<FunctionName, Arc<str>>,
+    files: HashMap<FileName, Arc<str>>,
+    others: HashSet<Arc<str>>,
+}
 
 impl Strings {
+    fn function(&mut self, table: &FunctionTable, name: FunctionName) -> Result<Arc<str>, InspectError> {
+        if let Some(known) = self.functions.get(&name) {
+            return Ok(Arc::clone(known));
+        }
+        if self.functions.len() >= STRINGS_MAX {
+            self.functions.clear();
+        }
+        let generic_methods = if table.generic_methods() { GenericMethods::Present } else { GenericMethods::Absent };
+        let text: Arc<str> = names::for_print(&table.function_name(name)?, generic_methods).into();
+        self.functions.insert(name, Arc::clone(&text));
+        Ok(text)
+    }
+
+    fn file(&mut self, table: &FunctionTable, name: FileName) -> Result<Arc<str>, InspectError> {
+        if let Some(known) = self.files.get(&name) {
+            return Ok(Arc::clone(known));
+        }
+        if self.files.len() >= STRINGS_MAX {
+            self.files.clear();
+        }
+        let text: Arc<str> = table.file(name)?.into();
+        self.files.insert(name, Arc::clone(&text));
+        Ok(text)
+    }
+
     fn of(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
+        if let Some(known) = self.others.get(text) {
             return Arc::clone(known);
         }
-        if self.0.len() >= STRINGS_MAX {
-            self.0.clear();
+        if self.others.len() >= STRINGS_MAX {
+            self.others.clear();
         }
         let text: Arc<str> = text.into();
-        self.0.insert(Arc::clone(&text));
+        self.others.insert(Arc::clone(&text));
         text
     }
 
-    fn unknown(&mut self) -> Frame {
+    /// A frame without a place in the source.
+    fn frame(&mut self, function: &str, origin: Origin) -> Frame {
         Frame {
-            function: self.of(UNKNOWN_FUNCTION),
+            function: self.of(function),
             file: self.of(""),
             line: 0,
             function_start_line: 0,
             inlined: false,
+            origin,
         }
     }
 }

@@ -12,6 +12,9 @@ use std::process::Command;
 /// Build with a profile under which the compiler inlines in the allocator whatever it can.
 pub(crate) const WITH_PROFILE: &str = "-pgo=of-cpuprofile";
 
+/// Which go builds; in the environment of a build or of the tests.
+pub(crate) const GO_VARIABLE: &str = "LEAKLINE_GO";
+
 /// One build of a program of `tests/programs/`.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Build<'a> {
@@ -97,12 +100,25 @@ impl Build<'_> {
         PathBuf::from(said_by(go, name).trim())
     }
 
+    /// Where the sources of a package lie that this build can name.
+    pub(crate) fn folder_of(&self, package: &str) -> PathBuf {
+        let mut go = self.go();
+        go.args(["list", "-f", "{{.Dir}}", package]);
+        PathBuf::from(said_by(go, package).trim())
+    }
+
+    /// A place in the program's folder, whether or not there is anything.
+    pub(crate) fn source_of(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
+    }
+
     fn folder(&self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(self.program)
     }
 
     fn go(&self) -> Command {
-        let mut go = Command::new(std::env::var_os("LEAKLINE_GO").unwrap_or_else(|| "go".into()));
+        let own = self.environment.iter().find(|(name, _)| *name == GO_VARIABLE).map(|(_, go)| OsString::from(go));
+        let mut go = Command::new(own.or_else(|| std::env::var_os(GO_VARIABLE)).unwrap_or_else(|| "go".into()));
         go.current_dir(self.folder())
             .env("GOTOOLCHAIN", self.toolchain)
             .env("GOWORK", "off")

@@ -1,6 +1,7 @@
 //! The section on versions of Go and ways to build, from the results of `cargo xtask matrix`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -64,26 +65,26 @@ fn text(root: &Path) -> Result<String> {
     let mut refusals: Vec<String> = Vec::new();
     let mut rows = String::new();
     for (mode, shown) in MODES {
-        let mut row = format!("| {shown} |");
-        for version in &versions {
+        let texts = versions.iter().map(|version| {
             let cell = cells.get(*version).and_then(|modes| modes.get(mode));
-            row.push_str(&format!(" {} |", cell_text(version, mode, cell, &mut refusals)?));
-        }
-        rows.push_str(&row);
-        rows.push('\n');
+            cell_text(version, mode, cell, &mut refusals)
+        });
+        let texts = texts.collect::<Result<Vec<_>>>()?;
+        writeln!(rows, "| {shown} | {} |", texts.join(" | "))?;
     }
     let heading: Vec<&str> = versions.iter().map(|version| version.strip_prefix("go").unwrap_or(version)).collect();
     let table = format!("| | {} |\n|---|{}\n{rows}", heading.join(" | "), "---|".repeat(versions.len()));
     let mut text = format!("{INTRODUCTION}\n{table}\n");
     for (number, refusal) in refusals.iter().enumerate() {
-        text.push_str(&format!("{}. refused: {refusal}\n", number + 1));
+        writeln!(text, "{}. refused: {refusal}", number + 1)?;
     }
     let commits: BTreeSet<&str> = cells.values().flat_map(BTreeMap::values).map(|cell| cell.commit.as_str()).collect();
     let commits: Vec<&str> = commits.into_iter().collect();
-    text.push_str(&format!(
-        "\nThe cells ran on the commits {} (`{RESULTS}` says which on which; `+` means with changes).\n",
+    writeln!(
+        text,
+        "\nThe cells ran on the commits {} (`{RESULTS}` says which on which; `+` means with changes).",
         commits.join(", ")
-    ));
+    )?;
     Ok(text)
 }
 
@@ -100,7 +101,7 @@ fn cell_text(version: &str, mode: &str, cell: Option<&Cell>, refusals: &mut Vec<
             refusals.push(why);
             refusals.len() - 1
         });
-        notes.push_str(&format!(" [{}]", number + 1));
+        write!(notes, " [{}]", number + 1)?;
     }
     let counted = if right.exact_objects.is_some() { "**exact**" } else { "not counted" };
     Ok(format!("{counted} {} + {}{notes}", right.globals, right.points))

@@ -202,6 +202,9 @@ pub struct Frame {
     pub line: Option<u32>,
     /// Inlined into the frame that follows.
     pub inlined: bool,
+    /// Whose code it is, where that is not Go's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<&'static str>,
 }
 
 /// Goroutines as a whole and by creating line.

@@ -193,7 +193,18 @@ fn loss(snapshot: &model::Snapshot) -> BTreeMap<&'static str, u64> {
 }
 
 fn frame(frame: &symbolize::Frame) -> Frame {
-    Frame { function: owned_name(&frame.function), file: file(frame), line: line_number(frame), inlined: frame.inlined }
+    Frame {
+        function: owned_name(&frame.function),
+        file: file(frame),
+        line: line_number(frame),
+        inlined: frame.inlined,
+        origin: match frame.origin {
+            symbolize::Origin::Go => None,
+            symbolize::Origin::Native => Some("native"),
+            symbolize::Origin::Vdso => Some("vdso"),
+            symbolize::Origin::Unknown => Some("unknown"),
+        },
+    }
 }
 
 fn owned_name(name: &str) -> String {

@@ -3,7 +3,10 @@
 //! Width is counted in characters; characters that take two columns are rare in Go names and only shift a table.
 
 use super::Style;
-use crate::{export::untrusted, symbolize::Frame};
+use crate::{
+    export::untrusted,
+    symbolize::{Frame, Origin},
+};
 
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
@@ -172,10 +175,14 @@ pub(super) fn function(frame: &Frame) -> String {
     if frame.function.is_empty() { String::from("?") } else { untrusted::name(&frame.function).into_owned() }
 }
 
-/// `/src/store.go:42`, escaped; says so where the file is not known.
+/// `/src/store.go:42`, escaped; says so where the file is not known, or whose code it is where that is not Go's.
 pub(super) fn file_and_line(frame: &Frame) -> String {
     match (frame.file.is_empty(), frame.line) {
-        (true, _) => String::from("file unknown"),
+        (true, _) => String::from(match frame.origin {
+            Origin::Go | Origin::Unknown => "file unknown",
+            Origin::Native => "native code",
+            Origin::Vdso => "kernel code",
+        }),
         (false, 0) => untrusted::path(&frame.file).into_owned(),
         (false, line) => format!("{}:{line}", untrusted::path(&frame.file)),
     }
@@ -295,7 +302,14 @@ mod tests {
 
     #[test]
     fn unknown_places_say_so() {
-        let frame = Frame { function: "".into(), file: "".into(), line: 0, function_start_line: 0, inlined: false };
+        let frame = Frame {
+            function: "".into(),
+            file: "".into(),
+            line: 0,
+            function_start_line: 0,
+            inlined: false,
+            origin: Origin::Go,
+        };
         assert_eq!(place(&frame), "? (file unknown)");
     }
 }

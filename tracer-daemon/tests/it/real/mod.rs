@@ -19,7 +19,8 @@ use crate::{
     target::{Target, wait_until},
 };
 use proxy::RecordingProxy;
-use services::{ETCD, Etcd, PROMETHEUS, PROMTOOL, Prometheus};
+pub(crate) use services::PROMETHEUS;
+use services::{ETCD, Etcd, PROMTOOL, Prometheus};
 use source::Sources;
 
 /// Sites whose lines are looked up.

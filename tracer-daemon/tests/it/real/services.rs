@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{go::Build, target::wait_until};
 
-pub(super) const PROMETHEUS: Build = Build {
+pub(crate) const PROMETHEUS: Build = Build {
     program: "real/prometheus",
     toolchain: "go1.26.6",
     flags: &["-trimpath", "-tags=remove_all_sd"],

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/cgoframes
+
+go 1.19
