@@ -1,8 +1,10 @@
 //! The program `leakline`: arguments in, exit status out. Everything else is the library's.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, IsTerminal as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
     process::ExitCode,
 };
 
@@ -84,7 +86,7 @@ fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 
 fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
     let (pid, exe, file) = if let Some(path) = args.file {
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let file = open_regular(&path)?;
         (None, path.display().to_string(), file)
     } else {
         let target = target(args.pid, args.name.as_deref())?;
@@ -103,6 +105,15 @@ fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
         OutputFormat::Json => planned.line().context("cannot write the plan as JSON")?,
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens a file without waiting, as opening a pipe would where nobody writes to it.
+fn open_regular(path: &Path) -> anyhow::Result<File> {
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = opened.with_context(|| format!("cannot open {}", path.display()))?;
+    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    anyhow::ensure!(is_file, "{} is no regular file", path.display());
+    Ok(file)
 }
 
 fn diagnose(args: &DoctorArgs) -> anyhow::Result<ExitCode> {

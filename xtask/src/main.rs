@@ -8,6 +8,7 @@ mod codegen;
 mod command;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod machine_paths;
 mod matrix;
 mod setup;
@@ -44,6 +45,8 @@ enum Command {
     /// Make the sources that are made by a program, or check that they are fresh
     #[command(subcommand)]
     Codegen(codegen::Codegen),
+    /// Feed the parsers with hostile input, guided by what they do with it (needs a C++ compiler; a minute for each target)
+    Fuzz(fuzz::Options),
     /// Check the rules of the architecture that no compiler checks
     Tidy,
     /// Run every check and test, and count
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&root, &args).map(|()| ExitCode::SUCCESS),
         Command::Matrix(options) => matrix::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Codegen(codegen) => codegen::run(&root, &codegen),
+        Command::Fuzz(options) => fuzz::run(&root, &options),
         Command::Tidy => tidy::run(&root),
         Command::Test(options) => Ok(test::run(&root, &options)),
     };

@@ -9,12 +9,19 @@
 )]
 
 mod bad_input;
+mod bounds;
+mod disguised;
 mod exact;
+mod fuzz;
+#[allow(dead_code, unreachable_pub, reason = "a library of its own where libFuzzer runs it")]
+#[path = "../../../fuzz/src/lib.rs"]
+mod fuzz_targets;
 mod go;
 mod inspect;
 mod layouts;
 mod leakline;
 mod matrix;
+mod places;
 mod points;
 mod real;
 mod run;
