@@ -1,7 +1,6 @@
 //! The program `leakline`: arguments in, exit status out. Everything else is the library's.
 
 use std::{
-    fs::File,
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
     sync::Arc,
@@ -12,7 +11,7 @@ use clap::Parser as _;
 use tracer_daemon::{
     attach::Limits,
     cli::{AttachArgs, Cli, Command, DoctorArgs, EvidenceChoice, OutputFormat, PlanArgs, RunArgs},
-    discover::{NamePattern, Target, target_by_pid},
+    discover::{Links, NamePattern, Target, open_regular, target_by_pid},
     export::{doctor, plan::Planned, untrusted},
     host,
     inspect::inspect_file,
@@ -91,7 +90,7 @@ fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (pid, exe, file) = if let Some(path) = args.file {
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let file = open_regular(&path, Links::Follow).with_context(|| format!("cannot open {}", path.display()))?;
         (None, path.display().to_string(), file)
     } else {
         let target = target(args.pid, args.name.as_deref())?;

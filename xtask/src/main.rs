@@ -8,6 +8,7 @@ mod codegen;
 mod command;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod machine_paths;
 mod matrix;
 mod real_binaries;
@@ -50,6 +51,8 @@ enum Command {
     RealBinaries(real_binaries::Options),
     /// Make docs/support.md from the results
     Support(support::Options),
+    /// Feed the parsers with hostile input, guided by what they do with it (needs a C++ compiler; a minute for each target)
+    Fuzz(fuzz::Options),
     /// Check the rules of the architecture that no compiler checks
     Tidy,
     /// Run every check and test, and count
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Codegen(codegen) => codegen::run(&root, &codegen),
         Command::RealBinaries(options) => real_binaries::run(&root, &options),
         Command::Support(options) => support::run(&root, &options),
+        Command::Fuzz(options) => fuzz::run(&root, &options),
         Command::Tidy => tidy::run(&root),
         Command::Test(options) => Ok(test::run(&root, &options)),
     };

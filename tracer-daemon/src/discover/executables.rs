@@ -6,15 +6,15 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use procfs::process::all_processes;
 
-use super::{DiscoverError, FileIdentity, target_by_pid};
+use super::{DiscoverError, FileIdentity, Links, open_regular, target_by_pid};
 
 /// Folders within folders; deeper ones are counted and not entered.
 const DEPTH_MAX: usize = 64;
@@ -190,18 +190,9 @@ impl FilesBelow {
     }
 }
 
-/// Opens a file for reading if it is a regular one; never waits, as opening a pipe would.
-///
-/// # Errors
-/// Where it cannot be opened, is a symbolic link, or is no regular file.
-pub fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
-}
-
 fn begins_as_elf(path: &Path) -> io::Result<bool> {
     let mut magic = [0; 4];
-    match open_regular(path)?.read_exact_at(&mut magic, 0) {
+    match open_regular(path, Links::Refuse)?.read_exact_at(&mut magic, 0) {
         Ok(()) => Ok(magic == *b"\x7fELF"),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),

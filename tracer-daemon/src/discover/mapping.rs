@@ -1,13 +1,13 @@
 //! Where the loader put the executable of a process, and what other code is mapped there.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 
-use super::{Presence, ProcessIdentity, presence};
+use super::{Links, Presence, ProcessIdentity, open_regular, presence};
 use crate::addr::{Avma, FileOffset};
 
 /// Most executable mappings of one process that are looked at. Programs with many shared libraries have some hundred.
@@ -102,22 +102,13 @@ pub fn open_mapped(pid: u32, mapping: &CodeMapping) -> io::Result<File> {
     let MappedCode::File { path, inode, .. } = &mapping.code else { return Err(io::ErrorKind::Unsupported.into()) };
     // The file itself; needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)).
     let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start.0, mapping.end.0);
-    if let Ok(file) = open_regular(Path::new(&link)) {
+    if let Ok(file) = open_regular(Path::new(&link), Links::Follow) {
         return Ok(file);
     }
     let within = path.strip_prefix("/").map_err(io::Error::other)?;
-    let file = open_regular(&Path::new("/proc").join(pid.to_string()).join("root").join(within))?;
+    let file = open_regular(&Path::new("/proc").join(pid.to_string()).join("root").join(within), Links::Follow)?;
     if file.metadata()?.ino() != *inode {
         return Err(io::Error::other("another file has the path of a mapped one"));
     }
-    Ok(file)
-}
-
-fn open_regular(path: &Path) -> io::Result<File> {
-    // Looked at before, since opening a device can do something; and again, since the path can change meanwhile.
-    let is_regular = |is_file| if is_file { Ok(()) } else { Err(io::Error::other("not a regular file")) };
-    is_regular(path.metadata()?.is_file())?;
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    is_regular(file.metadata()?.is_file())?;
     Ok(file)
 }

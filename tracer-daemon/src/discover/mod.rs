@@ -7,6 +7,7 @@
 mod executables;
 mod file_identity;
 mod mapping;
+mod regular_file;
 mod select;
 
 use std::{
@@ -19,11 +20,10 @@ use std::{
 use procfs::{ProcError, process::Process};
 use thiserror::Error;
 
-pub use executables::{
-    FilesBelow, RunningExecutable, RunningExecutables, elf_files_below, open_regular, running_executables,
-};
+pub use executables::{FilesBelow, RunningExecutable, RunningExecutables, elf_files_below, running_executables};
 pub use file_identity::FileIdentity;
 pub use mapping::{CodeMapping, MappedCode, code_mapping, code_mappings, open_mapped};
+pub use regular_file::{Links, open_regular};
 pub use select::{NameError, NamePattern};
 
 /// `PF_KTHREAD` of `include/linux/sched.h`: set in the flags of a kernel thread.

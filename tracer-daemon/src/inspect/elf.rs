@@ -83,6 +83,8 @@ pub(crate) struct ElfImage {
     notes: Vec<(u64, u64)>,
     /// `DT_RELA`: file offset and size in bytes.
     relocations: Option<(u64, u64)>,
+    /// Where the program headers end in the file.
+    programs_end: u64,
 }
 
 impl ElfImage {
@@ -110,6 +112,7 @@ impl ElfImage {
                 .map(|program| (program.p_offset.get(Le), program.p_filesz.get(Le)))
                 .collect(),
             relocations: None,
+            programs_end: header.e_phoff.get(Le).saturating_add(size_of_val(programs.as_slice()) as u64),
             source,
         };
         if image.position_independent
@@ -133,6 +136,12 @@ impl ElfImage {
     pub(crate) fn may_be_go(&self) -> bool {
         const OF_GO: [&str; 4] = [".note.go.buildid", ".go.buildinfo", ".noptrdata", ".noptrbss"];
         self.sections.is_empty() || self.sections.iter().any(|section| OF_GO.contains(&section.name.as_str()))
+    }
+
+    /// Whether UPX packed it: `l_info` (linux.h of UPX) stands behind the program headers, and its second word is this.
+    pub(crate) fn packed_by_upx(&self) -> bool {
+        let magic = self.source.array("header of a packer", self.programs_end.saturating_add(4));
+        magic.is_ok_and(|magic: [u8; 4]| magic == *b"UPX!")
     }
 
     /// The GNU build id in hex, else the text of Go's own.

@@ -5,7 +5,7 @@ use std::io;
 use super::layout::LayoutError;
 use crate::addr::FileOffset;
 
-/// Why a file yields no [`BinaryFacts`](super::BinaryFacts). The first two kinds mean that something broke; the others
+/// Why a file yields no [`BinaryFacts`](super::BinaryFacts). The first three kinds mean that something broke; the others
 /// say what the file is, and are the ground for a refusal.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,6 +32,14 @@ pub enum InspectError {
         /// The number as found.
         value: u64,
     },
+    /// Reading what the file claims to hold would cost more than any real program needs.
+    #[error("reading its {structure} exceeds what inspecting one binary may cost ({} MiB read)", cost_max >> 20)]
+    TooCostly {
+        /// What we were reading.
+        structure: &'static str,
+        /// The bound, in bytes read: usually [`INSPECTION_COST_MAX`](super::source::INSPECTION_COST_MAX).
+        cost_max: u64,
+    },
     /// The file does not begin with the ELF magic.
     #[error("not an ELF file")]
     NotElf,
@@ -47,6 +55,12 @@ pub enum InspectError {
     /// No Go build info and no Go function table.
     #[error("not a Go program: it has neither build info nor a function table")]
     NotGo,
+    /// A program that unpacks another one into memory: of any kind, and none of its file is what runs.
+    #[error("packed by {packer}: the program that runs is not in its file; use one that is not packed")]
+    Packed {
+        /// What packed it.
+        packer: &'static str,
+    },
     /// A Go program which does not say by which version it was built, or not in a form that we read.
     #[error("a Go program without a readable version (found {found:?}); it may be obfuscated or packed")]
     UnreadableGoVersion {
@@ -83,10 +97,12 @@ impl InspectError {
         match self {
             Self::Io { .. } => "binary_unreadable",
             Self::Malformed { .. } => "binary_malformed",
+            Self::TooCostly { .. } => "binary_too_costly",
             Self::NotElf => "not_elf",
             Self::Elf32 => "elf_32_bit",
             Self::WrongArchitecture { .. } => "wrong_architecture",
             Self::NotGo => "not_go",
+            Self::Packed { .. } => "packed",
             Self::UnreadableGoVersion { .. } => "go_version_unreadable",
             Self::UnsupportedGoVersion { .. } => "go_version_unsupported",
             Self::UnusableDwarf { .. } => "go_layout_unknown",
@@ -98,11 +114,12 @@ impl InspectError {
         matches!(self, Self::NotElf | Self::Elf32 | Self::NotGo)
     }
 
-    /// Whether it is a Go program of a kind that we do not know.
+    /// Whether it is a Go program of a kind that we do not know, or may be one.
     pub const fn is_refusal(&self) -> bool {
         matches!(
             self,
             Self::WrongArchitecture { .. }
+                | Self::Packed { .. }
                 | Self::UnreadableGoVersion { .. }
                 | Self::UnsupportedGoVersion { .. }
                 | Self::UnusableDwarf { .. }

@@ -12,7 +12,7 @@ use super::InspectError;
 use super::elf::{Segment, file_offset};
 use super::module_data::{ModuleData, TableFormat, TableHeader};
 use super::pc_values::{StepBudget, each_value};
-use super::source::{CachedSource, u32_in};
+use super::source::{CachedSource, STRING_BYTES_MAX, u32_in};
 use super::version::{FunctionIds, Release};
 use crate::addr::Svma;
 
@@ -368,7 +368,7 @@ impl FunctionTable {
         Ok(Some(u32::from_le_bytes(self.read(at)?)))
     }
 
-    /// Calls `visit` with the offset and the text of every name, each once.
+    /// Calls `visit` with the offset and the text of every name of at most [`STRING_BYTES_MAX`], each once.
     pub(crate) fn each_name(&self, mut visit: impl FnMut(u32, &[u8])) -> Result<(), InspectError> {
         let header = &self.0.header;
         let (start, end) = (header.start.saturating_add(header.names), header.start.saturating_add(header.units));
@@ -382,7 +382,10 @@ impl FunctionTable {
             let mut taken = 0_u64;
             while let Some(length) = rest.iter().position(|byte| *byte == 0) {
                 let offset = u32::try_from(position + taken - start).unwrap_or(u32::MAX);
-                visit(offset, rest.get(..length).unwrap_or_default());
+                // Longer ones are type arguments without end, or no names: none that anybody asks for.
+                if length <= STRING_BYTES_MAX {
+                    visit(offset, rest.get(..length).unwrap_or_default());
+                }
                 rest = rest.get(length + 1..).unwrap_or_default();
                 taken += length as u64 + 1;
             }

@@ -22,6 +22,10 @@ const PLACES_MAX: usize = 65_536;
 /// Most pairs of a place and a function that are compared.
 const COMPARISONS_MAX: u32 = 1 << 22;
 
+/// Most functions that are named for one that was inlined. Whether there are others than the ones that are accepted is
+/// seen with fewer; names can be 4 KiB long, and a hostile binary can have any number of them.
+const OWNERS_MAX: usize = 64;
+
 /// An entry that may name a wanted function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
@@ -63,12 +67,14 @@ pub(crate) fn find(
             if !table.uses_inlined_call(&function, tree, number)? {
                 continue;
             }
+            let Some(name) = names.get(&place.name_offset) else { continue };
+            let owners = found.entry(name.clone()).or_default();
+            if owners.len() == OWNERS_MAX {
+                continue;
+            }
             let owner = table.name(&function)?;
-            if let Some(name) = names.get(&place.name_offset) {
-                let owners = found.entry(name.clone()).or_default();
-                if !owners.contains(&owner) {
-                    owners.push(owner);
-                }
+            if !owners.contains(&owner) {
+                owners.push(owner);
             }
         }
     }

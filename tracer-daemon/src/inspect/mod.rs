@@ -128,12 +128,21 @@ pub fn inspect_file(file: File) -> Result<BinaryFacts, InspectError> {
 /// # Errors
 /// As [`inspect_file`].
 pub fn inspect_source(source: Box<dyn ByteSource>) -> Result<BinaryFacts, InspectError> {
-    let source = Arc::new(CachedSource::new(source));
+    inspect_source_within(source, source::INSPECTION_COST_MAX)
+}
+
+/// As [`inspect_source`], with another bound on the bytes that are read.
+///
+/// # Errors
+/// As [`inspect_file`].
+pub fn inspect_source_within(source: Box<dyn ByteSource>, cost_max: u64) -> Result<BinaryFacts, InspectError> {
+    let source = Arc::new(CachedSource::new(source, cost_max));
     let image = ElfImage::read(Arc::clone(&source))?;
     let (info, version_source, found) = match BuildInfo::read(&image)? {
         Some(info) => (info, VersionSource::BuildInfo, None),
         None => match version_of_runtime(&image)? {
             Some((info, header)) => (info, VersionSource::RuntimeVariable, Some(header)),
+            None if image.packed_by_upx() => return Err(InspectError::Packed { packer: "UPX" }),
             None => return Err(InspectError::NotGo),
         },
     };
@@ -153,11 +162,12 @@ pub fn inspect_source(source: Box<dyn ByteSource>) -> Result<BinaryFacts, Inspec
     let found = functions::find(&image, &table)?;
     let context = globals::Context { image: &image, module: &module, minor, code: &found.of_rules };
     let globals = globals::find(&context)?;
+    let build_id = image.build_id()?;
     source.rest();
     Ok(BinaryFacts {
         go_version,
         version_source,
-        build_id: image.build_id()?,
+        build_id,
         main_module: info.main_module(),
         package_path: info.package_path,
         settings: info.settings,

@@ -12,7 +12,7 @@ use object::pod::slice_from_all_bytes;
 
 use super::InspectError;
 use super::elf::{ElfImage, Section, address, file_offset};
-use super::source::{ByteSource, CachedSource};
+use super::source::{ByteSource, CachedSource, INSPECTION_COST_MAX};
 use crate::addr::{FileOffset, Svma};
 
 const STRUCTURE: &str = "ELF symbol table";
@@ -51,7 +51,7 @@ impl NativeImage {
     /// # Errors
     /// Where the file cannot be read or is no ELF file of this machine. A file without symbols is no error.
     pub fn read(source: Box<dyn ByteSource>) -> Result<Self, InspectError> {
-        let source = Arc::new(CachedSource::new(source));
+        let source = Arc::new(CachedSource::new(source, INSPECTION_COST_MAX));
         let image = ElfImage::read(Arc::clone(&source))?;
         let mut native = Self { image, symbols: Vec::new(), names: (0, 0) };
         // The table for debuggers holds what the table for the loader holds, and the functions of one file alone.
@@ -63,7 +63,7 @@ impl NativeImage {
             native.symbols = read_symbols(&source, symbols)?;
             break;
         }
-        source.release();
+        source.rest();
         Ok(native)
     }
 

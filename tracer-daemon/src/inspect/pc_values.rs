@@ -151,7 +151,7 @@ mod tests {
     fn values_end_where_the_table_says_so() {
         // From -1: +3 for 2 bytes, -1 for 300 bytes (two bytes of varint), end.
         let bytes = vec![0xff, 6, 2, 1, 0xac, 2, 0];
-        let source = CachedSource::new(Box::new(bytes.clone()));
+        let source = CachedSource::new(Box::new(bytes.clone()), u64::MAX);
         let mut seen = Vec::new();
         let mut budget = StepBudget::of_one_table();
         each_value(&source, &header(bytes.len() as u64), 1, &mut budget, |end, value| {
@@ -167,7 +167,7 @@ mod tests {
         // A table without end: +1 for no byte at all, so that no instruction is ever reached.
         let bytes = [2, 0].repeat(1 << 19);
         let size_bytes = bytes.len() as u64;
-        let source = CachedSource::new(Box::new(bytes));
+        let source = CachedSource::new(Box::new(bytes), u64::MAX);
         let mut budget = StepBudget::of_one_address();
         let walk = |budget: &mut StepBudget, most: u32| {
             let mut steps = 0;

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use super::{own, stdout};
 use crate::{
     cli::OutputFormat,
-    discover::{RunningExecutable, elf_files_below, open_regular, running_executables},
+    discover::{Links, RunningExecutable, elf_files_below, open_regular, running_executables},
     export::{
         inventory::{self, Finding, Program, Row, Summary},
         plan::Planned,
@@ -145,7 +145,7 @@ fn look_at(candidate: &Candidate, cache: &FactsCache) -> anyhow::Result<Option<(
             Some(file) => Ok(file),
             None => return Ok(None),
         },
-        Candidate::File(path) => open_regular(path),
+        Candidate::File(path) => open_regular(path, Links::Refuse),
     };
     let path = candidate.path().display().to_string();
     let pids = candidate.pids().to_vec();

@@ -4,6 +4,8 @@
 //! instructions that the kernel emulates instead of single-stepping (`push`, `call rel32`, `jmp`, `jcc`;
 //! arch/x86/kernel/uprobes.c: `push_setup_xol_ops`, `branch_setup_xol_ops`).
 
+use std::collections::HashMap;
+
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Formatter as _, Instruction, InstructionInfoFactory, IntelFormatter,
     Mnemonic, OpAccess, OpKind, Register,
@@ -135,15 +137,18 @@ pub(super) fn result_of(code: &FunctionCode, callee: &FunctionCode, purpose: Pur
     let instructions = whole(code)?;
     let index = only_call(code, &instructions, callee)?;
     let mut info = InstructionInfoFactory::new();
+    // By where they lead; once for all, since a hostile function can have 64 Ki instructions behind its call.
+    let jumps: HashMap<u64, &Instruction> =
+        instructions.iter().filter(|from| is_jump(from)).map(|from| (from.near_branch_target(), from)).collect();
     for instruction in instructions.iter().skip(index + 1) {
         // Who comes from elsewhere brings another AX.
-        if let Some(from) = instructions.iter().find(|from| jumps_to(from, instruction.ip())) {
+        if let Some(from) = jumps.get(&instruction.ip()) {
             return Err(Refusal::new(
                 RefusalReason::JumpNotFound,
                 format!("in {} `{}` leads behind the call of {}", code.name, text(from), callee.name),
             ));
         }
-        if matches!(instruction.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch) {
+        if is_jump(instruction) {
             return point(code, purpose, instruction);
         }
         if instruction.flow_control() != FlowControl::Next || writes_ax(&mut info, instruction) {
@@ -182,9 +187,8 @@ pub(super) fn before_return(code: &FunctionCode, purpose: Purpose) -> Result<Pro
     Err(Refusal::new(RefusalReason::JumpNotFound, format!("{} returns without any jump", code.name)))
 }
 
-fn jumps_to(instruction: &Instruction, target: u64) -> bool {
+fn is_jump(instruction: &Instruction) -> bool {
     matches!(instruction.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch)
-        && instruction.near_branch_target() == target
 }
 
 fn writes_ax(info: &mut InstructionInfoFactory, instruction: &Instruction) -> bool {
@@ -367,6 +371,15 @@ mod tests {
         let bad = code(&[0xe8, 0, 0, 0, 0, 0x31, 0xc0, 0x75, 0, 0xc3]);
         let refusal = result_of(&bad, &callee, Purpose::GoroutineReturned).unwrap_err();
         assert_eq!(refusal.reason, RefusalReason::JumpNotFound);
+    }
+
+    #[test]
+    fn a_long_way_behind_a_call_is_walked_once() {
+        // call +0; 60,000 nops, each of which could be jumped to; ret
+        let bytes = [&[0xe8, 0, 0, 0, 0][..], &vec![0x90; 60_000], &[0xc3]].concat();
+        let callee = FunctionCode { start: Svma(0x40_1005), ..code(&[]) };
+        let refusal = result_of(&code(&bytes), &callee, Purpose::GoroutineReturned).unwrap_err();
+        assert!(refusal.text.contains("is followed by `ret`"), "{}", refusal.text);
     }
 
     proptest! {

@@ -35,6 +35,13 @@ impl Expansion {
     }
 }
 
+impl Expansion {
+    /// Bytes of all names, whether shared with others or not.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.places.iter().map(|place| place.frame.function.len() + place.frame.file.len()).sum()
+    }
+}
+
 /// One frame, and the number of its function among those that stack walks treat apart.
 #[derive(Debug)]
 pub(super) struct Place {

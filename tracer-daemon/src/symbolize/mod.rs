@@ -30,6 +30,9 @@ pub const STACK_PCS_MAX: usize = 1024;
 pub const STACK_FRAMES_MAX: usize = 4096;
 /// Program counters per generation of the cache, of which there are two: about 200 KiB a process in all.
 const CACHE_GENERATION: usize = 512;
+/// Bytes of names per generation, each use of a name counted. Real ones take about 100 KiB; a
+/// hostile binary can give an address 129 frames with names of 4 KiB.
+const CACHE_GENERATION_BYTES: usize = 4 << 20;
 /// Distinct names held of functions, of files, and of what is not Go's; at the bound all are dropped and collected anew.
 const STRINGS_MAX: usize = 4096;
 
@@ -107,7 +110,7 @@ impl Symbolizer {
             facts,
             bias,
             native: None,
-            cache: RecentMap::new(CACHE_GENERATION),
+            cache: RecentMap::new(CACHE_GENERATION, CACHE_GENERATION_BYTES),
             strings: Strings::default(),
             counts: SymbolizeCounts::default(),
         }
@@ -201,7 +204,7 @@ impl Symbolizer {
             expansion = self.outside(pc, position);
         }
         let expansion = Arc::new(expansion);
-        self.cache.insert(key, Arc::clone(&expansion));
+        self.cache.insert(key, Arc::clone(&expansion), expansion.text_bytes());
         Some(expansion)
     }
 

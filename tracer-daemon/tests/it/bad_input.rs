@@ -78,6 +78,18 @@ fn a_file_that_is_not_there_or_no_program_is_said_to_be_so() {
     assert!(message.contains("not an ELF file"), "{message}");
 }
 
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for file in [pipe.to_str().unwrap(), "/dev/zero"] {
+        let (status, message) = failure(&["plan", file]);
+        assert_eq!(status, 1, "{message}");
+        assert!(message.contains("is no regular file"), "{message}");
+    }
+}
+
 /// A Go program without DWARF whose version was rewritten to one that we do not know.
 #[test]
 fn an_unknown_go_version_is_refused_with_the_versions_that_are_known() {

@@ -11,6 +11,8 @@ use std::process::Command;
 
 /// Build with a profile under which the compiler inlines in the allocator whatever it can.
 pub(crate) const WITH_PROFILE: &str = "-pgo=of-cpuprofile";
+/// Before the version of garble that builds it.
+const WITH_GARBLE: &str = "garble=";
 
 /// Which go builds; in the environment of a build or of the tests.
 pub(crate) const GO_VARIABLE: &str = "LEAKLINE_GO";
@@ -34,6 +36,16 @@ pub(crate) struct Build<'a> {
 /// Where it cannot be built; the message holds what `go` said.
 pub(crate) fn build(program: &str, toolchain: &str, flags: &[&str]) -> PathBuf {
     Build { program, toolchain, flags, environment: &[("CGO_ENABLED", "0")] }.path()
+}
+
+/// As [`build`], obfuscated by this version of garble, which knows some versions of Go only. Takes minutes, since all of
+/// the standard library is obfuscated with the program.
+///
+/// # Panics
+/// As [`build`].
+pub(crate) fn garbled(program: &str, toolchain: &str, garble: &str) -> PathBuf {
+    let garble = format!("{WITH_GARBLE}{garble}");
+    Build { program, toolchain, flags: &[&garble], environment: &[("CGO_ENABLED", "0")] }.path()
 }
 
 impl Build<'_> {
@@ -61,9 +73,10 @@ impl Build<'_> {
             writeln!(io::stdout(), "building {name} with {}", self.toolchain).expect("saying what is being built");
             // Under another name first, so that a build which is cut off leaves nothing that looks built.
             let partial = with_suffix(&built, ".partial");
-            let mut go = self.go();
+            let garble = self.flags.iter().find_map(|flag| flag.strip_prefix(WITH_GARBLE));
+            let mut go = garble.map_or_else(|| self.go(), |version| self.garble(version, &folder));
             go.args(["build", "-o"]).arg(&partial);
-            for flag in self.flags {
+            for flag in self.flags.iter().filter(|flag| !flag.starts_with(WITH_GARBLE)) {
                 if *flag == WITH_PROFILE {
                     go.arg(format!("-pgo={}", self.profile().display()));
                 } else {
@@ -91,6 +104,23 @@ impl Build<'_> {
             fs::rename(&partial, &profile).expect("renaming a profile");
         }
         profile
+    }
+
+    /// garble replaces files of the toolchain, which it refuses to do where that lies in the module cache: so it gets another
+    /// cache. The seed makes its names the same every time.
+    fn garble(&self, version: &str, folder: &Path) -> Command {
+        let root = self.go_env("GOROOT");
+        let mut go = Command::new(root.join("bin/go"));
+        go.current_dir(self.folder())
+            .args(["run", &format!("mvdan.cc/garble@{version}"), "-seed=AAAAAAAAAAA="])
+            .env("GOTOOLCHAIN", "local")
+            .env("GOROOT", &root)
+            .env("PATH", path_with(&root.join("bin")))
+            .env("GOMODCACHE", folder.join("modules-of-garble"))
+            .env("GOFLAGS", "-modcacherw -buildvcs=false")
+            .env("GOWORK", "off")
+            .envs(self.environment.iter().copied());
+        go
     }
 
     /// What `go env NAME` says for this build.
@@ -125,6 +155,13 @@ impl Build<'_> {
             .envs(self.environment.iter().copied());
         go
     }
+}
+
+/// `PATH` with a folder before all others.
+fn path_with(folder: &Path) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
+    std::env::join_paths(folders).expect("a folder that can stand in PATH")
 }
 
 fn said_by(mut command: Command, what: &str) -> String {

@@ -9,13 +9,20 @@
 )]
 
 mod bad_input;
+mod bounds;
+mod disguised;
 mod exact;
+mod fuzz;
+#[allow(dead_code, unreachable_pub, reason = "a library of its own where libFuzzer runs it")]
+#[path = "../../../fuzz/src/lib.rs"]
+mod fuzz_targets;
 mod go;
 mod inspect;
 mod inventory;
 mod layouts;
 mod leakline;
 mod matrix;
+mod places;
 mod points;
 mod real;
 mod run;

@@ -21,7 +21,7 @@ pub use self::fields::*;
 use super::InspectError;
 use super::build_info::BuildInfo;
 use super::elf::{Architecture, ElfImage};
-use super::source::{CachedSource, FileSource};
+use super::source::{CachedSource, FileSource, INSPECTION_COST_MAX};
 use super::version::FunctionIds;
 use crate::addr::FileOffset;
 
@@ -198,7 +198,7 @@ pub fn of_program(file: File) -> Result<ProgramLayout, LayoutError> {
         length_bytes: 0,
         source,
     })?;
-    let image = ElfImage::read_any(Arc::new(CachedSource::new(Box::new(source))))?;
+    let image = ElfImage::read_any(Arc::new(CachedSource::new(Box::new(source), INSPECTION_COST_MAX)))?;
     let info = BuildInfo::read(&image)?.ok_or(InspectError::NotGo)?;
     let (layout, function_ids) = from_dwarf(&image)?;
     Ok(ProgramLayout { version: info.version, architecture: image.architecture, layout, function_ids })

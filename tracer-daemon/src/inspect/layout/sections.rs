@@ -81,7 +81,10 @@ impl<'image> SectionStream<'image> {
     /// Fills `into` as far as there are bytes; returns how many there were.
     pub(super) fn read_up_to(&mut self, into: &mut [u8]) -> Result<usize, LayoutError> {
         let mut filled = 0;
-        while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        // Not more than the section claims: a compressed one could go on for ever.
+        let left = usize::try_from(self.size_bytes.saturating_sub(self.position)).unwrap_or(usize::MAX);
+        let wanted = into.len().min(left);
+        while let Some(rest) = into.get_mut(filled..wanted).filter(|rest| !rest.is_empty()) {
             let count = match &mut self.bytes {
                 Bytes::Plain(plain) => plain.read(rest),
                 Bytes::Zlib(zlib) => zlib.read(rest),

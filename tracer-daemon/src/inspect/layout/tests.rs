@@ -99,7 +99,7 @@ fn image(sections: &[(&str, &[u8], bool)]) -> ElfImage {
     file[62..64].copy_from_slice(&u16::try_from(sections.len() + 1).unwrap().to_le_bytes());
     file.extend(contents);
     file.extend(headers);
-    ElfImage::read(Arc::new(CachedSource::new(Box::new(file)))).unwrap()
+    ElfImage::read(Arc::new(CachedSource::new(Box::new(file), INSPECTION_COST_MAX))).unwrap()
 }
 
 /// Abbreviations: 1 the unit, 2 a variable, 3 a structure, 4 a member, 5 a typedef, 6 a number, 7 an array, 8 its range,
