@@ -137,12 +137,8 @@ impl Build<'_> {
         PathBuf::from(said_by(go, package).trim())
     }
 
-    /// A place in the program's folder, whether or not there is anything.
-    pub(crate) fn source_of(&self, name: &str) -> PathBuf {
-        self.folder().join(name)
-    }
-
-    fn folder(&self) -> PathBuf {
+    /// The program's own folder.
+    pub(crate) fn folder(&self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(self.program)
     }
 

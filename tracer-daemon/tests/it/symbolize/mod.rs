@@ -13,7 +13,7 @@ use std::thread;
 
 use serde::Deserialize;
 use tracer_daemon::addr::{Avma, LoadBias, Svma};
-use tracer_daemon::inspect::{BinaryFacts, FunctionTable, inspect_file};
+use tracer_daemon::inspect::{BinaryFacts, FunctionRecord, FunctionTable, StepBudget, inspect_file};
 use tracer_daemon::symbolize::{Frame, Symbolizer};
 
 use crate::go::{Build, build};
@@ -75,18 +75,39 @@ fn start_of(table: &FunctionTable, name: &str) -> Svma {
     functions.into_iter().find(|function| table.name(function).unwrap() == name).unwrap().start
 }
 
-/// Return addresses: any byte of any function but its first, functions chosen evenly.
-fn questions(table: &FunctionTable, count: usize) -> Vec<Svma> {
+/// Return addresses: any byte of any function but its first, functions chosen evenly. And how many were left out because
+/// the runtime's answer would have no end.
+fn questions(table: &FunctionTable, count: usize) -> (Vec<Svma>, usize) {
     let mut random = SplitMix(26);
-    let mut chosen = Vec::with_capacity(count);
+    let (mut chosen, mut endless) = (Vec::with_capacity(count), 0);
     while chosen.len() < count {
         let function = table.function(random.below(table.len())).unwrap().unwrap();
         let size_bytes = function.end.0 - function.start.0;
         if size_bytes > 1 {
-            chosen.push(Svma(function.start.0 + 1 + random.below(size_bytes - 1)));
+            let before = Svma(function.start.0 + random.below(size_bytes - 1));
+            if ends(table, &function, before) {
+                chosen.push(Svma(before.0 + 1));
+            } else {
+                endless += 1;
+            }
         }
     }
-    chosen
+    (chosen, endless)
+}
+
+/// Whether the inlined calls at an instruction lead out to the function. Where they lead back to themselves
+/// `runtime_expandFinalInlineFrame` goes on until memory ends (seen in package initialisation, go1.26 and go1.27).
+fn ends(table: &FunctionTable, function: &FunctionRecord, at: Svma) -> bool {
+    let (mut instruction, mut parents) = (at, Vec::new());
+    let mut budget = StepBudget::of_one_address();
+    while let Some(call) = table.inlined_call_at(function, instruction, &mut budget).unwrap() {
+        if parents.contains(&call.parent) {
+            return false;
+        }
+        parents.push(call.parent);
+        instruction = call.parent;
+    }
+    true
 }
 
 fn ask(path: &Path, about: &str, input: String) -> Vec<Answer> {
@@ -142,6 +163,8 @@ struct Compared {
     inlined: usize,
     /// Those whose last frame the runtime leaves out of stacks, see [`keeps_wrapper`].
     wrappers: usize,
+    /// Further ones that were not asked for, see [`ends`].
+    endless: usize,
     /// Those on which we and the runtime differ, with what each says.
     differences: Vec<String>,
 }
@@ -151,13 +174,14 @@ fn compare_pcs(path: &Path, command: &mut Command, count: usize) -> Compared {
     let facts = facts(path);
     let main = start_of(&facts.functions_table, "main.main");
     let mut input = String::new();
-    for pc in questions(&facts.functions_table, count) {
+    let (questions, endless) = questions(&facts.functions_table, count);
+    for pc in questions {
         writeln!(input, "{}", pc.0.wrapping_sub(main.0).cast_signed()).unwrap();
     }
     let answers = answers(command, input);
     assert_eq!(answers.len(), count);
     let (mut symbolizer, bias) = (symbolizer(&facts, &answers[0]), bias(&facts, &answers[0]));
-    let mut compared = Compared { pcs: count, ..Compared::default() };
+    let mut compared = Compared { pcs: count, endless, ..Compared::default() };
     for answer in answers {
         // The runtime takes it for a return address; the first of our stack is exact.
         let pc = Avma(answer.pcs[0] - 1);
