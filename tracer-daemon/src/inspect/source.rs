@@ -21,7 +21,7 @@ const BLOCK_BYTES: u64 = 4 * 1024;
 const BLOCKS_WHILE_INSPECTING: usize = 256;
 /// Blocks held per binary afterwards, for symbolizing: 512 KiB.
 const BLOCKS_AT_REST: usize = 128;
-/// What inspecting one binary may cost: bytes read from its source, and [`ACCESS_COST`] for each look into the cache. Large
+/// What inspecting one binary may cost: bytes read from its source, and `ACCESS_COST` for each look into the cache. Large
 /// programs (kubectl, terraform, promtool, dockerd; 70 to 120 MB) cost 1.1 to 1.7 for each byte of their file. A sparse
 /// file costs its maker nothing, whatever size it claims and however often its headers name the same range.
 pub const INSPECTION_COST_MAX: u64 = 1 << 30;
