@@ -140,9 +140,9 @@ pub fn inspect_source_within(source: Box<dyn ByteSource>, cost_max: u64) -> Resu
     let image = ElfImage::read(Arc::clone(&source))?;
     let (info, version_source, found) = match BuildInfo::read(&image)? {
         Some(info) => (info, VersionSource::BuildInfo, None),
+        None if image.packed_by_upx() => return Err(InspectError::Packed { packer: "UPX" }),
         None => match version_of_runtime(&image)? {
             Some((info, header)) => (info, VersionSource::RuntimeVariable, Some(header)),
-            None if image.packed_by_upx() => return Err(InspectError::Packed { packer: "UPX" }),
             None => return Err(InspectError::NotGo),
         },
     };
