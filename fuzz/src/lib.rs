@@ -15,6 +15,7 @@ mod elf_and_facts;
 mod function_table;
 mod globals;
 mod names;
+mod native;
 mod notes_and_relocations;
 mod ring_record;
 mod symbolize;
@@ -23,7 +24,7 @@ mod symbolize;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("build_info", build_info::run),
     ("decode", decode::run),
     ("dwarf", dwarf::run),
@@ -31,6 +32,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("function_table", function_table::run),
     ("globals", globals::run),
     ("names", names::run),
+    ("native", native::run),
     ("notes_and_relocations", notes_and_relocations::run),
     ("ring_record", ring_record::run),
     ("symbolize", symbolize::run),
