@@ -77,6 +77,15 @@ pub enum InspectError {
         /// The newest supported minor version.
         newest_minor: u32,
     },
+    /// A Go program built with experiments that may move what we read, and without DWARF that would tell.
+    #[error(
+        "built by {version}: such experiments may move what leakline reads, and the binary has no DWARF that would tell; \
+         build it without them, or without -ldflags=-w"
+    )]
+    UnsupportedExperiment {
+        /// The version as the build info states it.
+        version: String,
+    },
     /// A Go program built by a version that we do not know, whose DWARF is there and does not help.
     #[error(
         "built by {version}, which is no release up to go1.{newest_minor}, and its own DWARF does not tell its layout"
@@ -105,6 +114,7 @@ impl InspectError {
             Self::Packed { .. } => "packed",
             Self::UnreadableGoVersion { .. } => "go_version_unreadable",
             Self::UnsupportedGoVersion { .. } => "go_version_unsupported",
+            Self::UnsupportedExperiment { .. } => "go_experiment_unsupported",
             Self::UnusableDwarf { .. } => "go_layout_unknown",
         }
     }
@@ -122,6 +132,7 @@ impl InspectError {
                 | Self::Packed { .. }
                 | Self::UnreadableGoVersion { .. }
                 | Self::UnsupportedGoVersion { .. }
+                | Self::UnsupportedExperiment { .. }
                 | Self::UnusableDwarf { .. }
         )
     }

@@ -14,6 +14,9 @@ pub const CODE_BYTES_MAX: u64 = 64 * 1024;
 /// adds some seventy, and the rules for variables as many as there are.
 const FUNCTIONS_MAX: usize = 512;
 
+/// Most bytes of code that are kept of all functions for later stages; go1.27 has about 40 KiB.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
 /// How much of a function is kept, and for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -26,10 +29,12 @@ enum Part {
 }
 
 const MALLOCGC: &[u8] = b"runtime.mallocgc";
+/// Make goroutines by themselves (testing/synctest, go1.25 and later). The function itself bears a name of another package.
+const SYNCTEST: &[u8] = b"runtime.synctestRun.func";
 
-/// Which functions are wanted beside all whose name begins with `runtime.mallocgc` (`mallocgc` itself; one by kind of object
+/// Which functions are wanted beside those of [`SYNCTEST`] and all whose name begins with `runtime.mallocgc` (`mallocgc` itself; one by kind of object
 /// from go1.24 on; one by size class from go1.27 on, with their slow paths); how much of them, and what for.
-const WANTED: [(&str, Part, &str); 14] = [
+const WANTED: [(&str, Part, &str); 15] = [
     ("runtime.newproc.func1", Part::Code, "a go statement, on the system stack: the new goroutine is known here"),
     ("runtime.newproc1", Part::Code, "makes the goroutine of a go statement; returns it"),
     ("runtime.newcoro.func1", Part::Code, "a coroutine (iter.Pull), which is a goroutine without a go statement"),
@@ -41,6 +46,7 @@ const WANTED: [(&str, Part, &str); 14] = [
     ("runtime.gcSweep", Part::Code, "marking is over, the world is stopped"),
     ("runtime.gcMarkTermination", Part::Code, "ends a collection"),
     ("runtime.profilealloc", Part::Code, "an object that the runtime's own profiler samples"),
+    ("runtime.asanpoison", Part::Place, "built with -asan: objects have red zones"),
     ("runtime.freeSpecial", Part::Code, "the end of an object with a special record, such as a sampled one"),
     ("runtime.MemProfile", Part::Place, "linked where the runtime samples allocations itself, up to go1.22"),
     ("runtime.memProfileInternal", Part::Place, "the same, go1.23 and later"),
@@ -89,6 +95,7 @@ pub(crate) fn find(image: &ElfImage, table: &FunctionTable) -> Result<Found, Ins
     let mut found = Found::default();
     let parts = wanted_names();
     let mut by_offset: HashMap<u32, Wanted> = HashMap::new();
+    let mut too_many = false;
     table.each_name(|offset, name| {
         found.cgo |= name == b"crosscall2" || name.starts_with(b"runtime/cgo.");
         if !name.starts_with(b"runtime.") {
@@ -97,15 +104,23 @@ pub(crate) fn find(image: &ElfImage, table: &FunctionTable) -> Result<Found, Ins
         let listed = parts.get(name);
         let part = match listed {
             Some((part, _)) if part.is_some() => *part,
-            _ => name.starts_with(MALLOCGC).then_some(Part::Code),
+            _ if name.starts_with(MALLOCGC) => Some(Part::Code),
+            _ => name.starts_with(SYNCTEST).then_some(Part::Place),
         };
         let of_rules = listed.is_some_and(|(_, of_rules)| *of_rules);
-        if (part.is_some() || of_rules) && by_offset.len() < FUNCTIONS_MAX {
+        if part.is_some() || of_rules {
+            if by_offset.len() == FUNCTIONS_MAX {
+                too_many = true;
+                return;
+            }
             let name = String::from_utf8_lossy(name).into_owned();
             by_offset.insert(offset, Wanted { name, part, of_rules });
         }
     })?;
-    let mut kept = 0_usize;
+    if too_many {
+        return Err(InspectError::malformed("go function table", "number of runtime functions", FUNCTIONS_MAX as u64));
+    }
+    let (mut kept, mut kept_bytes) = (0_usize, 0_usize);
     for index in 0..table.len() {
         let Some(wanted) = table.name_offset(index)?.and_then(|offset| by_offset.get(&offset)) else { continue };
         let Some(function) = table.function(index)? else { break };
@@ -113,12 +128,16 @@ pub(crate) fn find(image: &ElfImage, table: &FunctionTable) -> Result<Found, Ins
             return Err(InspectError::malformed("go function table", "number of runtime functions", kept as u64));
         }
         kept += 1;
+        if kept_bytes > KEPT_BYTES_MAX {
+            return Err(InspectError::malformed("go function table", "code of runtime functions", kept_bytes as u64));
+        }
         if wanted.of_rules {
             let code = read_code(image, wanted.name.clone(), &function, Part::Rule)?;
             found.of_rules.entry(code.name.clone()).or_default().push(code);
         }
         if let Some(part) = wanted.part {
             let code = read_code(image, wanted.name.clone(), &function, part)?;
+            kept_bytes += code.bytes.len();
             found.functions.entry(code.name.clone()).or_default().push(code);
         }
     }

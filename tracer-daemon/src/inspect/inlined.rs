@@ -20,11 +20,11 @@ const CHUNK_BYTES: u64 = 64 * 1024;
 const PLACES_MAX: usize = 65_536;
 
 /// Most pairs of a place and a function that are compared.
-const COMPARISONS_MAX: u32 = 1 << 22;
+const COMPARISONS_MAX: u32 = 1 << 26;
 
 /// Most functions that are named for one that was inlined. Whether there are others than the ones that are accepted is
 /// seen with fewer; names can be 4 KiB long, and a hostile binary can have any number of them.
-const OWNERS_MAX: usize = 64;
+const OWNERS_MAX: usize = 4;
 
 /// An entry that may name a wanted function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -160,7 +160,10 @@ pub fn inspect_source_within(source: Box<dyn ByteSource>, cost_max: u64) -> Resu
     let minor = go_version.minor;
     let table = FunctionTable::new(Arc::clone(&source), image.segments.clone(), header, module, release);
     let found = functions::find(&image, &table)?;
-    let context = globals::Context { image: &image, module: &module, minor, code: &found.of_rules };
+    // The rules were tried with known releases only.
+    let rules_hold = layout_source == LayoutSource::Table;
+    let code = if rules_hold { &found.of_rules } else { &BTreeMap::new() };
+    let context = globals::Context { image: &image, module: &module, minor, code };
     let globals = globals::find(&context)?;
     let build_id = image.build_id()?;
     source.rest();
@@ -198,14 +201,26 @@ fn layout_of(
         }
         Support::OnlyWithDwarf(release) => release,
     };
+    let unusable = |error| InspectError::UnusableDwarf {
+        version: version.text.clone(),
+        newest_minor: version::newest_minor(),
+        source: Box::new(error),
+    };
     match layout::from_dwarf(image) {
-        Ok((layout, function_ids)) => Ok((Release { function_ids, ..release }, layout, LayoutSource::Dwarf)),
+        Ok((mut layout, function_ids)) => {
+            if version::is_without_malloc_headers(version) {
+                layout.constants.malloc_header_bytes = None;
+            }
+            layout::has_what_the_newest_has(version.minor, image.architecture, &layout).map_err(unusable)?;
+            Ok((Release { function_ids, ..release }, layout, LayoutSource::Dwarf))
+        }
+        Err(LayoutError::NoDwarf)
+            if layout::known(version.minor, image.architecture).is_some() && version.patch.is_some() =>
+        {
+            Err(InspectError::UnsupportedExperiment { version: version.text.clone() })
+        }
         Err(LayoutError::NoDwarf) => Err(version::unsupported(&version.text)),
-        Err(error) => Err(InspectError::UnusableDwarf {
-            version: version.text.clone(),
-            newest_minor: version::newest_minor(),
-            source: Box::new(error),
-        }),
+        Err(error) => Err(unusable(error)),
     }
 }
 

@@ -33,6 +33,14 @@ impl GoVersion {
         released.then(|| Self { minor, patch, text: text.to_owned() })
     }
 
+    /// The experiments (GOEXPERIMENT) that the version states, such as `rangefunc` and `nogreenteagc`.
+    pub(crate) fn experiments(&self) -> impl Iterator<Item = &str> {
+        // ` X:` up to go1.25, `-X:` from go1.26 on (cmd/link/internal/ld/data.go, `buildVersion`).
+        let listed = self.text.split_once(" X:").or_else(|| self.text.split_once("-X:")).map(|(_, listed)| listed);
+        let names = listed.and_then(|listed| listed.split(' ').next()).unwrap_or_default();
+        names.split(',').filter(|name| !name.is_empty())
+    }
+
     /// Reads a version that is no release and yet says on the way to which one it was. `None` where it does not.
     fn of_development(text: &str) -> Option<Self> {
         let (_, after) = text.split_once("go1.").filter(|_| printable(text))?;
@@ -150,11 +158,45 @@ pub(crate) enum Support {
     OnlyWithDwarf(Release),
 }
 
+/// Experiments that change nothing of what is read from a program: those of the compiler, of other packages than runtime,
+/// and one whose structures were compared with those without it (`sizespecializedmalloc`, go1.26). Any other may move
+/// fields: `greenteagc`, `nogreenteagc` and `staticlockranking` do.
+const HARMLESS_EXPERIMENTS: [&str; 20] = [
+    "aliastypeparams",
+    "boringcrypto",
+    "cacheprog",
+    "coverageredesign",
+    "dwarf5",
+    "jsonv2",
+    "loopvar",
+    "newinliner",
+    "noaliastypeparams",
+    "nocoverageredesign",
+    "nodwarf5",
+    "noloopvar",
+    "nonewinliner",
+    "norangefunc",
+    "nosizespecializedmalloc",
+    "noswissmap",
+    "rangefunc",
+    "sizespecializedmalloc",
+    "swissmap",
+    "synctest",
+];
+
+/// Whether objects with pointers have no header before them in this build although the version has one (go1.22's
+/// `noallocheaders`): DWARF says what a header would measure, not whether there is one.
+pub(crate) fn is_without_malloc_headers(version: &GoVersion) -> bool {
+    version.experiments().any(|experiment| experiment == "noallocheaders")
+}
+
 /// What we know of a version as the build info states it.
 pub(crate) fn supported(text: &str) -> Result<(GoVersion, Support), InspectError> {
     if let Some(version) = GoVersion::parse(text) {
+        let as_released = version.experiments().all(|experiment| HARMLESS_EXPERIMENTS.contains(&experiment));
         if let Some(release) = row(version.minor) {
-            return Ok((version, Support::Known(release)));
+            let support = if as_released { Support::Known(release) } else { Support::OnlyWithDwarf(release) };
+            return Ok((version, support));
         }
         let release = row_or_newest(version.minor).ok_or_else(|| unsupported(text))?;
         return Ok((version, Support::OnlyWithDwarf(release)));
@@ -194,6 +236,25 @@ mod tests {
 
     fn parsed(text: &str) -> Option<(u32, Option<u32>)> {
         GoVersion::parse(text).map(|version| (version.minor, version.patch))
+    }
+
+    #[test]
+    fn experiments_that_may_move_fields_need_dwarf() {
+        for text in
+            ["go1.22.12 X:rangefunc", "go1.25.5 X:jsonv2,synctest", "go1.26.6", "go1.26.6-X:sizespecializedmalloc"]
+        {
+            assert!(matches!(supported(text), Ok((_, Support::Known(_)))), "{text}");
+        }
+        for text in [
+            "go1.21.13 X:staticlockranking",
+            "go1.22.12 X:rangefunc,noallocheaders",
+            "go1.25.5 X:greenteagc",
+            "go1.26.6-X:nogreenteagc",
+        ] {
+            assert!(matches!(supported(text), Ok((_, Support::OnlyWithDwarf(_)))), "{text}");
+        }
+        assert!(is_without_malloc_headers(&GoVersion::parse("go1.22.12 X:rangefunc,noallocheaders").unwrap()));
+        assert!(!is_without_malloc_headers(&GoVersion::parse("go1.22.12 X:rangefunc").unwrap()));
     }
 
     #[test]

@@ -137,9 +137,7 @@ pub(super) fn result_of(code: &FunctionCode, callee: &FunctionCode, purpose: Pur
     let instructions = whole(code)?;
     let index = only_call(code, &instructions, callee)?;
     let mut info = InstructionInfoFactory::new();
-    // By where they lead; once for all, since a hostile function can have 64 Ki instructions behind its call.
-    let jumps: HashMap<u64, &Instruction> =
-        instructions.iter().filter(|from| is_jump(from)).map(|from| (from.near_branch_target(), from)).collect();
+    let jumps = jumps(&instructions);
     for instruction in instructions.iter().skip(index + 1) {
         // Who comes from elsewhere brings another AX.
         if let Some(from) = jumps.get(&instruction.ip()) {
@@ -173,7 +171,19 @@ pub(super) fn before_return(code: &FunctionCode, purpose: Purpose) -> Result<Pro
         ));
     };
     let mut info = InstructionInfoFactory::new();
+    let jumps = jumps(&instructions);
+    // Who comes from elsewhere does not pass the point.
+    let joined = |at: &Instruction| jumps.contains_key(&at.ip());
+    if instructions.get(end).is_some_and(joined) {
+        return Err(Refusal::new(RefusalReason::JumpNotFound, format!("{} jumps to its return", code.name)));
+    }
     for instruction in instructions.iter().take(end).rev() {
+        if joined(instruction) && !is_jump(instruction) {
+            return Err(Refusal::new(
+                RefusalReason::JumpNotFound,
+                format!("{} jumps behind its last jump before it returns", code.name),
+            ));
+        }
         if instruction.flow_control() == FlowControl::ConditionalBranch {
             return point(code, purpose, instruction);
         }
@@ -185,6 +195,11 @@ pub(super) fn before_return(code: &FunctionCode, purpose: Purpose) -> Result<Pro
         }
     }
     Err(Refusal::new(RefusalReason::JumpNotFound, format!("{} returns without any jump", code.name)))
+}
+
+/// All jumps by where they lead; made once, since a hostile function can have 64 Ki instructions.
+fn jumps(instructions: &[Instruction]) -> HashMap<u64, &Instruction> {
+    instructions.iter().filter(|from| is_jump(from)).map(|from| (from.near_branch_target(), from)).collect()
 }
 
 fn is_jump(instruction: &Instruction) -> bool {
@@ -316,12 +331,15 @@ mod tests {
 
     #[test]
     fn before_a_return_the_result_may_not_be_written_any_more() {
-        // jb +2; xor ecx,ecx; ret
-        let good = code(&[0x72, 0x02, 0x31, 0xc9, 0xc3]);
+        // jb +3; xor ecx,ecx; ret; int3
+        let good = code(&[0x72, 0x03, 0x31, 0xc9, 0xc3, 0xcc]);
         assert_eq!(before_return(&good, Purpose::SlotFound).unwrap().address(), Svma(0x40_1000));
-        // jb +2; xor eax,eax; ret
-        let late = code(&[0x72, 0x02, 0x31, 0xc0, 0xc3]);
+        // jb +3; xor eax,eax; ret; int3
+        let late = code(&[0x72, 0x03, 0x31, 0xc0, 0xc3, 0xcc]);
         assert_eq!(before_return(&late, Purpose::SlotFound).unwrap_err().reason, RefusalReason::JumpNotFound);
+        // jb +5; xor ecx,ecx; ret; jmp back to the xor; int3
+        let joined = code(&[0x72, 0x05, 0x31, 0xc9, 0xc3, 0xeb, 0xfb, 0xcc]);
+        assert!(before_return(&joined, Purpose::SlotFound).is_err());
         // jb +1; ret; ret
         let twice = code(&[0x72, 0x01, 0xc3, 0xc3]);
         assert!(before_return(&twice, Purpose::SlotFound).unwrap_err().text.contains("exactly one place"));

@@ -44,7 +44,8 @@ pub enum Purpose {
     CycleEnded,
     /// The runtime's own profiler has sampled an object: address in BX, size of its slot in CX.
     ProfiledBirth,
-    /// An object with a special record (of the profiler, a finalizer) is freed: record in AX, address in BX, size in CX.
+    /// An object with a special record is freed: record in AX, address in BX, size in CX. Only where the record is the
+    /// profiler's (its kind says so) does it mean a death: finalizers revive objects, and weak handles are records too.
     ProfiledDeath,
 }
 

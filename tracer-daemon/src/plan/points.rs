@@ -16,7 +16,14 @@ const RUNQPUT: &str = "runtime.runqput";
 /// All ways into the allocator, and the bounds of `runtime.mallocgc`. Without every single one of these the counts
 /// would be wrong, so one refusal is the refusal of all.
 pub(super) fn allocations(facts: &BinaryFacts) -> Result<(Vec<ProbePoint>, (Svma, Svma)), Refusal> {
-    if let Some(unknown) = facts.functions.keys().find(|name| is_unknown_allocator(name)) {
+    let asan = facts.settings.iter().any(|(key, value)| key == "-asan" && value == "true");
+    if asan || facts.functions.contains_key("runtime.asanpoison") {
+        let text = "built with -asan: every object is larger than what was asked for";
+        return Err(Refusal::new(RefusalReason::RedZones, text));
+    }
+    // Also those that are inlined everywhere.
+    let mut allocators = facts.functions.keys().chain(facts.inlined.keys());
+    if let Some(unknown) = allocators.find(|name| is_unknown_allocator(name)) {
         let text = format!("{unknown} is not known: it may allocate without passing a known function");
         return Err(Refusal::new(RefusalReason::AllocatorUnknown, text));
     }
@@ -40,6 +47,11 @@ fn specialised(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
 
 /// Every creation and every end of a goroutine.
 pub(super) fn goroutines(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
+    let of_synctest = |name: &String| name.starts_with("runtime.synctestRun.func");
+    if facts.go_version.minor >= 25 && facts.functions.keys().any(of_synctest) {
+        let text = "runtime.synctestRun (testing/synctest) makes goroutines that pass no probe; test binaries have it";
+        return Err(Refusal::new(RefusalReason::CreatorUnknown, text));
+    }
     let mut points = goroutine_exited(facts)?;
     points.push(goroutine_created(facts)?);
     // Linked only where something uses `iter.Pull`.
@@ -84,7 +96,10 @@ fn goroutine_exited(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
 }
 
 /// Where an object's slot can be predicted: in the functions that choose one, which exist from go1.24 on. Where some
-/// are inlined into `mallocgc`, and before go1.24, at the beginning of `mallocgc`.
+/// are inlined into `mallocgc`, and before go1.24, at the beginning of `mallocgc`: then the specialised functions that it
+/// calls itself are hit for the same object, and told by their return address as for [`Purpose::SpecialisedAllocation`].
+/// While the collector marks, an allocation may first have to help it and go on on another processor: such births cannot be
+/// predicted in `mallocgc` and in the specialised functions.
 pub(super) fn births(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
     let (_, mallocgc) = (allocations(facts)?, only(facts, MALLOCGC)?);
     let inner: Vec<&str> =
@@ -152,9 +167,10 @@ const INNER: [(&str, Inner); 9] = [
     ("SmallScanNoHeader", Inner::ChoosesSlot),
     ("SmallScanHeader", Inner::ChoosesSlot),
     ("Large", Inner::Other),
-    ("TinySlowPath", Inner::ChoosesSlot),
-    ("SmallScanSlowPath", Inner::ChoosesSlot),
-    ("SmallNoScanSlowPath", Inner::ChoosesSlot),
+    // Called by the specialised functions while the collector marks, with arguments that were seen there.
+    ("TinySlowPath", Inner::Other),
+    ("SmallScanSlowPath", Inner::Other),
+    ("SmallNoScanSlowPath", Inner::Other),
 ];
 
 /// Whether the name is one of the allocator's and none of those whose place in it is known: with one more way in, counts

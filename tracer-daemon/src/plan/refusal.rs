@@ -23,11 +23,15 @@ pub enum RefusalReason {
     NotEmulated,
     /// The runtime has an allocating function that no known version has.
     AllocatorUnknown,
+    /// The address sanitizer makes every object larger than was asked for.
+    RedZones,
+    /// A function makes goroutines by itself that pass none of the probes.
+    CreatorUnknown,
 }
 
 impl RefusalReason {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::FunctionMissing,
         Self::FunctionAmbiguous,
         Self::FunctionInlined,
@@ -37,6 +41,8 @@ impl RefusalReason {
         Self::CodeUnreadable,
         Self::NotEmulated,
         Self::AllocatorUnknown,
+        Self::RedZones,
+        Self::CreatorUnknown,
     ];
 
     /// The stable identifier.
@@ -51,6 +57,8 @@ impl RefusalReason {
             Self::CodeUnreadable => "code_unreadable",
             Self::NotEmulated => "not_emulated",
             Self::AllocatorUnknown => "allocator_unknown",
+            Self::RedZones => "red_zones",
+            Self::CreatorUnknown => "creator_unknown",
         }
     }
 }

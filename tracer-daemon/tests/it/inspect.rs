@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use tracer_daemon::addr::{Avma, LoadBias, Svma};
 use tracer_daemon::inspect::{BinaryFacts, FoundBy, Global, InspectError, StepBudget, inspect_file, inspect_source};
+use tracer_daemon::plan::{ProbePlan, RefusalReason};
 use tracer_daemon::symbolize::{STACK_FRAMES_MAX, STACK_PCS_MAX, Symbolizer, UNKNOWN_FUNCTION};
 
 use crate::go::{Build, build};
@@ -340,4 +341,25 @@ fn variables_are_found_by_dwarf_where_only_the_symbol_table_is_gone() {
             }
         }
     }
+}
+
+#[test]
+fn counting_is_refused_where_the_sanitizer_makes_objects_larger() {
+    let flags = &["-asan"];
+    let facts = inspected(
+        &Build { program: PROGRAM, toolchain: "go1.26.6", flags, environment: &[("CGO_ENABLED", "1")] }.path(),
+    );
+    let plan = ProbePlan::exact(&facts);
+    assert!(!plan.counts_allocations && plan.counts_goroutines);
+    let reasons: Vec<RefusalReason> = plan.refused.iter().map(|refusal| refusal.reason).collect();
+    assert_eq!(reasons, [RefusalReason::RedZones]);
+}
+
+#[test]
+fn counting_goroutines_is_refused_where_a_test_makes_its_own() {
+    let build = Build { program: "synctest", toolchain: "go1.27.3", flags: &[], environment: &[("CGO_ENABLED", "0")] };
+    let plan = ProbePlan::exact(&inspected(&build.path()));
+    assert!(plan.counts_allocations && !plan.counts_goroutines);
+    let reasons: Vec<RefusalReason> = plan.refused.iter().map(|refusal| refusal.reason).collect();
+    assert_eq!(reasons, [RefusalReason::CreatorUnknown]);
 }

@@ -46,9 +46,15 @@ fn own_dwarf_of_an_unknown_version_tells_what_the_table_tells() {
     check_own_dwarf("go1.27.3", &[], false);
     check_own_dwarf("go1.27.3", &["-buildmode=pie"], false);
     check_own_dwarf("go1.27.3", &["-gcflags=all=-N -l"], false);
-    check_own_dwarf("go1.25.5", &["-ldflags=-compressdwarf=false"], false);
-    // DWARF 4, and FuncID constants since go1.21.
-    check_own_dwarf("go1.22.1", &[], false);
+    check_own_dwarf("go1.27.3", &["-ldflags=-compressdwarf=false"], false);
+}
+
+#[test]
+fn newer_version_without_a_field_of_the_newest_known_is_refused() {
+    // Renamed, it would be taken for an older release. DWARF 4.
+    let bytes = claimed(fs::read(build(PROGRAM, "go1.22.1", &[])).unwrap(), "go1.22.1", FUTURE);
+    let error = inspected(bytes).unwrap_err();
+    assert!(matches!(error, InspectError::UnusableDwarf { .. }), "{error}");
 }
 
 #[test]
@@ -140,4 +146,22 @@ proptest! {
             prop_assert!(!error.to_string().is_empty());
         }
     }
+}
+
+#[test]
+fn experiments_that_move_fields_are_read_by_dwarf_or_refused() {
+    // Without the collector of go1.26, processors are smaller, and spans have no marks of their own.
+    let environment = &[("CGO_ENABLED", "0"), ("GOEXPERIMENT", "nogreenteagc")];
+    let program =
+        |flags| fs::read(Build { program: PROGRAM, toolchain: "go1.26.6", flags, environment }.path()).unwrap();
+    let usual = inspected(fs::read(build(PROGRAM, "go1.26.6", &[])).unwrap()).unwrap();
+    let without = inspected(program(&[])).unwrap();
+    assert_eq!((usual.layout_source, without.layout_source), (LayoutSource::Table, LayoutSource::Dwarf));
+    assert!(usual.layout.inline_marks.marks.is_some() && without.layout.inline_marks.marks.is_none());
+    assert_ne!(usual.layout.p.stats_seq, without.layout.p.stats_seq);
+    let error = inspected(program(&["-ldflags=-s -w"])).unwrap_err();
+    assert!(
+        matches!(&error, InspectError::UnsupportedExperiment { version } if version.contains("nogreenteagc")),
+        "{error}"
+    );
 }

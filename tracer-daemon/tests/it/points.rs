@@ -51,8 +51,8 @@ impl Tracer {
         let group = format!("leakline_test_{}_{}", std::process::id(), name.replace('.', "_"));
         let instance = Path::new(TRACEFS).join("instances").join(&group);
         fs::create_dir(&instance)?;
-        fs::write(instance.join("buffer_size_kb"), "8192")?;
         let mut tracer = Self { group, instance, purposes: Vec::new() };
+        fs::write(tracer.instance.join("buffer_size_kb"), "8192")?;
         for (number, point) in points.iter().enumerate() {
             let arguments = "ax=%ax:x64 bx=%bx:x64 cx=%cx:x64 flags=%flags:x64 span=+24(%ax):x64";
             let place = format!("{}:{:#x}", program.display(), point.file_offset().0);

@@ -154,6 +154,26 @@ pub(crate) fn from_dwarf(image: &ElfImage) -> Result<(RuntimeLayout, FunctionIds
     Ok((layout, FunctionIds::from_constants(id).ok_or(missing)?))
 }
 
+/// An error where a newer release lacks a field that the newest known one has: it was renamed, and absent would be taken
+/// for an older release.
+pub(super) fn has_what_the_newest_has(
+    minor: u32,
+    architecture: Architecture,
+    found: &RuntimeLayout,
+) -> Result<(), LayoutError> {
+    let newest = table::ROWS.iter().filter(|row| row.architecture == architecture).max_by_key(|row| row.minor);
+    let Some(newest) = newest.filter(|newest| newest.minor < minor) else { return Ok(()) };
+    for (known, found) in newest.layout.sources().into_iter().zip(found.sources()) {
+        let mut fields = known.fields.iter().zip(&found.fields);
+        if let Some(((field, _), _)) =
+            fields.find(|((_, known), (_, found))| known.starts_with("Some") && found == "None")
+        {
+            return Err(LayoutError::Missing { structure: known.type_name, field });
+        }
+    }
+    Ok(())
+}
+
 /// Relations that hold in every known version.
 fn plausible(layout: &RuntimeLayout) -> Result<(), LayoutError> {
     let header = layout.constants.malloc_header_bytes;

@@ -201,6 +201,7 @@ pub(super) fn check(toolchain: &str, mode: Mode, counted: bool) -> Result<Row, S
     let points: Vec<&ProbePoint> = plan.points.iter().chain(&rare.points).collect();
     equal("points", &points, &true_plan.points.iter().chain(&true_rare.points).collect())?;
     equal("a point without symbols", &ProbePlan::exact(&blind).points, &true_plan.points)?;
+    equal("a rare point without symbols", &RarePoints::of(&blind).points, &true_rare.points)?;
     equal("refusals of points", &plan.refused, &true_plan.refused)?;
     let exact = plan.refused.iter().map(|refusal| (refusal.reason.id().to_owned(), refusal.text.clone()));
     refused.extend(exact);

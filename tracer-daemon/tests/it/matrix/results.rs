@@ -1,6 +1,7 @@
 //! The committed results: one entry a cell, with the commit on which it ran.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -48,9 +49,18 @@ impl Results {
         cell.is_some_and(|cell| cell.commit == self.commit && matches!(cell.outcome, Outcome::Right(_)))
     }
 
+    /// What was seen in a cell that was right.
+    pub(super) fn right(&self, toolchain: &str, mode: Mode) -> Option<Row> {
+        match &self.cells.0.get(toolchain)?.get(mode.name())?.outcome {
+            Outcome::Right(row) => Some(row.clone()),
+            Outcome::Wrong(_) => None,
+        }
+    }
+
     /// Writes at once: a run of hours may be cut off. Another shard may have written meanwhile.
     pub(super) fn put(&mut self, toolchain: &str, mode: Mode, outcome: Result<Row, String>) {
-        let lock = fs::File::create(path().with_extension("lock")).unwrap();
+        // Not beside the results, where it would be taken for one; and left there, since others may wait for it.
+        let lock = fs::File::create(env::temp_dir().join("leakline-fixtures.lock")).unwrap();
         lock.lock().unwrap();
         self.cells = Self::read().cells;
         let outcome = match outcome {
@@ -60,7 +70,6 @@ impl Results {
         let cell = Cell { commit: self.commit.clone(), outcome };
         self.cells.0.entry(toolchain.to_owned()).or_default().insert(mode.name().to_owned(), cell);
         fs::write(path(), serde_json::to_string_pretty(&self.cells).unwrap() + "\n").unwrap();
-        fs::remove_file(path().with_extension("lock")).unwrap();
     }
 }
 

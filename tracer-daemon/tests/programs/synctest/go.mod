@@ -1,0 +1,3 @@
+module example.com/leakline/programs/synctest
+
+go 1.25
