@@ -124,7 +124,8 @@ impl ElfImage {
     }
 
     pub(crate) fn section(&self, name: &str) -> Option<&Section> {
-        self.sections.iter().find(|section| section.name == name && section.kind != elf::SHT_NOBITS)
+        let has_bytes = |section: &&Section| section.kind != elf::SHT_NOBITS && section.kind != elf::SHT_NULL;
+        self.sections.iter().filter(has_bytes).find(|section| section.name == name)
     }
 
     /// Whether the symbol table is gone.
