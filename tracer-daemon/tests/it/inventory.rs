@@ -188,8 +188,12 @@ fn a_folder_is_a_table_of_its_go_programs_and_the_rest_is_counted() {
 fn no_module_name_reaches_stdout_raw() {
     let mut bytes = fs::read(build(PROGRAM, "go1.26.6", &["-ldflags=-s -w"])).unwrap();
     let hostile = "\u{202e}\u{9b}";
-    let at = bytes.windows(5).position(|window| window == b"\nmod\t").unwrap() + 5;
-    bytes[at..at + hostile.len()].copy_from_slice(hostile.as_bytes());
+    // In the build info and in the variable `runtime.modinfo`.
+    let line: Vec<u8> = [b"\nmod\t", hostile.as_bytes()].concat();
+    let begins: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(b"\nmod\t")).collect();
+    for at in begins {
+        bytes[at..at + line.len()].copy_from_slice(&line);
+    }
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), &bytes).unwrap();
     assert!(inspected(bytes).unwrap().main_module.unwrap().starts_with(hostile));
