@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 /// Which line of a running Go program leaks, how fast, and when does memory run out?
 ///
@@ -109,23 +109,24 @@ pub struct RunArgs {
 
 /// `leakline plan`
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("what").required(true).args(["file", "pid", "name", "all"])))]
 pub struct PlanArgs {
     /// Process id
-    #[arg(long, value_name = "N", conflicts_with_all = ["name", "file", "all"])]
+    #[arg(long, value_name = "N")]
     pub pid: Option<u32>,
     /// File name of the executable of a running process
-    #[arg(long, value_name = "GLOB", conflicts_with_all = ["file", "all"])]
+    #[arg(long, value_name = "GLOB")]
     pub name: Option<String>,
     /// Every running process: a table of their binaries
-    #[arg(long, conflicts_with = "file")]
+    #[arg(long)]
     pub all: bool,
     /// An executable file, or a folder: a table of the Go programs in it and below
-    #[arg(required_unless_present_any = ["pid", "name", "all"])]
+    #[arg(value_name = "FILE|FOLDER")]
     pub file: Option<PathBuf>,
     /// In a table, list what is not a Go program, too
     #[arg(long)]
     pub verbose: bool,
-    /// How to print
+    /// How to print; as JSON, a table is one document a line
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     pub output: OutputFormat,
 }
@@ -168,7 +169,8 @@ mod tests {
         assert!(Cli::try_parse_from(["leakline", "attach", "--pid", "1", "--name", "x"]).is_err());
         assert!(Cli::try_parse_from(["leakline", "attach", "--pid", "1"]).is_ok());
         assert!(Cli::try_parse_from(["leakline", "run"]).is_err());
-        assert!(Cli::try_parse_from(["leakline", "plan"]).is_err());
+        let nothing = Cli::try_parse_from(["leakline", "plan"]).unwrap_err().to_string();
+        assert!(nothing.contains("<FILE|FOLDER|--pid <N>|--name <GLOB>|--all>"), "{nothing}");
         assert!(Cli::try_parse_from(["leakline", "plan", "file"]).is_ok());
         assert!(Cli::try_parse_from(["leakline", "plan", "--all"]).is_ok());
         assert!(Cli::try_parse_from(["leakline", "plan", "--all", "file"]).is_err());

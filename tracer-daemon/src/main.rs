@@ -90,8 +90,10 @@ fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (pid, exe, file) = if let Some(path) = args.file {
-        let file = open_regular(&path, Links::Follow).with_context(|| format!("cannot open {}", path.display()))?;
-        (None, path.display().to_string(), file)
+        let shown = path.display().to_string();
+        let file =
+            open_regular(&path, Links::Follow).with_context(|| format!("cannot open {}", untrusted::path(&shown)))?;
+        (None, shown, file)
     } else {
         let target = target(args.pid, args.name.as_deref())?;
         (Some(target.identity.pid), target.exe_path.display().to_string(), target.exe)

@@ -8,11 +8,18 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io,
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{FileExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use procfs::process::all_processes;
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2},
+    io::Errno,
+};
 
 use super::{DiscoverError, FileIdentity, Links, open_regular, target_by_pid};
 
@@ -24,6 +31,9 @@ const ENTRIES_MAX: u64 = 4_000_000;
 const FILES_MAX: usize = 200_000;
 /// Processes of one executable that are tried when it is opened again.
 const OPEN_TRIES: usize = 16;
+
+/// How a folder is opened.
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// File systems without files of users (include/uapi/linux/magic.h).
 const MADE_UP: [u64; 14] = [
@@ -131,26 +141,32 @@ pub struct FilesBelow {
 /// Searches a folder and all below it, on other file systems too. `progress` is told the number of entries seen.
 ///
 /// # Errors
-/// Where the folder itself cannot be read.
+/// Where the folder itself cannot be read, or where the kernel makes up what is in it.
 pub fn elf_files_below(folder: &Path, progress: &mut dyn FnMut(u64)) -> io::Result<FilesBelow> {
     let mut found = FilesBelow::default();
     let mut entries_seen = 0_u64;
-    // Follows a link, but only this one: it was named.
-    let folder = if fs::symlink_metadata(folder)?.is_symlink() { fs::canonicalize(folder)? } else { folder.to_owned() };
-    let device = fs::metadata(&folder)?.dev();
-    let mut entries = Some(fs::read_dir(&folder)?);
-    let mut waiting = vec![(folder, 0_usize, device)];
-    while let Some((folder, depth, device_above)) = waiting.pop() {
-        let Ok(metadata) = fs::symlink_metadata(&folder) else {
+    // Follows a link, but only this one: it was named. The kernel follows it, since the text of a link below /proc
+    // (/proc/PID/root, say) is not where it leads.
+    let root = File::from(openat(CWD, folder, FOLDER, Mode::empty())?);
+    if is_made_up(&root) {
+        return Err(io::Error::other(
+            "the kernel makes up what is in it; name a folder of files (/proc/PID/root is what a process sees as /)",
+        ));
+    }
+    let device = root.metadata()?.dev();
+    let mut waiting = vec![(PathBuf::new(), 0_usize, device)];
+    while let Some((relative, depth, device_above)) = waiting.pop() {
+        let opened = open_below(&root, &relative).and_then(|opened| Ok((opened.metadata()?.dev(), opened)));
+        let Ok((device, opened)) = opened else {
             found.unreadable_folders += 1;
             continue;
         };
-        let first = entries.take();
-        if first.is_none() && metadata.dev() != device_above && is_made_up(&folder) {
+        if device != device_above && is_made_up(&opened) {
             found.made_up += 1;
             continue;
         }
-        let Ok(entries) = first.map_or_else(|| fs::read_dir(&folder), Ok) else {
+        // What is open is read, not what its path leads to by now.
+        let Ok(entries) = fs::read_dir(format!("/proc/self/fd/{}", opened.as_raw_fd())) else {
             found.unreadable_folders += 1;
             continue;
         };
@@ -162,16 +178,17 @@ pub fn elf_files_below(folder: &Path, progress: &mut dyn FnMut(u64)) -> io::Resu
             }
             entries_seen += 1;
             progress(entries_seen);
-            let Some((path, kind)) = entry.ok().and_then(|entry| Some((entry.path(), entry.file_type().ok()?))) else {
+            let Some((kind, entry)) = entry.ok().and_then(|entry| Some((entry.file_type().ok()?, entry))) else {
                 found.unreadable_files += 1;
                 continue;
             };
+            let below = relative.join(entry.file_name());
             if kind.is_dir() && depth < DEPTH_MAX {
-                waiting.push((path, depth + 1, metadata.dev()));
+                waiting.push((below, depth + 1, device));
             } else if kind.is_dir() {
                 found.too_deep += 1;
             } else if kind.is_file() {
-                found.take_file(path);
+                found.take_file(&entry.path(), || folder.join(below));
             }
         }
     }
@@ -179,10 +196,22 @@ pub fn elf_files_below(folder: &Path, progress: &mut dyn FnMut(u64)) -> io::Resu
     Ok(found)
 }
 
+/// A folder that the search came to. Refuses links on the way: it may have been replaced by one meanwhile.
+fn open_below(root: &File, relative: &Path) -> io::Result<File> {
+    let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+    let on_the_way = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match openat2(root, relative, FOLDER, Mode::empty(), on_the_way) {
+        // Sandboxes that do not know this call yet; then the last part is looked at.
+        Err(Errno::NOSYS | Errno::PERM) => Ok(openat(root, relative, FOLDER | OFlags::NOFOLLOW, Mode::empty())?.into()),
+        opened => Ok(opened?.into()),
+    }
+}
+
 impl FilesBelow {
-    fn take_file(&mut self, path: PathBuf) {
-        match begins_as_elf(&path) {
-            Ok(true) if self.elf.len() < FILES_MAX => self.elf.push(path),
+    /// `opened_by` is the path for us, `path` the one to keep.
+    fn take_file(&mut self, opened_by: &Path, path: impl FnOnce() -> PathBuf) {
+        match begins_as_elf(opened_by) {
+            Ok(true) if self.elf.len() < FILES_MAX => self.elf.push(path()),
             Ok(true) => self.too_many += 1,
             Ok(false) => self.other_files += 1,
             Err(_) => self.unreadable_files += 1,
@@ -200,8 +229,8 @@ fn begins_as_elf(path: &Path) -> io::Result<bool> {
 }
 
 /// Where the kernel does not say, it is a real one.
-fn is_made_up(folder: &Path) -> bool {
-    rustix::fs::statfs(folder).is_ok_and(|file_system| {
+fn is_made_up(file: &File) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|file_system| {
         #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "a magic number of 32 bits")]
         let magic = u64::from(file_system.f_type as u32);
         MADE_UP.contains(&magic)
@@ -230,7 +259,7 @@ mod tests {
         symlink(path("a"), path("link")).unwrap();
         symlink("..", path("b/up")).unwrap();
         symlink("nowhere", path("b/nowhere")).unwrap();
-        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RWXU).unwrap();
+        rustix::fs::mkfifoat(CWD, path("pipe"), Mode::RWXU).unwrap();
         let found = below(folder.path());
         assert_eq!(found.elf, [path("a"), path("b/c/text.txt")]);
         assert_eq!((found.other_files, found.unreadable_files, found.unreadable_folders), (2, 0, 0));
@@ -252,9 +281,36 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_makes_up_is_not_entered() {
-        assert!(is_made_up(Path::new("/proc")));
-        assert!(!is_made_up(&std::env::current_exe().unwrap()));
+    fn what_the_kernel_makes_up_is_not_searched_even_if_named() {
+        for named in ["/proc", "/proc/self", "/proc/sys/kernel"] {
+            let error = elf_files_below(Path::new(named), &mut |_| {}).unwrap_err();
+            assert!(error.to_string().contains("/proc/PID/root"), "{named}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_link_of_the_kernels_leads_where_the_kernel_says_and_paths_begin_as_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("bin")).unwrap();
+        fs::write(folder.path().join("bin/a"), b"\x7fELF").unwrap();
+        let opened = File::open(folder.path()).unwrap();
+        let link = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+        for named in [link.clone(), link.join(".")] {
+            assert_eq!(below(&named).elf, [named.join("bin/a")]);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_has_become_a_link_is_not_opened() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir_all(elsewhere.path().join("below")).unwrap();
+        fs::create_dir_all(folder.path().join("real/below")).unwrap();
+        symlink(elsewhere.path(), folder.path().join("link")).unwrap();
+        let root = File::open(folder.path()).unwrap();
+        assert!(open_below(&root, Path::new("")).is_ok());
+        assert!(open_below(&root, Path::new("real/below")).is_ok());
+        assert!(open_below(&root, Path::new("link")).is_err());
+        assert!(open_below(&root, Path::new("link/below")).is_err(), "on the way, too");
     }
 
     #[test]

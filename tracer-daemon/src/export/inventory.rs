@@ -3,7 +3,7 @@
 //! Owns the wording; what is in it comes from `pipeline::inventory`. Refuses to list what is no Go program unless asked,
 //! but counts it. A binary is a line, and its path is never cut: it is there to be copied.
 
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _};
 
 use serde::Serialize;
 
@@ -12,6 +12,10 @@ use crate::inspect::InspectError;
 
 /// Processes that a row names.
 const PIDS_SHOWN: usize = 12;
+/// Notes below the table.
+const NOTES_SHOWN: usize = 100;
+/// Stands below every table.
+const EXACT_MEANS: &str = "exact: all allocations can be counted, by a trap on each of about 1 µs";
 /// What a column makes room for; Go versions with experiments can be longer.
 const COLUMN_MAX: usize = 28;
 
@@ -56,6 +60,11 @@ impl Reason {
     /// A reason with its sentence.
     pub fn new(id: &'static str, text: &str) -> Self {
         Self { id, text: untrusted::name(text).into_owned(), go_version: None }
+    }
+
+    /// Whether nothing can be said of the program, since another one unpacks it.
+    fn is_packed(&self) -> bool {
+        self.id == InspectError::Packed { packer: "" }.id()
     }
 }
 
@@ -132,12 +141,16 @@ pub struct Summary {
     pub processes: Option<u64>,
     /// Binaries.
     pub binaries: u64,
+    /// Files that were searched and are no binaries.
+    pub other_files: u64,
     /// Go programs, refused ones included.
     pub programs: u64,
     /// Go programs in which all allocations could be counted.
     pub with_exact: u64,
     /// Go programs of a kind that we do not know.
     pub refused: u64,
+    /// Binaries whose program is packed: they may be Go programs.
+    pub packed: u64,
     /// Binaries that contradict their format or could not be read.
     pub unreadable: u64,
     /// Binaries for another machine.
@@ -157,6 +170,7 @@ impl Summary {
                 self.programs += 1;
                 self.with_exact += u64::from(program.evidence.contains(&"exact"));
             }
+            Finding::Refused(reason) if reason.is_packed() => self.packed += 1,
             Finding::Refused(_) => {
                 self.programs += 1;
                 self.refused += 1;
@@ -175,7 +189,12 @@ impl Summary {
                 counted(processes, "process", "processes"),
                 counted(self.binaries, "executable", "executables")
             ),
-            None => counted(self.binaries, "ELF file", "ELF files"),
+            None if self.other_files == 0 => counted(self.binaries, "ELF file", "ELF files"),
+            None => format!(
+                "{}, {}",
+                counted(self.binaries, "ELF file", "ELF files"),
+                counted(self.other_files, "other file", "other files")
+            ),
         };
         let mut lines = vec![format!(
             "{searched}: {}, {} with exact, {} refused",
@@ -188,12 +207,13 @@ impl Summary {
                 lines.push(counted(count, one, more));
             }
         };
+        say(self.packed, "file is packed and may be a Go program", "files are packed and may be Go programs");
         say(self.unreadable, "file is damaged or could not be read", "files are damaged or could not be read");
         say(self.other_machine, "file is for another machine", "files are for other machines");
         say(
             self.closed_processes,
-            "process could not be looked at: it is gone, or needs root",
-            "processes could not be looked at: they are gone, or need root",
+            "process is gone or may not be looked at",
+            "processes are gone or may not be looked at",
         );
         lines.extend(self.left_out.iter().cloned());
         lines
@@ -233,14 +253,21 @@ pub fn text(rows: &[Row], summary: &Summary, width: usize) -> String {
             None => line(&mut text, &with_path),
         }
     }
-    if !notes.0.is_empty() {
+    if !notes.shown.is_empty() {
         text.push('\n');
     }
-    for (index, note) in notes.0.iter().enumerate() {
+    for (index, note) in notes.shown.iter().enumerate() {
         wrapped(&mut text, &format!("{:>3}  ", index + 1), note, width);
+    }
+    if notes.numbers.len() > notes.shown.len() {
+        line(
+            &mut text,
+            &format!("     … and {} more, which --output json prints", notes.numbers.len() - notes.shown.len()),
+        );
     }
     if !rows.is_empty() {
         text.push('\n');
+        line(&mut text, EXACT_MEANS);
     }
     summary.lines().iter().for_each(|sentence| line(&mut text, sentence));
     text
@@ -248,17 +275,25 @@ pub fn text(rows: &[Row], summary: &Summary, width: usize) -> String {
 
 /// What of the rows is said below the table, each sentence once.
 #[derive(Default)]
-struct Notes(Vec<String>);
+struct Notes {
+    /// Numbers, from 1.
+    numbers: HashMap<String, usize>,
+    /// The first, in this order.
+    shown: Vec<String>,
+}
 
 impl Notes {
     /// The number of a sentence, from 1.
     fn number(&mut self, sentence: &str) -> String {
-        let known = self.0.iter().position(|note| note == sentence);
-        let index = known.unwrap_or_else(|| {
-            self.0.push(sentence.to_owned());
-            self.0.len() - 1
-        });
-        (index + 1).to_string()
+        if let Some(number) = self.numbers.get(sentence) {
+            return number.to_string();
+        }
+        let number = self.numbers.len() + 1;
+        self.numbers.insert(sentence.to_owned(), number);
+        if number <= NOTES_SHOWN {
+            self.shown.push(sentence.to_owned());
+        }
+        number.to_string()
     }
 }
 
@@ -468,6 +503,7 @@ mod tests {
               3  malformed ELF program headers: count is 0xffff (binary_malformed)
               4  not a Go program: it has neither build info nor a function table (not_go)
 
+            exact: all allocations can be counted, by a trap on each of about 1 µs
             5 ELF files: 3 Go programs, 2 with exact, 1 refused
             1 file is damaged or could not be read
             3 folders could not be read
@@ -476,11 +512,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_packed_is_not_counted_as_a_go_program() {
+        let mut summary = Summary { other_files: 7, ..Summary::default() };
+        summary.count(&Finding::of_error(&InspectError::Packed { packer: "UPX" }));
+        expect![[r"
+            1 ELF file, 7 other files: 0 Go programs, 0 with exact, 0 refused
+            1 file is packed and may be a Go program
+        "]]
+        .assert_eq(&text(&[], &summary, 80));
+    }
+
+    #[test]
+    fn notes_are_numbered_once_and_those_beyond_the_bound_are_counted() {
+        let row = |number: usize| Row {
+            path: "/x".to_owned(),
+            pids: Vec::new(),
+            finding: Finding::Unreadable(Reason::new("binary_malformed", &format!("reason {number}"))),
+        };
+        let rows: Vec<Row> = (0..NOTES_SHOWN + 3).chain([0]).map(row).collect();
+        let text = text(&rows, &summary(&rows), 80);
+        assert_eq!(text.matches("reason ").count(), NOTES_SHOWN);
+        assert!(text.contains("… and 3 more"), "{text}");
+        let first = text.lines().find(|line| line.ends_with("/x")).unwrap();
+        assert_eq!(text.lines().filter(|line| *line == first).count(), 2);
+    }
+
+    #[test]
     fn nothing_found_is_a_sentence_and_no_empty_table() {
         let summary = Summary { processes: Some(1), closed_processes: 1, ..Summary::default() };
         expect![[r"
             1 process, 0 executables: 0 Go programs, 0 with exact, 0 refused
-            1 process could not be looked at: it is gone, or needs root
+            1 process is gone or may not be looked at
         "]]
         .assert_eq(&text(&[], &summary, 80));
     }
@@ -504,7 +566,7 @@ mod tests {
         fn no_path_breaks_a_line(path in fixture::any_text(), width in 40_usize..200) {
             let rows = [Row { path, pids: vec![1], finding: program("go1.26.6", &[], &[]) }];
             let text = text(&rows, &summary(&rows), width);
-            prop_assert!(text.lines().count() <= 6, "{text}");
+            prop_assert!(text.lines().count() <= 7, "{text}");
             prop_assert!(text.chars().all(|character| character == '\n' || !character.is_control()));
         }
     }

@@ -1,6 +1,6 @@
 //! `leakline plan`: what a binary is and what would be probed in it, as text and as JSON.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use serde::Serialize;
 
@@ -24,11 +24,11 @@ struct Process<'a> {
     #[serde(skip_serializing_if = "<[u32]>::is_empty")]
     pids: &'a [u32],
     exe: String,
-    go_version: &'a str,
+    go_version: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    build_id: Option<&'a str>,
+    build_id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    main_module: Option<&'a str>,
+    main_module: Option<Cow<'a, str>>,
     stripped: bool,
     pie: bool,
     cgo: bool,
@@ -36,7 +36,7 @@ struct Process<'a> {
 
 #[derive(Serialize)]
 struct Plan<'a> {
-    go_version: &'a str,
+    go_version: Cow<'a, str>,
     /// Who says where things lie in the runtime's structures.
     layout: &'static str,
     functions: Vec<Function<'a>>,
@@ -121,20 +121,24 @@ impl Planned<'_> {
                 pid: self.pid,
                 pids: self.pids,
                 exe: untrusted::path(self.exe).into_owned(),
-                go_version: &facts.go_version.text,
-                build_id: facts.build_id.as_deref(),
-                main_module: facts.main_module.as_deref(),
+                go_version: untrusted::name(&facts.go_version.text),
+                build_id: facts.build_id.as_deref().map(untrusted::name),
+                main_module: facts.main_module.as_deref().map(untrusted::name),
                 stripped: facts.stripped,
                 pie: facts.position_independent,
                 cgo: facts.cgo,
             },
             plan: Plan {
-                go_version: &facts.go_version.text,
+                go_version: untrusted::name(&facts.go_version.text),
                 layout: facts.layout_source.name(),
                 functions,
                 globals: self.globals().collect(),
                 evidence: self.evidence(),
-                refused: self.refusals().into_iter().map(|(id, text)| Refused { id, text }).collect(),
+                refused: self
+                    .refusals()
+                    .into_iter()
+                    .map(|(id, text)| Refused { id, text: untrusted::name(&text).into_owned() })
+                    .collect(),
             },
         })
     }
@@ -156,7 +160,7 @@ impl Planned<'_> {
         let _infallible = writeln!(
             text,
             "  {}, stripped: {}, position independent: {}, cgo: {}\n  main module: {}\n  build id: {}\n  layout of the runtime's structures: {}\n",
-            facts.go_version.text,
+            untrusted::name(&facts.go_version.text),
             yes_no(facts.stripped),
             yes_no(facts.position_independent),
             yes_no(facts.cgo),

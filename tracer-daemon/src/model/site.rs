@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::SiteId;
 use crate::symbolize::{
-    Frame, Origin,
+    Frame, Origin, UNKNOWN_FUNCTION,
     names::{self, is_main_module, is_runtime, is_standard_library},
 };
 
@@ -108,7 +108,8 @@ fn own_business(runtime: &[Frame]) -> Option<usize> {
 /// The runtime allocates for itself: name its function that does.
 fn place_within_runtime(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
     let own = frames.iter().position(allocates_for_itself);
-    place(frames.get(own.unwrap_or(frames.len().saturating_sub(1))..)?, main_module)
+    let last = || frames.iter().rposition(|frame| !is_native(frame));
+    place(frames.get(own.or_else(last).unwrap_or(0)..)?, main_module)
 }
 
 /// The site of a goroutine creation stack. None: no frame at all.
@@ -117,8 +118,8 @@ pub(super) fn place_creation(frames: &[Frame], main_module: Option<&str>) -> Opt
     // With a profile the compiler puts parts of the scheduler into the first function, before the funnel as seen from the leaf.
     let frames = frames.get(frames.iter().position(|frame| !frame.inlined)?..)?;
     let start = frames.iter().position(|frame| !CREATION_FUNNEL.contains(&&*frame.function))?;
-    let creator = frames.get(start..)?;
-    if creator.iter().find(|frame| !is_native(frame)).is_some_and(|frame| is_runtime(&frame.function)) {
+    let creator = without_native(frames.get(start..)?);
+    if creator.first().is_some_and(|frame| !is_native(frame) && is_runtime(&frame.function)) {
         return Some(Creation::Runtime);
     }
     place(creator, main_module).map(Creation::By)
@@ -136,8 +137,16 @@ fn allocates_for_itself(frame: &Frame) -> bool {
     !is_native(frame) && !ALLOCATION_FUNNEL.contains(&function) && !function.starts_with("runtime.mallocgc")
 }
 
+/// From the first frame on that is not native; all where every one is.
+fn without_native(frames: &[Frame]) -> &[Frame] {
+    let first = frames.iter().position(|frame| !is_native(frame));
+    frames.get(first.unwrap_or(0)..).unwrap_or(frames)
+}
+
 fn place(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
-    let allocator = frames.first()?.clone();
+    let frames = without_native(frames);
+    // Where all are native none is blamed, and the count is kept.
+    let allocator = Some(frames.first()?).filter(|frame| !is_native(frame)).cloned().unwrap_or_else(unknown);
     let end = frames.iter().rposition(|frame| !is_bottom(frame)).map_or(1, |last| last + 1);
     let frames = frames.get(..end + callers_in_c(frames.get(end..)?))?.to_vec();
     let place = frames
@@ -147,6 +156,17 @@ fn place(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
         .unwrap_or(&allocator)
         .clone();
     Some(Placed { id: identity(&allocator, &place), place, allocator, frames })
+}
+
+fn unknown() -> Frame {
+    Frame {
+        function: UNKNOWN_FUNCTION.into(),
+        file: "".into(),
+        line: 0,
+        function_start_line: 0,
+        inlined: false,
+        origin: Origin::Unknown,
+    }
 }
 
 /// What stands below every goroutine: the runtime's start of it, or what lies outside Go code.
@@ -190,7 +210,40 @@ fn identity(allocator: &Frame, place: &Frame) -> SiteId {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Frames of every origin with the names that decide.
+    fn any_frame() -> impl Strategy<Value = Frame> {
+        let names = ["runtime.mallocgc", "runtime.newproc", "runtime.malg", "runtime.newm", "runtime.mcall", "main.f"];
+        let origins = [Origin::Go, Origin::Native, Origin::Vdso, Origin::Unknown];
+        (prop::sample::select(names.to_vec()), prop::sample::select(origins.to_vec()), any::<bool>())
+            .prop_map(|(name, origin, inlined)| Frame { inlined, origin, ..frame(name, 12) })
+    }
+
+    proptest! {
+        #[test]
+        fn no_native_frame_is_ever_blamed(frames in prop::collection::vec(any_frame(), 0..8)) {
+            let created = match place_creation(&frames, None) {
+                Some(Creation::By(placed)) => Some(placed),
+                Some(Creation::Runtime) | None => None,
+            };
+            let allocated = place_allocation(&frames, None);
+            for placed in allocated.into_iter().chain(created) {
+                prop_assert!(!is_native(&placed.allocator) && !is_native(&placed.place), "{placed:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_native_frames_follow_is_the_runtimes() {
+        let native = Frame { origin: Origin::Native, file: "".into(), ..frame("malloc", 0) };
+        let mut frames = stack(&["runtime.mallocgc"]);
+        frames.push(native.clone());
+        assert_eq!(&*place_allocation(&frames, None).unwrap().allocator.function, "runtime.mallocgc");
+        assert_eq!(&*place_allocation(&[native], None).unwrap().place.function, UNKNOWN_FUNCTION);
+    }
 
     fn frame(function: &str, line: u32) -> Frame {
         let file = format!("/src/{}.go", function.split('.').next().unwrap());

@@ -75,7 +75,9 @@ pub fn inventory(scope: &Scope, options: Options) -> anyhow::Result<()> {
     for (index, candidate) in candidates.iter().enumerate() {
         progress.show(|| format!("inspecting {} of {total}, {} Go programs so far", index + 1, summary.programs));
         let Some((row, line)) = look_at(candidate, &cache)? else {
-            summary.closed_processes += candidate.pids().len() as u64;
+            let closed = candidate.pids().len() as u64;
+            summary.closed_processes += closed;
+            summary.processes = summary.processes.map(|processes| processes.saturating_sub(closed));
             continue;
         };
         summary.count(&row.finding);
@@ -120,6 +122,7 @@ fn candidates(scope: &Scope, progress: &mut Progress) -> anyhow::Result<(Vec<Can
             let shown = untrusted::path(&folder.display().to_string()).into_owned();
             let found = elf_files_below(folder, &mut |seen| progress.show(|| format!("searching: {seen} entries")))
                 .with_context(|| format!("cannot search {shown}"))?;
+            summary.other_files = found.other_files;
             let mut say = |count: u64, what: &str| {
                 if count > 0 {
                     summary.left_out.push(format!("{count} {what}"));

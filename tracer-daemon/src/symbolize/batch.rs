@@ -9,6 +9,9 @@ use crate::addr::Avma;
 /// Most addresses that are expanded ahead; some 200 bytes each, given back when the batch is done.
 const ADDRESSES_MAX: usize = 16_384;
 
+/// Bytes of names among them, each use of a name counted; a hostile binary can have half a megabyte an address.
+const TEXT_BYTES_MAX: usize = 4 << 20;
+
 /// What was expanded ahead for the stacks at hand.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -33,12 +36,15 @@ impl Batch {
         let mut sought: Vec<(Key, u32)> = keys.zip(0..).collect();
         let mut batch = Self { expansions: Vec::new(), places: vec![u32::MAX; sought.len()] };
         sought.sort_unstable();
+        let mut text_bytes = 0;
         for (key, place) in sought {
             if batch.expansions.last().is_none_or(|(last, _)| *last != key) {
-                if batch.expansions.len() == ADDRESSES_MAX {
+                if batch.expansions.len() == ADDRESSES_MAX || text_bytes > TEXT_BYTES_MAX {
                     break;
                 }
-                batch.expansions.push((key, symbolizer.expansion(key)));
+                let expansion = symbolizer.expansion(key);
+                text_bytes += expansion.as_ref().map_or(0, |expansion| expansion.text_bytes());
+                batch.expansions.push((key, expansion));
             }
             let index = u32::try_from(batch.expansions.len() - 1).unwrap_or(u32::MAX);
             let place = usize::try_from(place).ok().and_then(|place| batch.places.get_mut(place));

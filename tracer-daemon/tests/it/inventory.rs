@@ -161,7 +161,8 @@ fn a_folder_is_a_table_of_its_go_programs_and_the_rest_is_counted() {
 
           1  built by go1.99.6, and only go1.19 to go1.27 are supported (go_version_unsupported)
 
-        5 ELF files: 3 Go programs, 2 with exact, 1 refused
+        exact: all allocations can be counted, by a trap on each of about 1 µs
+        5 ELF files, 1 other file: 3 Go programs, 2 with exact, 1 refused
     "]]
     .assert_eq(&text);
 
@@ -176,7 +177,31 @@ fn a_folder_is_a_table_of_its_go_programs_and_the_rest_is_counted() {
     }
     assert_eq!(documents[4]["process"]["go_version"], "go1.99.6");
     assert_eq!(documents[2]["plan"]["refused"][0]["id"], "not_go");
-    assert!(String::from_utf8(output.stderr).unwrap().contains("5 ELF files: 3 Go programs, 2 with exact, 1 refused"));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("5 ELF files, 1 other file: 3 Go programs, 2 with exact, 1 refused")
+    );
+}
+
+#[test]
+fn no_module_name_reaches_stdout_raw() {
+    let mut bytes = fs::read(build(PROGRAM, "go1.26.6", &["-ldflags=-s -w"])).unwrap();
+    let hostile = "\u{202e}\u{9b}";
+    // In the build info and in the variable `runtime.modinfo`.
+    let line: Vec<u8> = [b"\nmod\t", hostile.as_bytes()].concat();
+    let begins: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(b"\nmod\t")).collect();
+    for at in begins {
+        bytes[at..at + line.len()].copy_from_slice(&line);
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), &bytes).unwrap();
+    assert!(inspected(bytes).unwrap().main_module.unwrap().starts_with(hostile));
+    for format in ["text", "json"] {
+        let output = leakline(&["plan", file.path().to_str().unwrap(), "--output", format]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(r"u{202e}") && !text.contains(|character| hostile.contains(character)), "{text}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The results: one row a program, written so that a change of one is a change of one line.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,14 @@ pub(crate) fn read(root: &Path) -> Result<Vec<Row>> {
     serde_json::from_str(&text).with_context(|| format!("{RESULTS} is not what `cargo xtask real-binaries` writes"))
 }
 
+/// As [`read`]; no rows where there is no file yet, and only then: what cannot be read must not be written over.
+pub(super) fn read_or_none(root: &Path) -> Result<Vec<Row>> {
+    read(root).or_else(|error| match error.downcast_ref::<io::Error>() {
+        Some(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        _ => Err(error),
+    })
+}
+
 /// Sorts and writes, a row a line.
 pub(super) fn write(root: &Path, mut rows: Vec<Row>) -> Result<()> {
     rows.sort_by(|one, other| {
@@ -103,4 +111,21 @@ pub(super) fn write(root: &Path, mut rows: Vec<Row>) -> Result<()> {
     }
     fs::write(&file, format!("[\n{}\n]\n", lines.join(",\n")))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_results_that_are_not_there_are_empty() {
+        let root = std::env::temp_dir().join(format!("leakline-results-{}", std::process::id()));
+        assert!(read_or_none(&root).unwrap().is_empty());
+        let file = root.join(RESULTS);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "broken").unwrap();
+        let broken = read_or_none(&root);
+        fs::remove_dir_all(&root).unwrap();
+        assert!(broken.is_err());
+    }
 }
