@@ -267,7 +267,7 @@ fn a_function_that_is_inlined_everywhere_is_named_with_some_of_its_owners() {
         image.functions.push(function);
     }
     let facts = inspect_source(Box::new(image.build().bytes)).unwrap();
-    assert_eq!(facts.inlined["runtime.mallocgc"].len(), 64);
+    assert_eq!(facts.inlined["runtime.mallocgc"].len(), 4);
     assert_eq!(facts.inlined["runtime.mallocgc"][0], "main.owner0");
     let plan = ProbePlan::exact(&facts);
     assert!(!plan.counts_allocations && plan.refused[0].reason == RefusalReason::FunctionInlined, "{plan:?}");
