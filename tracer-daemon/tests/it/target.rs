@@ -1,7 +1,7 @@
 //! A Go program under test, spoken to line by line; ended when the value is dropped.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
@@ -20,12 +20,19 @@ pub(crate) struct Target {
 impl Target {
     /// Starts the program and waits for its first line, which says that it is ready.
     pub(crate) fn start(program: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut started = None;
+        // A child that another test has forked holds what we wrote to the program open until it executes its own.
+        wait_until("the program is no longer busy", || {
+            match command.spawn() {
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
+                outcome => started = Some(outcome),
+            }
+            started.is_some()
+        });
+        let outcome = started.expect("waited for");
+        let mut child = outcome.unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut target = Self { child, stdin, stdout };
