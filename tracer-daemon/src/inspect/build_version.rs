@@ -13,7 +13,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use super::InspectError;
 use super::elf::{ElfImage, file_offset};
 use super::function_table::{FunctionRecord, FunctionTable};
-use super::version::GoVersion;
+use super::version::{GoVersion, VERSION_BYTES_MAX, printable};
 use crate::addr::Svma;
 
 /// Uses the variable in all versions.
@@ -24,8 +24,6 @@ const GETTER: &str = "runtime.Version";
 const CODE_BYTES_MAX: u64 = 16 * 1024;
 /// Functions of one name that are looked at.
 const SAME_NAME_MAX: usize = 4;
-/// Longest version that is read, as in [`GoVersion::parse`].
-const VERSION_BYTES_MAX: u64 = 256;
 /// Most variables whose value is looked at.
 const CANDIDATES_MAX: usize = 64;
 
@@ -114,7 +112,7 @@ fn version_in(image: &ElfImage, variable: Svma) -> Result<Option<String>, Inspec
         return Ok(None); // in .bss: empty in the file
     }
     let length_bytes = image.word(length_at)?;
-    if length_bytes == 0 || length_bytes > VERSION_BYTES_MAX {
+    if length_bytes == 0 || length_bytes > VERSION_BYTES_MAX as u64 {
         return Ok(None);
     }
     let [text_at] = image.pointers([variable])?;
@@ -126,10 +124,7 @@ fn version_in(image: &ElfImage, variable: Svma) -> Result<Option<String>, Inspec
     let text = image.source.bytes("go version", start.0, length_bytes)?;
     let text = String::from_utf8(text).ok();
     // A development version is told from what is no version at all, so that the refusal can name it.
-    Ok(text.filter(|text| {
-        GoVersion::parse(text).is_some()
-            || (text.starts_with("devel go1.") && text.bytes().all(|byte| (b' '..0x7f).contains(&byte)))
-    }))
+    Ok(text.filter(|text| GoVersion::parse(text).is_some() || (text.starts_with("devel go1.") && printable(text))))
 }
 
 #[cfg(test)]

@@ -200,26 +200,12 @@ impl ElfImage {
         &self,
         mut visit: impl FnMut(Svma, u64) -> ControlFlow<()>,
     ) -> Result<(), InspectError> {
-        const ENTRY: u64 = size_of::<elf::Rela64<Le>>() as u64;
-        const CHUNK: u64 = 512 * ENTRY;
         let Some((start, size_bytes)) = self.relocations else { return Ok(()) };
-        let mut done = 0;
-        while done < size_bytes {
-            let length_bytes = CHUNK.min(size_bytes - done) / ENTRY * ENTRY;
-            if length_bytes == 0 {
-                break;
-            }
-            let bytes = self.source.bytes("ELF relocations", start.saturating_add(done), length_bytes)?;
-            for entry in pods::<elf::Rela64<Le>>("ELF relocations", &bytes)? {
-                let relative = entry.r_info.get(Le) == u64::from(elf::R_X86_64_RELATIVE.0);
-                let addend = entry.r_addend.get(Le).cast_unsigned();
-                if relative && visit(Svma(entry.r_offset.get(Le)), addend).is_break() {
-                    return Ok(());
-                }
-            }
-            done += length_bytes;
-        }
-        Ok(())
+        each_entry(&self.source, "ELF relocations", start, size_bytes, |entry: &elf::Rela64<Le>| {
+            let relative = entry.r_info.get(Le) == u64::from(elf::R_X86_64_RELATIVE.0);
+            let place = Svma(entry.r_offset.get(Le));
+            Ok(if relative { visit(place, entry.r_addend.get(Le).cast_unsigned()) } else { ControlFlow::Continue(()) })
+        })
     }
 
     fn find_relocations(&self, offset: u64, size_bytes: u64) -> Result<Option<(u64, u64)>, InspectError> {
@@ -410,6 +396,32 @@ fn pod<'bytes, T: Pod>(structure: &'static str, bytes: &'bytes [u8]) -> Result<&
     from_bytes(bytes).map(|(value, _)| value).map_err(short)
 }
 
-pub(super) fn pods<'bytes, T: Pod>(structure: &'static str, bytes: &'bytes [u8]) -> Result<&'bytes [T], InspectError> {
+/// Calls `visit` with each whole entry of a table, in order, until it breaks. Read in pieces, so that the memory taken does not
+/// depend on the table's size.
+pub(super) fn each_entry<T: Pod>(
+    source: &CachedSource,
+    structure: &'static str,
+    start: u64,
+    size_bytes: u64,
+    mut visit: impl FnMut(&T) -> Result<ControlFlow<()>, InspectError>,
+) -> Result<(), InspectError> {
+    const CHUNK_ENTRIES: u64 = 512;
+    let entry_bytes = size_of::<T>() as u64;
+    let whole = size_bytes / entry_bytes * entry_bytes;
+    let mut done = 0;
+    while done < whole {
+        let length_bytes = (CHUNK_ENTRIES * entry_bytes).min(whole - done);
+        let bytes = source.bytes(structure, start.saturating_add(done), length_bytes)?;
+        for entry in pods::<T>(structure, &bytes)? {
+            if visit(entry)?.is_break() {
+                return Ok(());
+            }
+        }
+        done += length_bytes;
+    }
+    Ok(())
+}
+
+fn pods<'bytes, T: Pod>(structure: &'static str, bytes: &'bytes [u8]) -> Result<&'bytes [T], InspectError> {
     slice_from_all_bytes(bytes).map_err(|()| InspectError::malformed(structure, "length", bytes.len() as u64))
 }

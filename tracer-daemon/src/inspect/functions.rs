@@ -17,15 +17,13 @@ const FUNCTIONS_MAX: usize = 512;
 /// Most bytes of code that are kept of all functions for later stages; go1.27 has about 40 KiB.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
-/// How much of a function is kept, and for whom.
+/// How much of a function is kept for later stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// For later stages: where it is and its code.
+    /// Where it is and its code.
     Code,
-    /// For later stages: where it is.
+    /// Where it is.
     Place,
-    /// Its code, for the search for global variables only.
-    Rule,
 }
 
 const MALLOCGC: &[u8] = b"runtime.mallocgc";
@@ -131,14 +129,15 @@ pub(crate) fn find(image: &ElfImage, table: &FunctionTable) -> Result<Found, Ins
         if kept_bytes > KEPT_BYTES_MAX {
             return Err(InspectError::malformed("go function table", "code of runtime functions", kept_bytes as u64));
         }
+        // The rules need the code.
+        let part = if wanted.of_rules { Part::Code } else { wanted.part.unwrap_or(Part::Place) };
+        let code = read_code(image, wanted.name.clone(), &function, part)?;
         if wanted.of_rules {
-            let code = read_code(image, wanted.name.clone(), &function, Part::Rule)?;
-            found.of_rules.entry(code.name.clone()).or_default().push(code);
+            found.of_rules.entry(wanted.name.clone()).or_default().push(code.clone());
         }
-        if let Some(part) = wanted.part {
-            let code = read_code(image, wanted.name.clone(), &function, part)?;
+        if wanted.part.is_some() {
             kept_bytes += code.bytes.len();
-            found.functions.entry(code.name.clone()).or_default().push(code);
+            found.functions.entry(wanted.name.clone()).or_default().push(code);
         }
     }
     let names = by_offset.into_iter().filter(|(_, wanted)| wanted.part.is_some());
@@ -165,7 +164,7 @@ fn read_code(
     let offset = file_offset(&image.segments, function.start)
         .ok_or_else(|| InspectError::malformed("go function table", "address of a function", function.start.0))?;
     let length_bytes = match part {
-        Part::Code | Part::Rule => function.end.0.saturating_sub(function.start.0).min(CODE_BYTES_MAX),
+        Part::Code => function.end.0.saturating_sub(function.start.0).min(CODE_BYTES_MAX),
         Part::Place => 0,
     };
     let bytes = image.source.bytes("code of a function", offset.0, length_bytes)?;

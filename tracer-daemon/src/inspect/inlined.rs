@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap};
 use super::InspectError;
 use super::elf::ElfImage;
 use super::function_table::{FunctionTable, InlineTree};
-use super::module_data::TableFormat;
 use super::source::u32_in;
 use crate::addr::Svma;
 
@@ -18,10 +17,10 @@ const STRUCTURE: &str = "go inline trees";
 const CHUNK_BYTES: u64 = 64 * 1024;
 /// Most places that are looked at closely. A program with a profile has some dozens.
 const PLACES_MAX: usize = 65_536;
-
+/// Entries of one tree: the largest function seen (go1.27) has about 3,000.
+const TREE_ENTRIES_MAX: u64 = 1 << 16;
 /// Most pairs of a place and a function that are compared.
 const COMPARISONS_MAX: u32 = 1 << 26;
-
 /// Most functions that are named for one that was inlined. Whether there are others than the ones that are accepted is
 /// seen with fewer; names can be 4 KiB long, and a hostile binary can have any number of them.
 const OWNERS_MAX: usize = 4;
@@ -81,9 +80,6 @@ pub(crate) fn find(
     Ok(found)
 }
 
-/// Entries of one tree: the largest function seen (go1.27) has about 3,000.
-const TREE_ENTRIES_MAX: u64 = 1 << 16;
-
 /// Bytes from the beginning of the tree to the entry; `None` where it is too far behind to be part of the tree.
 fn distance_in(tree: InlineTree, entry: Svma, entry_bytes: u64) -> Option<u64> {
     entry.0.checked_sub(tree.start.0).filter(|distance| *distance < TREE_ENTRIES_MAX * entry_bytes)
@@ -103,11 +99,7 @@ fn places(table: &FunctionTable, names: &HashMap<u32, String>, image: &ElfImage)
             *bits |= mask;
         }
     }
-    let format = table.format();
-    let (entry_bytes, name_at) = match format {
-        TableFormat::Go118 => (20, 12),
-        TableFormat::Go120 => (16, 4),
-    };
+    let (entry_bytes, name_at) = (table.format().inlined_call_bytes(), table.format().inlined_name_at());
     let mut done = 0;
     while done < size_bytes {
         let length_bytes = (CHUNK_BYTES + entry_bytes).min(size_bytes - done);

@@ -114,13 +114,7 @@ impl BinaryFacts {
 /// # Errors
 /// Where the file cannot be read, is malformed, or is not a supported Go program.
 pub fn inspect_file(file: File) -> Result<BinaryFacts, InspectError> {
-    let source = FileSource::new(file).map_err(|source| InspectError::Io {
-        structure: "size",
-        offset: FileOffset(0),
-        length_bytes: 0,
-        source,
-    })?;
-    inspect_source(Box::new(source))
+    inspect_source(Box::new(FileSource::new(file)?))
 }
 
 /// As [`inspect_file`], for bytes from anywhere.

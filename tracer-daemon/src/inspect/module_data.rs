@@ -53,6 +53,14 @@ impl TableFormat {
         }
     }
 
+    /// Where in a `runtime.inlinedCall` the offset of the function's name stands.
+    pub(crate) fn inlined_name_at(self) -> usize {
+        match self {
+            Self::Go118 => 12,
+            Self::Go120 => 4,
+        }
+    }
+
     /// Size of `runtime.inlinedCall`.
     pub(crate) fn inlined_call_bytes(self) -> u64 {
         match self {

@@ -4,14 +4,14 @@
 //! name an address that no symbol covers by its stated size: the nearest symbol before it would be a guess. Counterpart:
 //! `symbolize/native.rs`, which knows what is mapped where.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use object::LittleEndian as Le;
 use object::elf;
-use object::pod::slice_from_all_bytes;
 
 use super::InspectError;
-use super::elf::{ElfImage, Section, address, file_offset};
+use super::elf::{ElfImage, Section, address, each_entry, file_offset};
 use super::source::{ByteSource, CachedSource, INSPECTION_COST_MAX};
 use crate::addr::{FileOffset, Svma};
 
@@ -20,8 +20,6 @@ const STRUCTURE: &str = "ELF symbol table";
 const SYMBOLS_MAX: usize = 1 << 18;
 /// Most bytes of a symbol table that are read: 2.8 million symbols, some 20 ms.
 const TABLE_BYTES_MAX: u64 = 64 << 20;
-const ENTRY_BYTES: u64 = size_of::<elf::Sym64<Le>>() as u64;
-const CHUNK_BYTES: u64 = 1024 * ENTRY_BYTES;
 /// How far before an address a symbol is sought that covers it: symbols seldom lie in others.
 const NESTED_MAX: usize = 16;
 /// The longest `call` of amd64 with the operands that compilers give it.
@@ -128,17 +126,11 @@ impl NativeImage {
 /// The functions that say where they end.
 fn read_symbols(source: &CachedSource, section: &Section) -> Result<Vec<Symbol>, InspectError> {
     let mut symbols = Vec::new();
-    let whole = section.size_bytes.min(TABLE_BYTES_MAX) / ENTRY_BYTES * ENTRY_BYTES;
-    let mut done = 0;
-    while done < whole && symbols.len() < SYMBOLS_MAX {
-        let length_bytes = CHUNK_BYTES.min(whole - done);
-        let bytes = source.bytes(STRUCTURE, section.file_offset.saturating_add(done), length_bytes)?;
-        let entries = slice_from_all_bytes::<elf::Sym64<Le>>(&bytes)
-            .map_err(|()| InspectError::malformed(STRUCTURE, "length", length_bytes))?;
-        let room = SYMBOLS_MAX - symbols.len();
-        symbols.extend(entries.iter().filter_map(function).take(room));
-        done += length_bytes;
-    }
+    let size_bytes = section.size_bytes.min(TABLE_BYTES_MAX);
+    each_entry(source, STRUCTURE, section.file_offset, size_bytes, |entry| {
+        symbols.extend(function(entry));
+        Ok(if symbols.len() == SYMBOLS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
     symbols.sort_unstable_by_key(|symbol| (symbol.start, symbol.size_bytes, symbol.name));
     symbols.shrink_to_fit();
     Ok(symbols)

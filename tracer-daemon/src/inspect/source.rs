@@ -59,8 +59,9 @@ impl FileSource {
     ///
     /// # Errors
     /// Where the file's size cannot be asked.
-    pub fn new(file: File) -> io::Result<Self> {
-        let length_bytes = file.metadata()?.len();
+    pub fn new(file: File) -> Result<Self, InspectError> {
+        let unasked = |source| InspectError::Io { structure: "size", offset: FileOffset(0), length_bytes: 0, source };
+        let length_bytes = file.metadata().map_err(unasked)?.len();
         Ok(Self { file, length_bytes })
     }
 }

@@ -1,22 +1,18 @@
 //! The symbol table of a binary that was not stripped: addresses of variables by name.
-//!
-//! Read in pieces, so that the memory taken does not depend on the number of symbols.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use object::LittleEndian as Le;
 use object::elf;
 
 use super::InspectError;
-use super::elf::{ElfImage, pods};
+use super::elf::{ElfImage, each_entry};
 use crate::addr::Svma;
 
 const STRUCTURE: &str = "ELF symbol table";
-/// Most symbols that are looked at. The largest known Go programs have about a million.
-const SYMBOLS_MAX: u64 = 1 << 23;
-const ENTRY_BYTES: u64 = size_of::<elf::Sym64<Le>>() as u64;
-/// Symbols read at a time.
-const CHUNK: u64 = 512;
+/// Most bytes of the table that are read: 2^23 symbols. The largest known Go programs have about a million.
+const TABLE_BYTES_MAX: u64 = (1 << 23) * size_of::<elf::Sym64<Le>>() as u64;
 
 /// The addresses of the variables of these names; what is not in the table is absent. Empty where the binary is stripped.
 pub(crate) fn variables(
@@ -31,25 +27,19 @@ pub(crate) fn variables(
     };
     let longest = wanted.iter().map(|name| name.len()).max().unwrap_or_default();
     let mut buffer = vec![0; longest + 1];
-    let count = (table.size_bytes / ENTRY_BYTES).min(SYMBOLS_MAX);
-    let mut done = 0;
-    while done < count && found.len() < wanted.len() {
-        let chunk = CHUNK.min(count - done);
-        let offset = table.file_offset.saturating_add(done * ENTRY_BYTES);
-        let bytes = image.source.bytes(STRUCTURE, offset, chunk * ENTRY_BYTES)?;
-        for symbol in pods::<elf::Sym64<Le>>(STRUCTURE, &bytes)? {
-            // The linker gives the beginning of a variable's section (`runtime.noptrbss`) no type; none of those is wanted.
-            if symbol.st_type() != elf::STT_OBJECT {
-                continue;
-            }
-            let name = names.file_offset.saturating_add(u64::from(symbol.st_name.get(Le)));
-            let read = image.source.read_up_to("ELF symbol names", name, &mut buffer)?;
-            let name = buffer.get(..read).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
-            if let Some(wanted) = wanted.iter().find(|wanted| wanted.as_bytes() == name) {
-                found.entry(*wanted).or_insert(Svma(symbol.st_value.get(Le)));
-            }
+    let size_bytes = table.size_bytes.min(TABLE_BYTES_MAX);
+    each_entry(&image.source, STRUCTURE, table.file_offset, size_bytes, |symbol: &elf::Sym64<Le>| {
+        // The linker gives the beginning of a variable's section (`runtime.noptrbss`) no type; none of those is wanted.
+        if symbol.st_type() != elf::STT_OBJECT {
+            return Ok(ControlFlow::Continue(()));
         }
-        done += chunk;
-    }
+        let name = names.file_offset.saturating_add(u64::from(symbol.st_name.get(Le)));
+        let read = image.source.read_up_to("ELF symbol names", name, &mut buffer)?;
+        let name = buffer.get(..read).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
+        if let Some(wanted) = wanted.iter().find(|wanted| wanted.as_bytes() == name) {
+            found.entry(*wanted).or_insert(Svma(symbol.st_value.get(Le)));
+        }
+        Ok(if found.len() == wanted.len() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
     Ok(found)
 }

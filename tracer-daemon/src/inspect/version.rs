@@ -17,7 +17,7 @@ pub struct GoVersion {
 }
 
 /// Experiments are part of a version's text, hence the room.
-const VERSION_BYTES_MAX: usize = 256;
+pub(crate) const VERSION_BYTES_MAX: usize = 256;
 
 impl GoVersion {
     /// Reads a version as `runtime.Version` prints it. `None` for whatever is not a release or its candidate: a
@@ -50,7 +50,7 @@ impl GoVersion {
 }
 
 /// A version is printed as it is: a longer or stranger one is none.
-fn printable(text: &str) -> bool {
+pub(crate) fn printable(text: &str) -> bool {
     text.len() <= VERSION_BYTES_MAX && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
 }
 

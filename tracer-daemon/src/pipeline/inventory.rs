@@ -153,12 +153,10 @@ fn look_at(candidate: &Candidate, cache: &FactsCache) -> anyhow::Result<Option<(
     let path = candidate.path().display().to_string();
     let pids = candidate.pids().to_vec();
     let inspected = match file {
-        Ok(file) => cache.inspect(file),
+        Ok(file) => cache.inspect(file).map_err(|error| Finding::of_error(&error)),
         Err(source) => {
-            let reason = inventory::Reason::new("binary_unreadable", &format!("cannot open it: {source}"));
-            let row = Row { path, pids, finding: Finding::Unreadable(reason) };
-            let line = inventory::line_without_plan(&row)?.unwrap_or_default();
-            return Ok(Some((row, line)));
+            let text = format!("cannot open it: {source}");
+            Err(Finding::Unreadable(inventory::Reason::new("binary_unreadable", &text)))
         }
     };
     match inspected {
@@ -168,8 +166,8 @@ fn look_at(candidate: &Candidate, cache: &FactsCache) -> anyhow::Result<Option<(
             let (finding, line) = (Finding::Program(Program::of(&planned)), planned.line()?);
             Ok(Some((Row { path, pids, finding }, line)))
         }
-        Err(error) => {
-            let row = Row { path, pids, finding: Finding::of_error(&error) };
+        Err(finding) => {
+            let row = Row { path, pids, finding };
             let line = inventory::line_without_plan(&row)?.unwrap_or_default();
             Ok(Some((row, line)))
         }

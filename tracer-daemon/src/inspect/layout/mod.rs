@@ -23,7 +23,6 @@ use super::build_info::BuildInfo;
 use super::elf::{Architecture, ElfImage};
 use super::source::{CachedSource, FileSource, INSPECTION_COST_MAX};
 use super::version::FunctionIds;
-use crate::addr::FileOffset;
 
 pub(crate) use self::dwarf::globals;
 
@@ -212,12 +211,7 @@ pub struct ProgramLayout {
 /// # Errors
 /// Where the file is no Go program with build info, or where its DWARF does not tell all.
 pub fn of_program(file: File) -> Result<ProgramLayout, LayoutError> {
-    let source = FileSource::new(file).map_err(|source| InspectError::Io {
-        structure: "size",
-        offset: FileOffset(0),
-        length_bytes: 0,
-        source,
-    })?;
+    let source = FileSource::new(file)?;
     let image = ElfImage::read_any(Arc::new(CachedSource::new(Box::new(source), INSPECTION_COST_MAX)))?;
     let info = BuildInfo::read(&image)?.ok_or(InspectError::NotGo)?;
     let (layout, function_ids) = from_dwarf(&image)?;
