@@ -15,6 +15,8 @@ pub mod plan;
 
 pub mod attach;
 
+pub mod read;
+
 pub mod collect;
 
 pub mod symbolize;

@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod books;
 mod bounds;
 mod disguised;
 mod exact;

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/books
+
+go 1.19
