@@ -1,6 +1,7 @@
 //! Builds the Go programs under test: once per source, toolchain and flags, into `target/test-programs/`.
 //!
-//! The flag [`WITH_PROFILE`] stands for `-pgo=FILE`, with a profile that a program built by the same toolchain has made.
+//! The flag [`WITH_PROFILE`] stands for `-pgo=FILE`, with the committed profile for this version of Go: a profile made anew
+//! would have other samples each time, and the compiler would inline other functions.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -60,6 +61,9 @@ impl Build<'_> {
         let mut hasher = DefaultHasher::new();
         (self, package).hash(&mut hasher);
         hash_files(&sources, &mut hasher);
+        if self.flags.contains(&WITH_PROFILE) {
+            fs::read(self.profile()).expect("reading a profile").hash(&mut hasher);
+        }
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-programs");
         fs::create_dir_all(&folder).expect("making the folder for test programs");
         let name = format!("{}-{}", self.program, package.trim_start_matches(['.', '/']));
@@ -90,20 +94,10 @@ impl Build<'_> {
         built
     }
 
-    /// A CPU profile made by a program of this toolchain; made where no earlier call has.
+    /// The profile for this toolchain's version of Go; the folder's `main.go` says how it was made.
     fn profile(&self) -> PathBuf {
-        let program = build("cpuprofile", self.toolchain, &[]);
-        let profile = with_suffix(&program, ".profile");
-        let lock = File::create(with_suffix(&profile, ".lock")).expect("making the lock of a profile");
-        lock.lock().expect("taking the lock of a profile");
-        if !profile.exists() {
-            let partial = with_suffix(&profile, ".partial");
-            let mut run = Command::new(program);
-            run.arg(&partial);
-            said_by(run, "cpuprofile");
-            fs::rename(&partial, &profile).expect("renaming a profile");
-        }
-        profile
+        let version = self.toolchain.rsplit_once('.').map_or(self.toolchain, |(minor, _)| minor);
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/programs/cpuprofile/{version}.pgo"))
     }
 
     /// garble replaces files of the toolchain, which it refuses to do where that lies in the module cache: so it gets another

@@ -3,7 +3,10 @@
 //
 //	cpuprofile FILE
 //
-// Runs for 3 seconds of two processors.
+// Runs for 3 seconds of two processors. The profiles beside this file were made once on an idle machine, one by each version
+// of Go that the tests use:
+//
+//	GOTOOLCHAIN=go1.27.3 CGO_ENABLED=0 go build -trimpath -o /tmp/cpuprofile . && /tmp/cpuprofile go1.27.pgo
 package main
 
 import (
