@@ -20,7 +20,7 @@ use crate::{
     attach::Limits,
     cli::OutputFormat,
     discover::{Presence, Target},
-    export::{CostFacts, ProcessFacts, Refusal, Report, json, metrics::OwnFacts, text},
+    export::{CostFacts, Refusal, Report, json, metrics::OwnFacts, text},
     inspect::cache::FactsCache,
     model::Snapshot,
 };
@@ -75,7 +75,7 @@ async fn observe(session: &mut Session, options: Options, stop: &mut Stop, own_b
     let end = watch(session, options, stop, started_unix_ms).await?;
     session.close()?;
     if let End::Target(presence) = end {
-        tracing::info!(pid = session.identity().pid, ?presence, "the target ended; reporting what was seen");
+        tracing::info!(pid = session.subject().identity.pid, ?presence, "the target ended; reporting what was seen");
     }
     let snapshot = session.snapshot()?;
     session.warn_of_gaps();
@@ -116,7 +116,7 @@ async fn watch(session: &mut Session, options: Options, stop: &mut Stop, started
         if left.is_zero() {
             return Ok(End::Time);
         }
-        match session.presence() {
+        match session.subject().presence() {
             Presence::Running => {}
             ended => return Ok(End::Target(ended)),
         }
@@ -134,8 +134,8 @@ async fn watch(session: &mut Session, options: Options, stop: &mut Stop, started
         progress.show(now, || {
             format!(
                 "watching {} ({}), {:.0} s left, Ctrl-C reports now",
-                session.identity().pid,
-                session.name(),
+                session.subject().identity.pid,
+                session.subject().name,
                 left.as_secs_f64()
             )
         });
@@ -147,7 +147,7 @@ fn report(session: &Session, snapshot: Snapshot, started_unix_ms: u64, is_final:
     Report {
         cost: CostFacts::counted_in(&snapshot),
         snapshot: Arc::new(snapshot),
-        process: ProcessFacts::of(session.identity().pid, session.exe(), session.facts()),
+        process: session.subject().process_facts(),
         started_unix_ms,
         is_final,
         refusals: session

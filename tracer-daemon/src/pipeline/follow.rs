@@ -119,7 +119,7 @@ pub(super) fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sen
     if let Some(tell) = tell {
         let _unheard = tell.send(Ok(()));
     }
-    let facts = ProcessFacts::of(pid, session.exe(), session.facts());
+    let facts = session.subject().process_facts();
     let is_target_over = watch(&mut session, living.key, &facts, shared);
     report_failure(session.close());
     living.gate_is_closed();
@@ -143,7 +143,7 @@ fn watch(session: &mut Session, key: ProcessKey, facts: &ProcessFacts, shared: &
         session.receive_stacks();
         if step.is_multiple_of(STEPS_PER_SNAPSHOT) {
             publish(session, key, facts, shared);
-            if session.presence() != Presence::Running {
+            if session.subject().presence() != Presence::Running {
                 return true;
             }
         }

@@ -4,14 +4,18 @@
 //! Both drive a [`Session`] for each target.
 
 pub mod attach;
+mod error;
 mod follow;
 pub mod inventory;
 mod own;
 pub mod run;
 mod session;
 pub mod stdout;
+mod subject;
 
-pub use session::{Session, StartError};
+pub use error::StartError;
+pub use session::Session;
+pub use subject::Subject;
 
 /// The exit status that an error stands for (DESIGN 7.1).
 pub fn exit_code(error: &anyhow::Error) -> u8 {

@@ -10,11 +10,11 @@
 
 use tracer_common::size_class::CLASS_TO_SIZE;
 
-use super::Runtime;
-use super::memory::{MemoryError, TargetMemory, Words};
+use super::memory::{TargetMemory, Words};
+use super::{Discard, Discards, ReadError, Runtime};
 use crate::addr::Avma;
+use crate::inspect::Global;
 use crate::inspect::layout::StatisticsLayout;
-use crate::inspect::{Global, GlobalMissing};
 
 /// Size classes; the first stands for large objects and counts nothing here (runtime/sizeclasses.go, go1.19 to go1.27).
 pub const SIZE_CLASSES: usize = CLASS_TO_SIZE.len();
@@ -24,26 +24,6 @@ const PROCESSORS_MAX: u64 = 4096;
 const ATTEMPTS: usize = 6;
 /// Entries of the ring of pauses that are believed.
 const PAUSES_MAX: u64 = 1024;
-
-/// Why there are no books.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BooksError {
-    /// The memory could not be read.
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-    /// A variable is not known.
-    #[error(transparent)]
-    Global(#[from] GlobalMissing),
-    /// A value is not what it can be: the layout does not fit, or the address is wrong.
-    #[error("implausible {what} in the target's memory: {value:#x}")]
-    Implausible {
-        /// Which value.
-        what: &'static str,
-        /// As found.
-        value: u64,
-    },
-}
 
 /// What was allocated and freed of one size class since the program began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,6 +120,7 @@ impl Books {
 pub struct BooksReader {
     runtime: Runtime,
     places: Places,
+    discards: Discards,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -183,12 +164,12 @@ fn is_settled(before: &Cached, behind: &Cached) -> bool {
 }
 
 /// The word at an offset behind each place; an error where one cannot be read.
-fn words_at(memory: &dyn TargetMemory, places: &[Avma], offset: u64) -> Result<Vec<u64>, BooksError> {
+fn words_at(memory: &dyn TargetMemory, places: &[Avma], offset: u64) -> Result<Vec<u64>, ReadError> {
     let places: Vec<Avma> = places.iter().map(|place| Avma(place.0.saturating_add(offset))).collect();
     let mut bytes = vec![0; 8 * places.len()];
     let readable = memory.read_each(&places, &mut bytes)?;
     match places.iter().zip(readable).find(|(_, readable)| !readable) {
-        Some((place, _)) => Err(BooksError::Implausible { what: "address of a processor", value: place.0 }),
+        Some((place, _)) => Err(ReadError::Implausible { what: "address of a processor", value: place.0 }),
         None => Ok(bytes.chunks(8).map(|word| Words(word).u64(0)).collect()),
     }
 }
@@ -211,20 +192,25 @@ impl BooksReader {
     ///
     /// # Errors
     /// Where one of the variables is not known.
-    pub fn new(runtime: Runtime) -> Result<Self, BooksError> {
+    pub fn new(runtime: Runtime) -> Result<Self, ReadError> {
         let places = Places {
             memstats: runtime.address(Global::Memstats)?,
             gc_controller: runtime.address(Global::GcController)?,
             allp: runtime.address(Global::Allp)?,
         };
-        Ok(Self { runtime, places })
+        Ok(Self { runtime, places, discards: Discards::default() })
+    }
+
+    /// What was not believed so far.
+    pub fn discards(&self) -> Discards {
+        self.discards
     }
 
     /// The books now.
     ///
     /// # Errors
     /// Where memory cannot be read, or holds what cannot be.
-    pub fn read(&self, memory: &dyn TargetMemory) -> Result<Books, BooksError> {
+    pub fn read(&mut self, memory: &dyn TargetMemory) -> Result<Books, ReadError> {
         let mut before = self.cached(memory)?;
         for attempt in 1.. {
             let statistics = self.statistics(memory)?;
@@ -235,12 +221,13 @@ impl BooksReader {
                 let slack_objects = behind.objects().saturating_sub(before.objects());
                 return self.books(memory, &before, &statistics, settled.then_some(slack_objects));
             }
+            self.discards.add(Discard::CacheMoved);
             before = behind;
         }
-        Err(BooksError::Implausible { what: "number of attempts", value: 0 })
+        Err(ReadError::Implausible { what: "number of attempts", value: 0 })
     }
 
-    fn statistics(&self, memory: &dyn TargetMemory) -> Result<Vec<u8>, BooksError> {
+    fn statistics(&self, memory: &dyn TargetMemory) -> Result<Vec<u8>, ReadError> {
         let layout = &self.runtime.layout().mstats;
         let end = layout.numforcedgc.max(layout.numgc) + 4;
         let mut bytes = vec![0; usize::try_from(end).unwrap_or_default()];
@@ -249,13 +236,13 @@ impl BooksReader {
     }
 
     /// What the processors have in their caches.
-    fn cached(&self, memory: &dyn TargetMemory) -> Result<Cached, BooksError> {
+    fn cached(&self, memory: &dyn TargetMemory) -> Result<Cached, ReadError> {
         let layout = self.runtime.layout();
         let mut header = [0; 16];
         memory.read(self.places.allp, &mut header)?;
         let (array, length) = (Words(&header).u64(0), Words(&header).u64(8));
         if length == 0 || length > PROCESSORS_MAX {
-            return Err(BooksError::Implausible { what: "number of processors", value: length });
+            return Err(ReadError::Implausible { what: "number of processors", value: length });
         }
         let mut pointers = vec![0; usize::try_from(length * 8).unwrap_or_default()];
         memory.read(Avma(array), &mut pointers)?;
@@ -277,7 +264,7 @@ impl BooksReader {
             alive.into_iter().zip(bytes.chunks(cache_bytes)).zip(readable)
         {
             if !readable {
-                return Err(BooksError::Implausible { what: "address of a cache", value: address.0 });
+                return Err(ReadError::Implausible { what: "address of a cache", value: address.0 });
             }
             let words = Words(content);
             let cache = Cache {
@@ -302,7 +289,7 @@ impl BooksReader {
         memory: &dyn TargetMemory,
         spans: Vec<(usize, Avma)>,
         found: &mut Cached,
-    ) -> Result<(), BooksError> {
+    ) -> Result<(), ReadError> {
         let layout = &self.runtime.layout().mspan;
         let mut count_of = std::collections::HashMap::new();
         for (_, span) in &spans {
@@ -338,7 +325,7 @@ impl BooksReader {
         cached: &Cached,
         statistics: &[u8],
         slack_objects: Option<u64>,
-    ) -> Result<Books, BooksError> {
+    ) -> Result<Books, ReadError> {
         let layout = self.runtime.layout();
         let (all, delta) = (Words(statistics), &layout.heap_stats_delta);
         // Three deltas that are filled in turn; their sum is the truth.

@@ -1,6 +1,7 @@
 //! The books that are read from outside are those that the program itself reports.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use tracer_daemon::addr::LoadBias;
@@ -41,7 +42,7 @@ fn books_equal_those_of_the_program(toolchain: &str) {
     let facts = inspect_file(File::open(&program).unwrap()).unwrap();
     let mut target = Target::start(&program, &[]);
     let memory = ProcessMemory::new(target.pid());
-    let reader = BooksReader::new(Runtime::new(&facts, LoadBias(0))).unwrap();
+    let mut reader = BooksReader::new(Runtime::new(Arc::new(facts), LoadBias(0))).unwrap();
     for _ in 0..12 {
         target.say("");
         let expected: Statistics = serde_json::from_str(&target.line()).unwrap();

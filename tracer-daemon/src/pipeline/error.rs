@@ -1,0 +1,154 @@
+//! Why a target cannot be followed, and which exit status that is.
+
+use std::{error::Error as _, io, sync::Arc};
+
+use thiserror::Error;
+
+use crate::{
+    attach::AttachError,
+    collect::CollectError,
+    discover::{DiscoverError, NameError},
+    inspect::InspectError,
+    plan::Refusal,
+    read::{ReadError, memory::MemoryError},
+};
+
+/// Why a target could not be followed. `exit_code` maps it to the command line's contract.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// There is no such target.
+    #[error(transparent)]
+    Discover(#[from] DiscoverError),
+    /// `--name` leads nowhere.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The binary is not one that we can read.
+    #[error("process {pid} ({exe})")]
+    Inspect {
+        /// The process.
+        pid: u32,
+        /// Its executable.
+        exe: String,
+        /// Why not.
+        source: Arc<InspectError>,
+    },
+    /// The file is not one that we can read.
+    #[error("{file}")]
+    InspectFile {
+        /// Its path.
+        file: String,
+        /// Why not.
+        source: Arc<InspectError>,
+    },
+    /// `auto` has nothing to choose from.
+    #[error(
+        "--evidence auto has nothing to choose from yet: it never chooses `exact`, and nothing else is implemented; \
+         ask for --evidence exact by hand (it costs the target about 1 us per allocation while attached)"
+    )]
+    NothingToChoose,
+    /// The executable cannot be read.
+    #[error("cannot read the executable of process {pid}")]
+    Exe {
+        /// The process.
+        pid: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There is nowhere to put probes.
+    #[error("process {pid} ({exe}): no evidence is left: {}", .refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    NoEvidence {
+        /// The process.
+        pid: u32,
+        /// Its executable.
+        exe: String,
+        /// Why not.
+        refused: Vec<Refusal>,
+    },
+    /// The executable's place in memory is unknown.
+    #[error("process {pid} ended or replaced its program while we looked at it")]
+    Vanished {
+        /// The process.
+        pid: u32,
+    },
+    /// The probes could not be put in place.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The runtime's own books could not be read.
+    #[error("cannot read what the runtime of process {pid} knows")]
+    Read {
+        /// The process.
+        pid: u32,
+        /// Why not.
+        source: ReadError,
+    },
+    /// The maps could not be read.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+}
+
+impl StartError {
+    /// The message with its causes, for a log line.
+    pub fn full_text(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(current) = cause {
+            text = format!("{text}: {current}");
+            cause = current.source();
+        }
+        text
+    }
+
+    /// The stable identifier for the metric `leakline_refusals_total{reason}`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Discover(DiscoverError::Gone { .. })
+            | Self::Vanished { .. }
+            | Self::Attach(AttachError::TargetGone { .. }) => "process_gone",
+            Self::Discover(DiscoverError::KernelThread { .. }) => "kernel_thread",
+            Self::Discover(DiscoverError::Zombie { .. }) => "zombie",
+            Self::Discover(DiscoverError::Ourselves { .. }) => "ourselves",
+            Self::Discover(DiscoverError::NotAllowed { .. }) | Self::Attach(AttachError::NotAllowed { .. }) => {
+                "not_allowed"
+            }
+            Self::Discover(DiscoverError::Unreadable { .. }) | Self::Exe { .. } => "process_unreadable",
+            Self::Name(_) => "name",
+            Self::Inspect { source, .. } | Self::InspectFile { source, .. } => source.id(),
+            Self::NothingToChoose => "nothing_to_choose",
+            Self::NoEvidence { refused, .. } => refused.first().map_or("no_evidence", |refusal| refusal.reason.id()),
+            Self::Attach(_) => "attach_failed",
+            Self::Collect(_) => "collect_failed",
+            Self::Read { source, .. } => source.id(),
+        }
+    }
+
+    /// DESIGN 7.1: 1 failed, 2 usage, 3 this host cannot, 4 no such target.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Discover(DiscoverError::NotAllowed { .. })
+            | Self::NoEvidence { .. }
+            | Self::NothingToChoose
+            | Self::Attach(
+                AttachError::NotAllowed { .. } | AttachError::Load { .. } | AttachError::LoadProgram { .. },
+            ) => 3,
+            Self::Discover(DiscoverError::Unreadable { .. }) | Self::Exe { .. } | Self::Collect(_) => 1,
+            Self::Discover(_)
+            | Self::Vanished { .. }
+            | Self::Attach(AttachError::TargetGone { .. })
+            | Self::Name(NameError::NoMatch { .. }) => 4,
+            Self::Attach(_) => 1,
+            Self::Name(_) => 2,
+            Self::Read { source: ReadError::Memory(MemoryError::Gone { .. }), .. } => 4,
+            Self::Read { source: ReadError::Memory(MemoryError::System { .. }), .. } => 1,
+            Self::Read { .. } => 3,
+            Self::Inspect { source, .. } | Self::InspectFile { source, .. } => {
+                if source.is_no_target() {
+                    4
+                } else if source.is_refusal() {
+                    3
+                } else {
+                    1
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What was read and not believed, counted by reason.
+
+/// Why something that was read was thrown away. Ids are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Discard {
+    /// A processor's cache changed while it was read; the look was begun anew.
+    CacheMoved,
+}
+
+impl Discard {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::CacheMoved];
+
+    /// Stable identifier.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::CacheMoved => "cache_moved",
+        }
+    }
+
+    /// A sentence for the operator.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::CacheMoved => "a processor's cache of spans changed while it was read",
+        }
+    }
+}
+
+/// How often each was the reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Discards([u64; Discard::ALL.len()]);
+
+impl Discards {
+    /// One more.
+    pub fn add(&mut self, reason: Discard) {
+        if let Some(count) = self.0.get_mut(reason as usize) {
+            *count += 1;
+        }
+    }
+
+    /// Those that happened.
+    pub fn iter(&self) -> impl Iterator<Item = (Discard, u64)> + '_ {
+        Discard::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
+    }
+}

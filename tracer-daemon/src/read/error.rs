@@ -1,0 +1,37 @@
+//! Why something cannot be read from a target.
+
+use super::memory::MemoryError;
+use crate::inspect::GlobalMissing;
+
+/// Why a part of what the runtime knows cannot be read. Other parts may still be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The memory could not be read.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A variable is not known.
+    #[error(transparent)]
+    Global(#[from] GlobalMissing),
+    /// A value is not what it can be: the layout does not fit, or the address is wrong.
+    #[error("implausible {what} in the target's memory: {value:#x}")]
+    Implausible {
+        /// Which value.
+        what: &'static str,
+        /// As found.
+        value: u64,
+    },
+}
+
+impl ReadError {
+    /// Stable identifier of the refusal that this is.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::Memory(MemoryError::Gone { .. }) => "process_gone",
+            Self::Memory(MemoryError::NotAllowed { .. }) => "memory_not_allowed",
+            Self::Memory(_) => "memory_unreadable",
+            Self::Global(_) => "global_missing",
+            Self::Implausible { .. } => "memory_implausible",
+        }
+    }
+}
