@@ -52,8 +52,10 @@ pub struct TargetArgs {
 /// The kinds of evidence that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EvidenceChoice {
-    /// The best that fits the budget. Never `exact`; nothing else is implemented yet
+    /// The best that costs the target nothing: `books`. Never `exact`
     Auto,
+    /// What the runtime knows by itself, read from the target's memory: no probe, no cost to the target
+    Books,
     /// A trap on every allocation: exact counts per line, about 1 µs of the target's time each
     Exact,
 }

@@ -10,12 +10,12 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tracer_daemon::{
     attach::Limits,
-    cli::{AttachArgs, Cli, Command, DoctorArgs, EvidenceChoice, OutputFormat, PlanArgs, RunArgs},
+    cli::{AttachArgs, Cli, Command, DoctorArgs, OutputFormat, PlanArgs, RunArgs},
     discover::{Links, NamePattern, Target, open_regular, target_by_pid},
     export::{doctor, plan::Planned, untrusted},
     host,
     inspect::inspect_file,
-    pipeline::{self, StartError, inventory::Scope, stdout::print},
+    pipeline::{self, Means, StartError, inventory::Scope, stdout::print},
     plan::{ProbePlan, RarePoints},
 };
 use tracing_subscriber::EnvFilter;
@@ -53,12 +53,11 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
 
 fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
     let target = target(args.target.pid, args.target.name.as_deref())?;
-    require_exact(args.evidence)?;
     let options = pipeline::attach::Options {
         duration: args.duration,
         interval: args.interval,
         output: args.output,
-        limits: Limits::default(),
+        means: Means { evidence: args.evidence, limits: Limits::default() },
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(pipeline::attach::attach(target, options))?;
@@ -68,13 +67,12 @@ fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
 fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let names = args.name.iter().map(|name| NamePattern::new(name)).collect::<Result<Vec<_>, _>>();
     let names = names.map_err(StartError::from)?;
-    require_exact(args.evidence)?;
     let options = pipeline::run::Options {
         pids: args.pid,
         names,
         listen: args.listen,
         pid_label: args.pid_label,
-        limits: Limits::default(),
+        means: Means { evidence: args.evidence, limits: Limits::default() },
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
@@ -126,13 +124,5 @@ fn target(pid: Option<u32>, name: Option<&str>) -> Result<Target, StartError> {
     match (pid, name) {
         (Some(pid), _) => Ok(target_by_pid(pid)?),
         (None, name) => Ok(NamePattern::new(name.unwrap_or_default())?.only_target()??),
-    }
-}
-
-/// Until the evidence that costs nothing is there, `auto` has nothing to choose from: it never chooses `exact`.
-fn require_exact(evidence: EvidenceChoice) -> Result<(), StartError> {
-    match evidence {
-        EvidenceChoice::Exact => Ok(()),
-        EvidenceChoice::Auto => Err(StartError::NothingToChoose),
     }
 }

@@ -6,7 +6,10 @@ use tracer_common::loss::Loss;
 
 use super::report::{CostFacts, ProcessFacts, Refusal, Report};
 use crate::{
-    model::{Counted, Evidence, GoroutineSite, LossCount, Path, Rate, Site, SiteId, Snapshot, Totals, Turnover},
+    model::{
+        ClassAccount, Counted, Evidence, ExactCounts, GoroutineSite, Heap, LossCount, Path, Rate, Site, SiteId,
+        Snapshot, Totals, Turnover,
+    },
     symbolize::{Frame, Origin},
 };
 
@@ -71,16 +74,15 @@ pub(crate) fn goroutine_site(id: u64, place: &Frame, created: u64, exited: u64) 
 }
 
 /// Three sites, one of them behind a library, some bytes in `other`; one goroutine place that grows, one that does not.
-pub(crate) fn snapshot() -> Snapshot {
+pub(crate) fn counts() -> ExactCounts {
     let put = frame("main.(*store).put", "/src/shop/store.go", 42);
     let unmarshal = frame("encoding/json.Unmarshal", "/usr/local/go/src/encoding/json/decode.go", 108);
     let clone = frame("example.com/shop/internal/cache.(*LRU[...]).Clone", "/src/shop/internal/cache/lru.go", 217);
     let copy = frame("main.copy", "/src/shop/copy.go", 9);
     let subscribe = frame("main.(*hub).subscribe", "/src/shop/hub.go", 17);
     let counted = |objects, bytes| Counted { objects, bytes };
-    Snapshot {
+    ExactCounts {
         window_s: WINDOW_S,
-        evidence: vec![Evidence::Exact],
         sites: vec![
             site(0x3f9c_2a1b_77d0_e4c1, &put, &unmarshal, counted(6_300_000, 660_602_880), &[0.97, 0.03]),
             site(0x0000_0000_0000_00aa, &clone, &clone, counted(1_200_000, 576_716_800), &[1.0]),
@@ -110,13 +112,47 @@ pub(crate) fn snapshot() -> Snapshot {
     }
 }
 
+/// The accounts of a heap that holds objects of two sizes and a large one.
+pub(crate) fn heap() -> Heap {
+    let class = |size_bytes, objects, bytes| ClassAccount { size_bytes, objects, bytes };
+    Heap {
+        live_bytes: Some(44_040_192),
+        goal_bytes: Some(88_080_384),
+        allocated: Counted { objects: 7_501_009, bytes: 1_237_368_112 },
+        alloc_bytes_per_s: Some(Rate::counted(41_245_603.7)),
+        alloc_objects_per_s: Some(Rate::counted(250_033.6)),
+        allocated_bytes: 9_237_368_112,
+        freed_bytes: 9_187_368_112,
+        gc_cycles: 28,
+        gc_cycles_total: 210,
+        recent_pauses_s: vec![0.000_12; 28],
+        gc_pause_max_s: Some(0.000_81),
+        size_classes: vec![
+            class(Some(48), 600_000, 28_800_000),
+            class(Some(1024), 12_000, 12_288_000),
+            class(None, 3, 8_912_000),
+        ],
+    }
+}
+
+/// What stands on the books alone.
+pub(crate) fn books() -> Snapshot {
+    Snapshot { window_s: WINDOW_S, evidence: vec![Evidence::Books], heap: Some(heap()), exact: None }
+}
+
+/// What stands on [`counts`] alone.
+pub(crate) fn snapshot() -> Snapshot {
+    counts().into()
+}
+
 /// The report around [`snapshot`].
 pub(crate) fn report() -> Report {
     report_of(snapshot())
 }
 
 /// A report around any snapshot.
-pub(crate) fn report_of(snapshot: Snapshot) -> Report {
+pub(crate) fn report_of(snapshot: impl Into<Snapshot>) -> Report {
+    let snapshot = snapshot.into();
     let cost =
         CostFacts { self_cpu_ratio: Some(0.031), self_rss_bytes: Some(23_068_672), ..CostFacts::counted_in(&snapshot) };
     Report {

@@ -100,7 +100,7 @@ pub struct CostFacts {
 impl CostFacts {
     /// What the snapshot alone says about the cost.
     pub fn counted_in(snapshot: &Snapshot) -> Self {
-        Self { probe_hits: snapshot.totals.probe_hits, ..Self::default() }
+        Self { probe_hits: snapshot.exact.as_ref().map_or(0, |exact| exact.totals.probe_hits), ..Self::default() }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use tracer_common::loss::Loss;
 
 use super::{
-    Counted, Evidence, GoroutineSite, LossCount, Path, Rate, Site, SiteId, Snapshot, Totals, Turnover,
+    Counted, ExactCounts, GoroutineSite, LossCount, Path, Rate, Site, SiteId, Totals, Turnover,
     site::{Creation, Placed, place_allocation, place_creation},
 };
 use crate::symbolize::Frame;
@@ -36,14 +36,13 @@ pub struct ExactInput {
 }
 
 /// Groups stacks into sites. The sum of all sites and `other` equals the totals.
-pub fn summarize(input: &ExactInput) -> Snapshot {
+pub fn summarize(input: &ExactInput) -> ExactCounts {
     let sites = allocation_sites(input);
     let attributed = sites.iter().fold(Counted::default(), |sum, site| sum.plus(site.counted));
     let (goroutine_sites, system_goroutines) = goroutine_sites(input);
     let named = goroutine_sites.iter().fold(system_goroutines, |sum, site| sum.plus(site.counted));
-    Snapshot {
+    ExactCounts {
         window_s: input.window_s,
-        evidence: vec![Evidence::Exact],
         sites,
         other: Counted {
             objects: input.totals.allocated.objects.saturating_sub(attributed.objects),

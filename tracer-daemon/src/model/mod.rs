@@ -3,10 +3,13 @@
 //! Pure: inputs are values with times given, outputs are plain data. Reads no clock, does no IO, spawns nothing.
 
 mod exact;
+mod heap;
 mod site;
 mod snapshot;
 
 pub use exact::{ExactInput, Stack, summarize};
+pub use heap::{ClassAccount, Heap, HeapLook, account};
 pub use snapshot::{
-    Counted, Evidence, GoroutineSite, LossCount, Path, Rate, SharedSnapshot, Site, SiteId, Snapshot, Totals, Turnover,
+    Counted, Evidence, ExactCounts, GoroutineSite, LossCount, Path, Rate, SharedSnapshot, Site, SiteId, Snapshot,
+    Totals, Turnover,
 };

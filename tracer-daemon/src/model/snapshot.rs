@@ -3,6 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
+use super::Heap;
 use crate::symbolize::Frame;
 
 /// Stable identity of a site over restarts and rebuilds of the same code.
@@ -18,14 +19,26 @@ impl fmt::Display for SiteId {
 /// The kinds of evidence, from cheapest to dearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Evidence {
+    /// The runtime's statistics, read from the target's memory.
+    Books,
+    /// Every goroutine, read from the target's memory.
+    GoroutineTable,
+    /// The runtime's own heap profile, read from the target's memory.
+    Profile,
     /// Hooks on every allocation and on goroutine creation and exit.
     Exact,
 }
 
 impl Evidence {
+    /// All that this version knows.
+    pub const ALL: [Self; 4] = [Self::Books, Self::GoroutineTable, Self::Profile, Self::Exact];
+
     /// The name in JSON, metrics and text.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Books => "books",
+            Self::GoroutineTable => "goroutine-table",
+            Self::Profile => "profile",
             Self::Exact => "exact",
         }
     }
@@ -133,13 +146,30 @@ pub struct LossCount {
     pub count: u64,
 }
 
-/// What the model says about one process.
+/// What the model says about one process. A part that was not measured is `None`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// Length of the window, seconds.
     pub window_s: f64,
-    /// The evidence that was used.
+    /// The evidence that was used, from cheapest to dearest.
     pub evidence: Vec<Evidence>,
+    /// The runtime's own accounts.
+    pub heap: Option<Heap>,
+    /// What hooks on every allocation counted.
+    pub exact: Option<ExactCounts>,
+}
+
+impl From<ExactCounts> for Snapshot {
+    fn from(exact: ExactCounts) -> Self {
+        Self { window_s: exact.window_s, evidence: vec![Evidence::Exact], heap: None, exact: Some(exact) }
+    }
+}
+
+/// What hooks on every allocation and goroutine counted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExactCounts {
+    /// How long hits counted, seconds.
+    pub window_s: f64,
     /// Sorted by counted bytes, descending.
     pub sites: Vec<Site>,
     /// What was counted but belongs to no site: stacks that did not fit. Part of the totals.
@@ -159,7 +189,7 @@ pub struct Snapshot {
     pub losses: Vec<LossCount>,
 }
 
-impl Snapshot {
+impl ExactCounts {
     /// How many exits may belong to another place than the one they are counted at, or to none: what a place must have
     /// grown beyond, to be said to grow.
     pub fn uncertain_exits(&self) -> u64 {

@@ -13,14 +13,13 @@ use tokio::{
 };
 
 use super::{
-    Session, own,
+    Means, Session, own,
     stdout::{self, Reader},
 };
 use crate::{
-    attach::Limits,
     cli::OutputFormat,
     discover::{Presence, Target},
-    export::{CostFacts, Refusal, Report, json, metrics::OwnFacts, text},
+    export::{CostFacts, Report, json, metrics::OwnFacts, text},
     inspect::cache::FactsCache,
     model::Snapshot,
 };
@@ -40,8 +39,8 @@ pub struct Options {
     pub interval: Option<Duration>,
     /// How to print.
     pub output: OutputFormat,
-    /// How much the kernel side may hold.
-    pub limits: Limits,
+    /// What to look with.
+    pub means: Means,
 }
 
 /// Why watching ended.
@@ -61,7 +60,7 @@ enum End {
 pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let own_before = own::facts();
-    let mut session = Session::start(&target, options.limits, &FactsCache::default())?;
+    let mut session = Session::start(&target, options.means, &FactsCache::default())?;
     session.announce();
     let outcome = observe(&mut session, options, &mut stop, own_before).await;
     // Also after a failure: this is the only safe way out of a living target.
@@ -110,7 +109,7 @@ async fn watch(session: &mut Session, options: Options, stop: &mut Stop, started
             () = stop.asked() => return Ok(End::Interrupted),
             _ = step.tick() => {}
         }
-        session.receive_stacks();
+        session.step()?;
         let now = own::now();
         let left = options.duration.saturating_sub(now - started);
         if left.is_zero() {
@@ -150,11 +149,7 @@ fn report(session: &Session, snapshot: Snapshot, started_unix_ms: u64, is_final:
         process: session.subject().process_facts(),
         started_unix_ms,
         is_final,
-        refusals: session
-            .refused()
-            .iter()
-            .map(|refusal| Refusal::new(refusal.reason.id(), refusal.text.clone()))
-            .collect(),
+        refusals: session.refused().to_vec(),
     }
 }
 

@@ -40,12 +40,6 @@ pub enum StartError {
         /// Why not.
         source: Arc<InspectError>,
     },
-    /// `auto` has nothing to choose from.
-    #[error(
-        "--evidence auto has nothing to choose from yet: it never chooses `exact`, and nothing else is implemented; \
-         ask for --evidence exact by hand (it costs the target about 1 us per allocation while attached)"
-    )]
-    NothingToChoose,
     /// The executable cannot be read.
     #[error("cannot read the executable of process {pid}")]
     Exe {
@@ -113,7 +107,6 @@ impl StartError {
             Self::Discover(DiscoverError::Unreadable { .. }) | Self::Exe { .. } => "process_unreadable",
             Self::Name(_) => "name",
             Self::Inspect { source, .. } | Self::InspectFile { source, .. } => source.id(),
-            Self::NothingToChoose => "nothing_to_choose",
             Self::NoEvidence { refused, .. } => refused.first().map_or("no_evidence", |refusal| refusal.reason.id()),
             Self::Attach(_) => "attach_failed",
             Self::Collect(_) => "collect_failed",
@@ -121,12 +114,22 @@ impl StartError {
         }
     }
 
+    /// Whether it is about probes alone, so that the target's memory may still be read.
+    pub fn leaves_books(&self) -> bool {
+        matches!(
+            self,
+            Self::NoEvidence { .. }
+                | Self::Attach(
+                    AttachError::NotAllowed { .. } | AttachError::Load { .. } | AttachError::LoadProgram { .. }
+                )
+        )
+    }
+
     /// DESIGN 7.1: 1 failed, 2 usage, 3 this host cannot, 4 no such target.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Discover(DiscoverError::NotAllowed { .. })
             | Self::NoEvidence { .. }
-            | Self::NothingToChoose
             | Self::Attach(
                 AttachError::NotAllowed { .. } | AttachError::Load { .. } | AttachError::LoadProgram { .. },
             ) => 3,

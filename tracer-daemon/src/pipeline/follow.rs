@@ -8,9 +8,8 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Session, StartError};
+use super::{Means, Session, StartError};
 use crate::{
-    attach::Limits,
     discover::{Presence, Target},
     export::{
         ProcessFacts,
@@ -29,7 +28,7 @@ const STEPS_PER_SNAPSHOT: u32 = 20;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) metrics: Metrics,
-    limits: Limits,
+    means: Means,
     pub(super) facts: FactsCache,
     pub(super) stop: AtomicBool,
     /// Targets whose hits count at this moment.
@@ -40,10 +39,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(metrics: Metrics, limits: Limits) -> Self {
+    pub(super) fn new(metrics: Metrics, means: Means) -> Self {
         Self {
             metrics,
-            limits,
+            means,
             facts: FactsCache::default(),
             stop: AtomicBool::new(false),
             open_gates: AtomicUsize::new(0),
@@ -96,7 +95,7 @@ pub(super) fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sen
         is_open: true,
     };
     shared.open_gates.fetch_add(1, Ordering::SeqCst);
-    let started = Session::start(target, shared.limits, &shared.facts).and_then(|mut session| {
+    let started = Session::start(target, shared.means, &shared.facts).and_then(|mut session| {
         session.announce();
         if !shared.stop.load(Ordering::SeqCst) {
             session.open()?;
@@ -140,7 +139,10 @@ pub(super) fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sen
 fn watch(session: &mut Session, key: ProcessKey, facts: &ProcessFacts, shared: &Shared) -> bool {
     let mut step = 0_u32;
     while !shared.stop.load(Ordering::SeqCst) {
-        session.receive_stacks();
+        if let Err(error) = session.step() {
+            report_failure(Err(error));
+            return true;
+        }
         if step.is_multiple_of(STEPS_PER_SNAPSHOT) {
             publish(session, key, facts, shared);
             if session.subject().presence() != Presence::Running {

@@ -4,7 +4,9 @@
 //! Both drive a [`Session`] for each target.
 
 pub mod attach;
+mod books_session;
 mod error;
+mod exact_session;
 mod follow;
 pub mod inventory;
 mod own;
@@ -14,7 +16,7 @@ pub mod stdout;
 mod subject;
 
 pub use error::StartError;
-pub use session::Session;
+pub use session::{Means, Session};
 pub use subject::Subject;
 
 /// The exit status that an error stands for (DESIGN 7.1).

@@ -19,13 +19,12 @@ use tokio::{
 };
 
 use super::{
-    StartError,
+    Means, StartError,
     attach::Stop,
     follow::{Shared, follow},
     own,
 };
 use crate::{
-    attach::Limits,
     discover::{DiscoverError, NamePattern, Presence, ProcessIdentity, Target, presence, target_by_pid},
     export::{
         http::{self, HttpState, Readiness},
@@ -54,8 +53,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Whether series carry the process id.
     pub pid_label: bool,
-    /// How much the kernel side may hold, for each target.
-    pub limits: Limits,
+    /// What to look with at each target.
+    pub means: Means,
 }
 
 /// A process that was taken up, or refused.
@@ -73,7 +72,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let listener = listen(options.listen).await?;
     tracing::info!(address = %listener.local_addr().unwrap_or(options.listen), "serving /metrics, /healthz, /readyz");
-    let shared = Arc::new(Shared::new(metrics.clone(), options.limits));
+    let shared = Arc::new(Shared::new(metrics.clone(), options.means));
     let router = http::router(HttpState { metrics: metrics.clone(), readiness: readiness.clone() });
     let (close_server, server_closed) = oneshot::channel::<()>();
     let mut server = tokio::spawn(async move {

@@ -1,222 +1,166 @@
-//! One target from discovery to snapshots: the stages joined end to end.
+//! One target from discovery to snapshots, by whatever evidence was chosen for it.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use tracer_common::exact::StackKey;
-
-use super::{StartError, Subject, own};
-
+use super::{StartError, Subject, books_session::BooksSession, exact_session::ExactSession};
 use crate::{
-    addr::Avma,
-    attach::{Attachment, Claim, Limits},
-    collect::{Counts, NewStack, Reader},
+    attach::Limits,
+    cli::EvidenceChoice,
     discover::Target,
+    export::{Refusal, untrusted},
     inspect::cache::FactsCache,
-    model::{Counted, ExactInput, Snapshot, Stack, Totals, Turnover, summarize},
-    plan::{ProbePlan, Refusal},
+    model::Snapshot,
 };
 
-/// Between two readings of the totals after the gate was closed. A program takes some microseconds.
-const SETTLE_STEP: Duration = Duration::from_millis(10);
-/// Stacks named together: what is near in the binary is read once.
-const NAMED_AT_ONCE: usize = 512;
-/// After so many readings that differ, no more is waited for.
-const SETTLE_READINGS: u32 = 50;
+/// What to look with.
+#[derive(Clone, Copy, Debug)]
+pub struct Means {
+    /// The evidence that was asked for.
+    pub evidence: EvidenceChoice,
+    /// How much the kernel side may hold.
+    pub limits: Limits,
+}
 
-/// A target whose allocations and goroutines are being counted.
+/// A target that is looked at.
 #[derive(Debug)]
-pub struct Session {
-    subject: Subject,
-    refused: Vec<Refusal>,
-    claim: Claim,
-    attachment: Attachment,
-    reader: Reader,
-    stacks: HashMap<StackKey, Stack>,
-    started: Instant,
-    stopped: Option<Instant>,
+pub enum Session {
+    /// With a hook on every allocation.
+    Exact(Box<ExactSession>),
+    /// By reading its memory.
+    Books(Box<BooksSession>),
 }
 
 impl Session {
-    /// Inspects, plans and attaches. Nothing is counted before [`Self::open`].
-    pub fn start(target: &Target, limits: Limits, cache: &FactsCache) -> Result<Self, StartError> {
-        let subject = Subject::open(target, cache)?;
-        let plan = ProbePlan::exact(&subject.facts);
-        if !plan.counts_allocations {
-            let (pid, exe) = (subject.identity.pid, subject.exe);
-            return Err(StartError::NoEvidence { pid, exe, refused: plan.refused });
-        }
-        let claim = Claim::on(&subject.identity);
-        let mut attachment = Attachment::new(&plan, &target.exe, subject.identity.pid, subject.bias, limits)?;
-        let reader = Reader::new(&mut attachment)?;
-        subject.still_there()?;
-        Ok(Self {
-            subject,
-            refused: plan.refused,
-            claim,
-            attachment,
-            reader,
-            stacks: HashMap::new(),
-            started: own::now(),
-            stopped: None,
-        })
-    }
-
-    /// Tells the operator what was attached to, and what is odd about it.
-    pub fn announce(&self) {
-        let pid = self.subject.identity.pid;
-        let (exe, go) = (&self.subject.exe, &self.subject.facts.go_version.text);
-        tracing::info!(pid, exe, go, probes = self.probes(), "attached");
-        if self.claim.is_shared() {
-            tracing::warn!(pid, "another leakline watches this process: both are right, and both cost it time");
-        }
-        self.subject.announce();
-        for refusal in &self.refused {
-            tracing::warn!(pid, "not measured: {refusal}");
-        }
-    }
-
-    /// From now on hits count.
-    pub fn open(&mut self) -> Result<(), StartError> {
-        self.attachment.open_gate()?;
-        self.started = own::now();
-        tracing::info!(pid = self.subject.identity.pid, "counting");
-        Ok(())
-    }
-
-    /// From now on no hit counts. The window ends here.
-    pub fn close(&mut self) -> Result<(), StartError> {
-        if self.stopped.is_none() {
-            self.stopped = Some(own::now());
-            self.attachment.close_gate()?;
-            self.settle()?;
-        }
-        Ok(())
-    }
-
-    /// Waits until the programs that passed the gate before it was closed have counted: until two readings agree.
-    fn settle(&mut self) -> Result<(), StartError> {
-        let mut before = self.reader.totals()?;
-        for _ in 0..SETTLE_READINGS {
-            self.receive_stacks();
-            thread::sleep(SETTLE_STEP);
-            let now = self.reader.totals()?;
-            if now == before {
-                break;
-            }
-            before = now;
-        }
-        Ok(())
-    }
-
-    /// Tells the operator what could not be read or named; nothing where all is well.
-    pub fn warn_of_gaps(&self) {
-        let pid = self.subject.identity.pid;
-        let undecodable = self.reader.undecodable();
-        if undecodable > 0 {
-            tracing::error!(pid, undecodable, "ring records that no kernel program of ours writes: please report this");
-        }
-        let named = self.subject.symbolizer.counts();
-        if named.unreadable > 0 {
-            tracing::warn!(pid, addresses = named.unreadable, "addresses that could not be named from the binary");
-        }
-    }
-
-    /// Leaves the probes in place until this process exits: the kernel then takes them away, about 100 ms each.
+    /// Inspects the target and prepares what was asked for; where that is refused, what can be had without probes. Nothing
+    /// counts before [`Self::open`].
     ///
-    /// This is how a living target must be left. Closing a probe by a system call walks the target's memory, and that walk
-    /// fails half-way where the caller has a SIGKILL pending: the breakpoint then stays. An exiting process takes no
-    /// signals, so there nothing stops the walk (kernel/events/uprobes.c: `uprobe_unregister`, "leaking uprobe";
-    /// mm/gup.c: `fatal_signal_pending`).
-    pub fn leave(self) {
-        self.attachment.leave();
-    }
-
-    /// Takes the next probe away by a system call; about 100 ms each. False: none is left.
-    pub fn detach_next(&mut self) -> bool {
-        self.attachment.detach_next()
-    }
-
-    /// How many probes are in place.
-    pub fn probes(&self) -> usize {
-        self.attachment.probes()
-    }
-
-    /// Names the stacks that have come since the last call, so that the ring has room.
-    pub fn receive_stacks(&mut self) {
-        let Self { reader, subject, stacks, .. } = self;
-        let mut name = |new: &mut Vec<NewStack>| {
-            new.retain(|stack| !stacks.contains_key(&stack.key));
-            let addresses: Vec<&[Avma]> = new.iter().map(|stack| &*stack.frames).collect();
-            let named = subject.symbolizer.stacks(&addresses);
-            stacks.extend(new.iter().map(|stack| stack.key).zip(named.into_iter().map(Stack::from)));
-            new.clear();
-        };
-        let mut new = Vec::new();
-        reader.drain_stacks(|stack| {
-            new.push(stack);
-            if new.len() == NAMED_AT_ONCE {
-                name(&mut new);
+    /// # Errors
+    /// Where nothing can be had.
+    pub fn start(target: &Target, means: Means, cache: &FactsCache) -> Result<Self, StartError> {
+        let subject = Subject::open(target, cache)?;
+        match means.evidence {
+            EvidenceChoice::Exact => match ExactSession::start(subject, &target.exe, means.limits) {
+                Ok(session) => Ok(Self::Exact(Box::new(session))),
+                Err(failed) => {
+                    let (subject, error) = *failed;
+                    if !error.leaves_books() {
+                        return Err(error);
+                    }
+                    let refusal = Refusal::new(error.reason(), error.full_text());
+                    // Where the books cannot be read either, what was asked for decides what is said.
+                    let books = BooksSession::start(subject, vec![refusal]).map_err(|_unread| error)?;
+                    Ok(Self::Books(Box::new(books)))
+                }
+            },
+            EvidenceChoice::Auto | EvidenceChoice::Books => {
+                Ok(Self::Books(Box::new(BooksSession::start(subject, Vec::new())?)))
             }
-        });
-        name(&mut new);
+        }
+    }
+
+    /// Tells the operator what is done, and what is odd about it.
+    pub fn announce(&self) {
+        match self {
+            Self::Exact(session) => session.announce(),
+            Self::Books(session) => {
+                let subject = session.subject();
+                let (pid, exe, go) = (subject.identity.pid, &subject.exe, &subject.facts.go_version.text);
+                tracing::info!(pid, exe, go, "reading its memory, without probes");
+                subject.announce();
+            }
+        }
+        let pid = self.subject().identity.pid;
+        for refusal in self.refused() {
+            tracing::warn!(pid, "not measured: {} ({})", untrusted::name(&refusal.text), refusal.id);
+        }
+    }
+
+    /// The window begins.
+    pub fn open(&mut self) -> Result<(), StartError> {
+        match self {
+            Self::Exact(session) => session.open(),
+            Self::Books(session) => session.open(),
+        }
+    }
+
+    /// To be called every 50 ms or so: takes what has come, looks where it is time to.
+    pub fn step(&mut self) -> Result<(), StartError> {
+        match self {
+            Self::Exact(session) => {
+                session.receive_stacks();
+                Ok(())
+            }
+            Self::Books(session) => session.step(),
+        }
+    }
+
+    /// The window ends: nothing counts any more.
+    pub fn close(&mut self) -> Result<(), StartError> {
+        match self {
+            Self::Exact(session) => session.close(),
+            Self::Books(session) => session.close(),
+        }
     }
 
     /// What is known now.
     pub fn snapshot(&mut self) -> Result<Snapshot, StartError> {
-        let counts = self.reader.counts()?;
-        self.receive_stacks();
-        Ok(summarize(&self.named(&counts)))
+        match self {
+            Self::Exact(session) => Ok(session.snapshot()?.into()),
+            Self::Books(session) => Ok(session.snapshot()),
+        }
     }
 
-    fn named(&mut self, counts: &Counts) -> ExactInput {
-        let Self { stacks, subject, .. } = self;
-        let stack = |key: &StackKey| stacks.get(key).map(Arc::clone);
-        ExactInput {
-            window_s: self.stopped.unwrap_or_else(own::now).duration_since(self.started).as_secs_f64(),
-            main_module: subject.facts.main_module.as_deref().map(Arc::from),
-            allocations: counts
-                .allocations
-                .iter()
-                .filter_map(|(key, count)| Some((stack(key)?, Counted { objects: count.objects, bytes: count.bytes })))
-                .collect(),
-            goroutines: counts
-                .goroutines
-                .iter()
-                .filter_map(|(key, count)| {
-                    Some((stack(key)?, Turnover { created: count.created, exited: count.exited }))
-                })
-                .collect(),
-            exits_by_creator: counts
-                .exits_by_creator
-                .iter()
-                .map(|&(creator, exits)| (subject.symbolizer.return_address(creator).into(), exits))
-                .collect(),
-            totals: Totals {
-                allocated: Counted { objects: counts.allocated.objects, bytes: counts.allocated.bytes },
-                goroutines: Turnover { created: counts.goroutines_created, exited: counts.goroutines_exited },
-                probe_hits: counts.probe_hits,
-            },
-            losses: counts.losses,
+    /// Tells the operator what could not be read or named; nothing where all is well.
+    pub fn warn_of_gaps(&self) {
+        if let Self::Exact(session) = self {
+            session.warn_of_gaps();
+        }
+    }
+
+    /// As [`ExactSession::leave`]; without probes there is nothing to leave.
+    pub fn leave(self) {
+        if let Self::Exact(session) = self {
+            session.leave();
+        }
+    }
+
+    /// Takes the next probe away by a system call; about 100 ms each. False: none is left.
+    pub fn detach_next(&mut self) -> bool {
+        match self {
+            Self::Exact(session) => session.detach_next(),
+            Self::Books(_) => false,
+        }
+    }
+
+    /// How many probes are in place.
+    pub fn probes(&self) -> usize {
+        match self {
+            Self::Exact(session) => session.probes(),
+            Self::Books(_) => 0,
         }
     }
 
     /// The process that is followed.
     pub fn subject(&self) -> &Subject {
-        &self.subject
+        match self {
+            Self::Exact(session) => session.subject(),
+            Self::Books(session) => session.subject(),
+        }
     }
 
     /// What is not measured, and why.
     pub fn refused(&self) -> &[Refusal] {
-        &self.refused
+        match self {
+            Self::Exact(session) => session.refused(),
+            Self::Books(session) => session.refused(),
+        }
     }
 
-    /// How long hits have counted.
+    /// How long was looked.
     pub fn window(&self) -> Duration {
-        self.stopped.unwrap_or_else(own::now).duration_since(self.started)
+        match self {
+            Self::Exact(session) => session.window(),
+            Self::Books(session) => session.window(),
+        }
     }
 }

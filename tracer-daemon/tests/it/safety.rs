@@ -5,7 +5,14 @@ use std::{fs::File, os::unix::fs::FileExt as _};
 
 use procfs::process::{MMPermissions, MMapPath, Process};
 use rustix::process::Signal;
-use tracer_daemon::{attach::Limits, discover::target_by_pid, inspect::cache::FactsCache, pipeline::Session};
+use tracer_daemon::{
+    attach::Limits,
+    cli::EvidenceChoice,
+    discover::target_by_pid,
+    inspect::cache::FactsCache,
+    model::ExactCounts,
+    pipeline::{Means, Session},
+};
 
 use crate::{
     exact::knownsites,
@@ -152,38 +159,42 @@ fn after_the_gate_is_closed_nothing_is_counted_though_probes_are_there() {
         return;
     }
     let mut target = Target::start(&knownsites("go1.27.3", &[]), &[]);
-    let mut session =
-        Session::start(&target_by_pid(target.pid()).unwrap(), Limits::default(), &FactsCache::default()).unwrap();
+    let mut session = exact_session(target.pid(), Limits::default());
     session.open().unwrap();
     session.close().unwrap();
     target.say("go");
     assert_eq!(target.line(), "done");
-    let snapshot = session.snapshot().unwrap();
+    let snapshot = session.snapshot().unwrap().exact.unwrap();
     assert!(snapshot.totals.allocated.objects < 100, "{}", snapshot.totals.allocated.objects);
     assert!(snapshot.totals.probe_hits >= OBJECTS, "{}", snapshot.totals.probe_hits);
     while session.detach_next() {}
 }
 
+fn exact_session(pid: u32, limits: Limits) -> Session {
+    let means = Means { evidence: EvidenceChoice::Exact, limits };
+    Session::start(&target_by_pid(pid).unwrap(), means, &FactsCache::default()).unwrap()
+}
+
 /// Watches the program's phase with these limits, without taking anything from the ring before the end.
-fn watched_with(limits: Limits) -> tracer_daemon::model::Snapshot {
+fn watched_with(limits: Limits) -> ExactCounts {
     let mut target = Target::start(&knownsites("go1.26.6", &[]), &[]);
-    let mut session = Session::start(&target_by_pid(target.pid()).unwrap(), limits, &FactsCache::default()).unwrap();
+    let mut session = exact_session(target.pid(), limits);
     session.open().unwrap();
     target.say("go");
     assert_eq!(target.line(), "done");
     session.close().unwrap();
     while session.detach_next() {}
-    session.snapshot().unwrap()
+    session.snapshot().unwrap().exact.unwrap()
 }
 
 /// What the phase allocates at least; see the program.
 const OBJECTS: u64 = 152_732;
 
-fn loss(snapshot: &tracer_daemon::model::Snapshot, id: &str) -> u64 {
+fn loss(snapshot: &ExactCounts, id: &str) -> u64 {
     snapshot.losses.iter().find(|loss| loss.reason.id() == id).unwrap().count
 }
 
-fn sites_and_other_are_the_total(snapshot: &tracer_daemon::model::Snapshot) {
+fn sites_and_other_are_the_total(snapshot: &ExactCounts) {
     let named: u64 = snapshot.sites.iter().map(|site| site.counted.objects).sum();
     assert_eq!(named + snapshot.other.objects, snapshot.totals.allocated.objects);
     assert!(snapshot.totals.allocated.objects >= OBJECTS, "{}", snapshot.totals.allocated.objects);

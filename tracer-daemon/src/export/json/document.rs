@@ -28,9 +28,11 @@ pub struct Document {
     /// The process as a whole.
     pub heap: Heap,
     /// Sorted by counted bytes, descending; `other` last.
-    pub sites: Vec<Site>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sites: Option<Vec<Site>>,
     /// Creations and exits.
-    pub goroutines: Goroutines,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goroutines: Option<Goroutines>,
     /// What the look cost.
     pub cost: Cost,
     /// What could not be kept, by reason.
@@ -94,16 +96,44 @@ pub struct Refused {
 }
 
 /// The process as a whole.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Heap {
+    /// Bytes that the last collection found alive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes: Option<u64>,
+    /// Size of the heap at which the next collection is to end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goal_bytes: Option<u64>,
     /// Bytes allocated per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alloc_bytes_per_s: Option<Rate>,
     /// Objects allocated per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alloc_objects_per_s: Option<Rate>,
-    /// What was counted in the window: the sum over `sites`.
-    pub counted: Counted,
+    /// What was counted in the window: by hooks, where it is the sum over `sites`, else by the runtime's own books.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
+    /// Collections that ended in the window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gc_cycles: Option<u64>,
+    /// The longest pause of those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gc_pause_max_s: Option<f64>,
+    /// Slots in use, by size.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub size_classes: Vec<SizeClass>,
+}
+
+/// The slots of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SizeClass {
+    /// Bytes of a slot; absent: objects above the largest class, which have a span each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// Slots in use: alive, or garbage not yet swept.
+    pub live_objects: u64,
+    /// Their bytes.
+    pub live_bytes: u64,
 }
 
 /// A rate with its 95 % interval, per second.

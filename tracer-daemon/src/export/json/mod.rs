@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 pub use document::{
     Allocator, Cost, Counted, Document, Evidence, Frame, GoroutineSite, Goroutines, Heap, Path, Process, Rate, Refused,
-    Site,
+    Site, SizeClass,
 };
 
 use super::{human, report::Report, untrusted};
@@ -40,13 +40,9 @@ pub fn document(report: &Report) -> Document {
         window_s: finite(snapshot.window_s).filter(|window_s| *window_s >= 0.0).unwrap_or_default(),
         process: process(report),
         evidence: evidence(report),
-        heap: Heap {
-            alloc_bytes_per_s: per_second(snapshot.totals.allocated.bytes, snapshot.window_s),
-            alloc_objects_per_s: per_second(snapshot.totals.allocated.objects, snapshot.window_s),
-            counted: snapshot.totals.allocated.into(),
-        },
-        sites: sites(snapshot),
-        goroutines: goroutines(snapshot),
+        heap: heap(snapshot),
+        sites: snapshot.exact.as_ref().map(sites),
+        goroutines: snapshot.exact.as_ref().map(goroutines),
         cost: Cost {
             budget_ratio: report.cost.budget_ratio.and_then(finite),
             target_ratio: report.cost.target_ratio.and_then(finite),
@@ -55,6 +51,36 @@ pub fn document(report: &Report) -> Document {
             probe_hits: report.cost.probe_hits,
         },
         loss: loss(snapshot),
+    }
+}
+
+/// By the books; what hooks counted exactly takes the place of what they say of allocations.
+fn heap(snapshot: &model::Snapshot) -> Heap {
+    let books = snapshot.heap.as_ref().map(|heap| Heap {
+        live_bytes: heap.live_bytes,
+        goal_bytes: heap.goal_bytes,
+        alloc_bytes_per_s: heap.alloc_bytes_per_s.and_then(rate),
+        alloc_objects_per_s: heap.alloc_objects_per_s.and_then(rate),
+        counted: Some(heap.allocated.into()),
+        gc_cycles: Some(heap.gc_cycles),
+        gc_pause_max_s: heap.gc_pause_max_s.and_then(finite),
+        size_classes: heap
+            .size_classes
+            .iter()
+            .map(|class| SizeClass {
+                size_bytes: class.size_bytes,
+                live_objects: class.objects,
+                live_bytes: class.bytes,
+            })
+            .collect(),
+    });
+    let books = books.unwrap_or_default();
+    let Some(exact) = &snapshot.exact else { return books };
+    Heap {
+        alloc_bytes_per_s: per_second(exact.totals.allocated.bytes, exact.window_s),
+        alloc_objects_per_s: per_second(exact.totals.allocated.objects, exact.window_s),
+        counted: Some(exact.totals.allocated.into()),
+        ..books
     }
 }
 
@@ -90,8 +116,8 @@ fn evidence(report: &Report) -> Evidence {
 }
 
 /// The sites in the model's order, then one entry for what belongs to none, if there is any.
-fn sites(snapshot: &model::Snapshot) -> Vec<Site> {
-    let evidence = evidence_of_sites(snapshot);
+fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
+    let evidence = model::Evidence::Exact.name();
     let named = snapshot.sites.iter().map(|site| Site {
         site: site.id.to_string(),
         function: Some(owned_name(&site.place.function)),
@@ -105,7 +131,7 @@ fn sites(snapshot: &model::Snapshot) -> Vec<Site> {
         alloc_bytes_per_s: rate(site.alloc_bytes_per_s),
         alloc_objects_per_s: rate(site.alloc_objects_per_s),
         counted: site.counted.into(),
-        evidence: evidence.clone(),
+        evidence: evidence.to_owned(),
         paths: site.paths.iter().map(path).collect(),
     });
     let other = (snapshot.other != model::Counted::default()).then(|| Site {
@@ -117,14 +143,10 @@ fn sites(snapshot: &model::Snapshot) -> Vec<Site> {
         alloc_bytes_per_s: per_second(snapshot.other.bytes, snapshot.window_s),
         alloc_objects_per_s: per_second(snapshot.other.objects, snapshot.window_s),
         counted: snapshot.other.into(),
-        evidence: evidence.clone(),
+        evidence: evidence.to_owned(),
         paths: Vec::new(),
     });
     named.chain(other).collect()
-}
-
-fn evidence_of_sites(snapshot: &model::Snapshot) -> String {
-    snapshot.evidence.iter().map(|evidence| evidence.name()).collect::<Vec<_>>().join("+")
 }
 
 fn path(path: &model::Path) -> Path {
@@ -135,7 +157,7 @@ fn path(path: &model::Path) -> Path {
     }
 }
 
-fn goroutines(snapshot: &model::Snapshot) -> Goroutines {
+fn goroutines(snapshot: &model::ExactCounts) -> Goroutines {
     let totals = &snapshot.totals;
     let model::Turnover { created: other_created, exited: other_exited } = snapshot.other_goroutines;
     let named = snapshot.goroutine_sites.iter().map(|site| GoroutineSite {
@@ -173,7 +195,7 @@ fn goroutines(snapshot: &model::Snapshot) -> Goroutines {
 
 /// Net growth of a place over the window. Exact, unless events belong to no place: then the bounds say what the growth
 /// would be if all of them belonged to this one.
-fn growth(created: u64, exited: u64, snapshot: &model::Snapshot) -> Option<Rate> {
+fn growth(created: u64, exited: u64, snapshot: &model::ExactCounts) -> Option<Rate> {
     let other_created = snapshot.other_goroutines.created;
     let net = net(created, exited);
     Some(Rate {
@@ -189,7 +211,7 @@ fn net(created: u64, exited: u64) -> i128 {
 
 /// Every counter by its id. A reason that the snapshot does not name was not counted, and is absent.
 fn loss(snapshot: &model::Snapshot) -> BTreeMap<&'static str, u64> {
-    snapshot.losses.iter().map(|loss| (loss.reason.id(), loss.count)).collect()
+    snapshot.exact.iter().flat_map(|exact| &exact.losses).map(|loss| (loss.reason.id(), loss.count)).collect()
 }
 
 fn frame(frame: &symbolize::Frame) -> Frame {

@@ -45,8 +45,18 @@ fn a_full_report_is_valid_by_the_committed_schema() {
 }
 
 #[test]
+fn a_report_by_the_books_is_valid_and_has_no_sites() {
+    let document = assert_valid(&fixture::report_of(fixture::books()));
+    assert_eq!(document["evidence"]["used"], json!(["books"]));
+    assert_eq!(document["heap"]["live_bytes"], 44_040_192);
+    assert_eq!(document["heap"]["gc_cycles"], 28);
+    assert_eq!(document["heap"]["size_classes"][2], json!({ "live_objects": 3, "live_bytes": 8_912_000 }));
+    assert!(document.get("sites").is_none() && document.get("goroutines").is_none());
+}
+
+#[test]
 fn an_empty_report_is_valid_and_names_nothing_it_did_not_measure() {
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = fixture::counts();
     snapshot.window_s = 0.0;
     snapshot.sites.clear();
     snapshot.goroutine_sites.clear();
@@ -98,14 +108,14 @@ fn every_loss_is_listed_by_its_id() {
 
 #[test]
 fn counts_above_two_to_the_53_stay_exact() {
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = fixture::counts();
     snapshot.sites[0].counted.bytes = u64::MAX;
     assert!(line(&fixture::report_of(snapshot)).unwrap().contains("\"bytes\":18446744073709551615"));
 }
 
 #[test]
 fn what_is_no_number_is_absent() {
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = fixture::counts();
     snapshot.sites[0].alloc_bytes_per_s.value = f64::NAN;
     snapshot.sites[1].alloc_bytes_per_s.high = Some(f64::INFINITY);
     let document = assert_valid(&fixture::report_of(snapshot));
@@ -115,7 +125,7 @@ fn what_is_no_number_is_absent() {
 
 #[test]
 fn growth_bounds_allow_for_goroutines_of_no_place() {
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = fixture::counts();
     snapshot.other_goroutines = model::Turnover { created: 3, exited: 6 };
     snapshot.totals.goroutines.created += 3;
     snapshot.totals.goroutines.exited += 6;
@@ -137,7 +147,7 @@ proptest! {
 
     #[test]
     fn any_name_gives_a_valid_document(name in fixture::any_text(), line_number in any::<u32>()) {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = fixture::counts();
         snapshot.sites[0].place = fixture::frame(&name, &name, line_number);
         snapshot.sites[0].allocator.function = name.as_str().into();
         let mut report = fixture::report_of(snapshot);

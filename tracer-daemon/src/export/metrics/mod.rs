@@ -6,6 +6,7 @@
 
 pub mod classic;
 mod identity;
+mod runtime;
 mod state;
 mod table;
 pub mod top_sites;
@@ -32,6 +33,7 @@ pub use table::{OTHER, reference};
 pub use top_sites::ProcessKey;
 
 use self::{
+    runtime::PAUSE_BUCKETS_S,
     state::State,
     table::{Definition, Kind, Sample, TABLE, Value},
 };
@@ -140,20 +142,24 @@ fn encode_family(
         if definition.kind == Kind::Info {
             family.encode_info(&labels)?;
         } else if labels.is_empty() {
-            encode_value(&mut family, definition.kind, sample.value)?;
+            encode_value(&mut family, definition.kind, &sample.value)?;
         } else {
-            encode_value(&mut family.encode_family(&labels)?, definition.kind, sample.value)?;
+            encode_value(&mut family.encode_family(&labels)?, definition.kind, &sample.value)?;
         }
     }
     Ok(())
 }
 
-fn encode_value(encoder: &mut MetricEncoder<'_>, kind: Kind, value: Value) -> Result<(), fmt::Error> {
+fn encode_value(encoder: &mut MetricEncoder<'_>, kind: Kind, value: &Value) -> Result<(), fmt::Error> {
     const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
     match (kind, value) {
-        (Kind::Counter, Value::Count(count)) => encoder.encode_counter(&count, NO_EXEMPLAR),
-        (Kind::Counter, Value::Real(real)) => encoder.encode_counter(&real, NO_EXEMPLAR),
-        (Kind::Gauge | Kind::Info, Value::Count(count)) => encoder.encode_gauge(&count),
-        (Kind::Gauge | Kind::Info, Value::Real(real)) => encoder.encode_gauge(&real),
+        (_, Value::Pauses(pauses)) => {
+            let buckets: Vec<(f64, u64)> = PAUSE_BUCKETS_S.into_iter().zip(pauses.buckets).collect();
+            encoder.encode_histogram::<NoLabelSet>(pauses.sum_s, pauses.count, &buckets, None)
+        }
+        (Kind::Counter, Value::Count(count)) => encoder.encode_counter(count, NO_EXEMPLAR),
+        (Kind::Counter, Value::Real(real)) => encoder.encode_counter(real, NO_EXEMPLAR),
+        (Kind::Gauge | Kind::Info | Kind::Histogram, Value::Count(count)) => encoder.encode_gauge(count),
+        (Kind::Gauge | Kind::Info | Kind::Histogram, Value::Real(real)) => encoder.encode_gauge(real),
     }
 }

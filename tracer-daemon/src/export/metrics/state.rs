@@ -8,11 +8,12 @@ use std::{borrow::Cow, collections::BTreeMap};
 use super::{
     MetricsSettings,
     identity::Identity,
+    runtime::RuntimeBooks,
     top_sites::{Choice, Cursor, ProcessKey, TopSites},
 };
 use crate::{
     export::untrusted,
-    model::{Evidence, SiteId, Snapshot},
+    model::{Evidence, ExactCounts, Heap, SiteId, Snapshot},
     symbolize::Frame,
 };
 
@@ -55,6 +56,7 @@ pub(super) struct Group {
     pub(super) allocations: TopSites,
     pub(super) goroutines: TopSites,
     pub(super) places: BTreeMap<SiteId, Place>,
+    pub(super) runtime: RuntimeBooks,
     living: usize,
     /// When the last process ended, counted in ends; means nothing while one lives.
     ended_at: u64,
@@ -102,11 +104,17 @@ impl State {
             group.living += 1;
             Process { identity: identity.clone(), best_evidence: None, probe_hits: 0, losses: BTreeMap::new() }
         });
-        group.observe(key, snapshot);
+        if let Some(heap) = &snapshot.heap {
+            group.runtime.observe(key, heap);
+        }
+        if let Some(exact) = &snapshot.exact {
+            group.observe_exact(key, exact);
+        }
 
         process.best_evidence = snapshot.evidence.iter().copied().max();
-        self.probe_hits += grown(&mut process.probe_hits, snapshot.totals.probe_hits);
-        for loss in &snapshot.losses {
+        let Some(exact) = &snapshot.exact else { return };
+        self.probe_hits += grown(&mut process.probe_hits, exact.totals.probe_hits);
+        for loss in &exact.losses {
             let before = process.losses.entry(loss.reason.id()).or_default();
             *self.losses.entry(loss.reason.id()).or_default() += grown(before, loss.count);
         }
@@ -123,19 +131,26 @@ impl State {
         let Some(mut process) = self.processes.remove(&key) else { return };
         let capacity = self.settings.sites_per_target;
         self.groups.entry(identity.clone()).or_insert_with(|| Group::new(capacity)).living += 1;
-        let (allocations, goroutines) = self.leave(key, &process.identity);
+        let (allocations, goroutines, heap) = self.leave(key, &process.identity);
         if let Some(group) = self.groups.get_mut(identity) {
-            group.allocations.go_on(key, allocations.unwrap_or_default());
-            group.goroutines.go_on(key, goroutines.unwrap_or_default());
+            if let Some(stood) = allocations {
+                group.allocations.go_on(key, stood);
+            }
+            if let Some(stood) = goroutines {
+                group.goroutines.go_on(key, stood);
+            }
+            if let Some(heap) = heap {
+                group.runtime.go_on(key, heap);
+            }
         }
         identity.clone_into(&mut process.identity);
         self.processes.insert(key, process);
     }
 
     /// One process less in an identity. Returns where it stood.
-    fn leave(&mut self, key: ProcessKey, identity: &Identity) -> (Option<Cursor>, Option<Cursor>) {
-        let Some(group) = self.groups.get_mut(identity) else { return (None, None) };
-        let stood = (group.allocations.end(key), group.goroutines.end(key));
+    fn leave(&mut self, key: ProcessKey, identity: &Identity) -> (Option<Cursor>, Option<Cursor>, Option<Heap>) {
+        let Some(group) = self.groups.get_mut(identity) else { return (None, None, None) };
+        let stood = (group.allocations.end(key), group.goroutines.end(key), group.runtime.end(key));
         group.living = group.living.saturating_sub(1);
         if group.living == 0 {
             self.ends += 1;
@@ -180,12 +195,13 @@ impl Group {
                 margin: 16,
             }),
             places: BTreeMap::new(),
+            runtime: RuntimeBooks::default(),
             living: 0,
             ended_at: 0,
         }
     }
 
-    fn observe(&mut self, key: ProcessKey, snapshot: &Snapshot) {
+    fn observe_exact(&mut self, key: ProcessKey, snapshot: &ExactCounts) {
         let totals = &snapshot.totals;
         self.allocations.observe(
             key,

@@ -9,15 +9,13 @@ use prometheus_client::{metrics::MetricType, registry::Unit};
 
 use super::{
     identity::Identity,
+    runtime::{Pauses, RuntimeBooks},
     state::{Group, State},
 };
 use crate::model::{Evidence, SiteId};
 
 /// The `site` of what no visible site did.
 pub const OTHER: &str = "other";
-
-/// All kinds of evidence that this version can stand on.
-const IMPLEMENTED_EVIDENCE: [Evidence; 1] = [Evidence::Exact];
 
 /// One metric.
 pub(super) struct Definition {
@@ -38,6 +36,8 @@ pub(super) enum Kind {
     /// Never falls while leakline runs.
     Counter,
     Gauge,
+    /// How often something lay within bounds.
+    Histogram,
     /// Always 1; the labels are the message.
     Info,
 }
@@ -57,10 +57,11 @@ pub(super) struct Sample {
     pub(super) value: Value,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Value {
     Count(u64),
     Real(f64),
+    Pauses(Box<Pauses>),
 }
 
 /// Every metric, in the order in which it is served.
@@ -111,6 +112,60 @@ pub(super) const TABLE: &[Definition] = &[
         samples: |state| goroutines(state, |[_, exited]| exited),
     },
     Definition {
+        stem: "leakline_heap_live",
+        kind: Kind::Gauge,
+        unit: Some(Base::Bytes),
+        by_identity: true,
+        labels: &[],
+        help: "What the last collection found alive.",
+        samples: |state| books(state, |books| books.sum(|heap| heap.live_bytes).map(Value::Count)),
+    },
+    Definition {
+        stem: "leakline_gc_goal",
+        kind: Kind::Gauge,
+        unit: Some(Base::Bytes),
+        by_identity: true,
+        labels: &[],
+        help: "Size of the heap at which the next collection is to end.",
+        samples: |state| books(state, |books| books.sum(|heap| heap.goal_bytes).map(Value::Count)),
+    },
+    Definition {
+        stem: "leakline_gc_cycles",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: true,
+        labels: &[],
+        help: "Collections that ended while leakline looked.",
+        samples: |state| books(state, |books| Some(Value::Count(books.gc_cycles))),
+    },
+    Definition {
+        stem: "leakline_gc_pause",
+        kind: Kind::Histogram,
+        unit: Some(Base::Seconds),
+        by_identity: true,
+        labels: &[],
+        help: "How long the collections that ended while leakline looked stopped the program, both pauses of each added.",
+        samples: |state| books(state, |books| Some(Value::Pauses(Box::new(books.pauses.clone())))),
+    },
+    Definition {
+        stem: "leakline_runtime_allocated",
+        kind: Kind::Counter,
+        unit: Some(Base::Bytes),
+        by_identity: true,
+        labels: &[],
+        help: "Bytes allocated while leakline looked, exact, by the runtime's own books.",
+        samples: |state| books(state, |books| Some(Value::Count(books.allocated_bytes))),
+    },
+    Definition {
+        stem: "leakline_runtime_freed",
+        kind: Kind::Counter,
+        unit: Some(Base::Bytes),
+        by_identity: true,
+        labels: &[],
+        help: "Bytes freed while leakline looked, exact, by the runtime's own books.",
+        samples: |state| books(state, |books| Some(Value::Count(books.freed_bytes))),
+    },
+    Definition {
         stem: "leakline_build",
         kind: Kind::Info,
         unit: None,
@@ -127,7 +182,7 @@ pub(super) const TABLE: &[Definition] = &[
         labels: &["best_evidence"],
         help: "Processes that are looked at, by the best evidence that is used.",
         samples: |state| {
-            IMPLEMENTED_EVIDENCE
+            Evidence::ALL
                 .into_iter()
                 .map(|evidence| own([evidence.name()], Value::Count(state.processes_with(evidence))))
                 .collect()
@@ -210,7 +265,7 @@ impl Definition {
         }
         name.push_str(match self.kind {
             Kind::Counter => "_total",
-            Kind::Gauge => "",
+            Kind::Gauge | Kind::Histogram => "",
             Kind::Info => "_info",
         });
         name
@@ -222,6 +277,7 @@ impl Kind {
         match self {
             Self::Counter => MetricType::Counter,
             Self::Gauge => MetricType::Gauge,
+            Self::Histogram => MetricType::Histogram,
             Self::Info => MetricType::Info,
         }
     }
@@ -230,6 +286,7 @@ impl Kind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
             Self::Info => "info",
         }
     }
@@ -287,23 +344,25 @@ fn own<'a>(labels: impl IntoIterator<Item = impl AsRef<str> + 'a>, value: Value)
 }
 
 fn allocated(state: &State, pick: fn([u64; 2]) -> u64) -> Vec<Sample> {
-    by_site(state, |group| {
+    by_identity(state, |group| {
         let visible = group.allocations.visible().map(|(site, amounts)| (site.to_string(), pick(amounts)));
-        let all = visible.chain([(OTHER.to_owned(), pick(group.allocations.other()))]);
+        let other = group.allocations.is_known().then(|| (OTHER.to_owned(), pick(group.allocations.other())));
+        let all = visible.chain(other);
         all.map(|(site, count)| (vec![site, Evidence::Exact.name().to_owned()], Value::Count(count))).collect()
     })
 }
 
 fn goroutines(state: &State, pick: fn([u64; 2]) -> u64) -> Vec<Sample> {
-    by_site(state, |group| {
+    by_identity(state, |group| {
         let visible = group.goroutines.visible().map(|(site, amounts)| (site.to_string(), pick(amounts)));
-        let all = visible.chain([(OTHER.to_owned(), pick(group.goroutines.other()))]);
+        let other = group.goroutines.is_known().then(|| (OTHER.to_owned(), pick(group.goroutines.other())));
+        let all = visible.chain(other);
         all.map(|(site, count)| (vec![site], Value::Count(count))).collect()
     })
 }
 
 fn places(state: &State) -> Vec<Sample> {
-    by_site(state, |group| {
+    by_identity(state, |group| {
         let labels = |(site, place): (&SiteId, &super::state::Place)| {
             let line = if place.line == 0 { String::new() } else { place.line.to_string() };
             (vec![site.to_string(), place.function.clone(), place.file.clone(), line], Value::Count(1))
@@ -312,7 +371,15 @@ fn places(state: &State) -> Vec<Sample> {
     })
 }
 
-fn by_site(state: &State, samples: impl Fn(&Group) -> Vec<(Vec<String>, Value)>) -> Vec<Sample> {
+/// A sample an identity, of those whose runtime was read.
+fn books(state: &State, pick: impl Fn(&RuntimeBooks) -> Option<Value>) -> Vec<Sample> {
+    by_identity(state, |group| {
+        let value = group.runtime.is_known().then(|| pick(&group.runtime)).flatten();
+        value.map(|value| (Vec::new(), value)).into_iter().collect()
+    })
+}
+
+fn by_identity(state: &State, samples: impl Fn(&Group) -> Vec<(Vec<String>, Value)>) -> Vec<Sample> {
     state
         .groups
         .iter()

@@ -50,6 +50,20 @@ fn the_exposition_of_one_process() {
 }
 
 #[test]
+fn the_exposition_of_one_process_by_the_books() {
+    let metrics = metrics();
+    let mut snapshot = fixture::books();
+    metrics.observe(FIRST, &facts(), &snapshot);
+    if let Some(heap) = &mut snapshot.heap {
+        heap.allocated_bytes += 1000;
+        heap.gc_cycles_total += 2;
+    }
+    metrics.observe(FIRST, &facts(), &snapshot);
+    expect_file!["testdata/one_process_books.om"].assert_eq(&metrics.open_metrics().unwrap());
+    expect_file!["testdata/one_process_books.prom"].assert_eq(&metrics.classic_text().unwrap());
+}
+
+#[test]
 fn without_targets_only_leakline_itself_is_shown() {
     expect![[r##"
         # HELP leakline_build The version of leakline.
@@ -57,6 +71,9 @@ fn without_targets_only_leakline_itself_is_shown() {
         leakline_build_info{version="0.0.0"} 1
         # HELP leakline_processes Processes that are looked at, by the best evidence that is used.
         # TYPE leakline_processes gauge
+        leakline_processes{best_evidence="books"} 0
+        leakline_processes{best_evidence="goroutine-table"} 0
+        leakline_processes{best_evidence="profile"} 0
         leakline_processes{best_evidence="exact"} 0
         # HELP leakline_events_lost How often something that happened could not be kept, by reason.
         # TYPE leakline_events_lost counter
@@ -124,12 +141,12 @@ fn a_repeated_snapshot_adds_nothing() {
 #[test]
 fn losses_are_added_over_processes() {
     let metrics = metrics();
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = fixture::counts();
     snapshot.losses = vec![LossCount { reason: Loss::RingFull, count: 5 }];
-    metrics.observe(FIRST, &facts(), &snapshot);
-    metrics.observe(SECOND, &facts(), &snapshot);
+    metrics.observe(FIRST, &facts(), &snapshot.clone().into());
+    metrics.observe(SECOND, &facts(), &snapshot.clone().into());
     snapshot.losses[0].count = 7;
-    metrics.observe(SECOND, &facts(), &snapshot);
+    metrics.observe(SECOND, &facts(), &snapshot.clone().into());
     assert_eq!(series(&metrics)["leakline_events_lost_total{reason=\"ring_full\"}"], 12);
 }
 
@@ -146,10 +163,10 @@ fn the_pid_label_tells_processes_apart() {
 #[test]
 fn a_process_whose_identity_becomes_better_known_is_counted_once() {
     let metrics = metrics();
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = fixture::counts();
     snapshot.losses = vec![LossCount { reason: Loss::RingFull, count: 5 }];
-    metrics.observe(FIRST, &ProcessFacts { pod: None, ..facts() }, &snapshot);
-    metrics.observe(FIRST, &facts(), &snapshot);
+    metrics.observe(FIRST, &ProcessFacts { pod: None, ..facts() }, &snapshot.clone().into());
+    metrics.observe(FIRST, &facts(), &snapshot.clone().into());
     let series = series(&metrics);
     assert_eq!(series["leakline_processes{best_evidence=\"exact\"}"], 1);
     assert_eq!(series["leakline_probe_hits_total"], 7_519_557);
@@ -161,13 +178,13 @@ fn a_process_whose_identity_becomes_better_known_is_counted_once() {
 #[test]
 fn there_are_never_more_series_than_the_cap() {
     let metrics = metrics();
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = fixture::counts();
     let place = fixture::frame("main.f", "/src/f.go", 1);
     snapshot.sites =
         (0..100).map(|id| fixture::site(id, &place, &place, Counted { objects: 1, bytes: id }, &[])).collect();
     snapshot.goroutine_sites = (0..100).map(|id| fixture::goroutine_site(1000 + id, &place, id, 0)).collect();
     snapshot.totals.goroutines.created = (0..100).sum();
-    metrics.observe(FIRST, &facts(), &snapshot);
+    metrics.observe(FIRST, &facts(), &snapshot.clone().into());
     let count = |prefix: &str| series(&metrics).keys().filter(|name| name.starts_with(prefix)).count();
     assert_eq!(count("leakline_site_allocated_bytes_total"), 21);
     assert_eq!(count("leakline_goroutines_created_total"), 21);
@@ -190,10 +207,10 @@ fn identities_without_processes_are_forgotten_oldest_first() {
 #[test]
 fn names_of_targets_cannot_break_the_exposition() {
     let metrics = metrics();
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = fixture::counts();
     let evil = "f\"} 1\n# TYPE x counter\r\nx_total 1 # {\\";
     snapshot.sites[0].place = fixture::frame(evil, &format!("/{evil}.go"), 1);
-    metrics.observe(FIRST, &ProcessFacts { pod: Some(evil.into()), ..facts() }, &snapshot);
+    metrics.observe(FIRST, &ProcessFacts { pod: Some(evil.into()), ..facts() }, &snapshot.clone().into());
     let text = metrics.open_metrics().unwrap();
     assert!(!text.lines().any(|line| line.starts_with('x') || line.starts_with("# TYPE x")));
     let mut names = String::new();
@@ -210,15 +227,15 @@ proptest! {
 
     #[test]
     fn no_name_reaches_the_exposition_raw(name in fixture::any_text()) {
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = fixture::counts();
         snapshot.sites[0].place = fixture::frame(&name, &name, 1);
         snapshot.goroutine_sites[0].place = fixture::frame(&name, &name, 0);
         let some = || Some(name.clone());
         let named = ProcessFacts { pod: some(), namespace: some(), container: some(), ..facts() };
         let unnamed = ProcessFacts { exe: name.clone(), container: None, ..facts() };
         let metrics = metrics();
-        metrics.observe(FIRST, &named, &snapshot);
-        metrics.observe(SECOND, &unnamed, &snapshot);
+        metrics.observe(FIRST, &named, &snapshot.clone().into());
+        metrics.observe(SECOND, &unnamed, &snapshot.clone().into());
         let text = metrics.open_metrics().unwrap();
         prop_assert!(!text.chars().any(|character| character.is_control() && character != '\n'));
         let samples = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();

@@ -45,6 +45,7 @@ pub struct TopSites {
     processes: BTreeMap<ProcessKey, Cursor>,
     other: Amounts,
     total: Amounts,
+    is_known: bool,
 }
 
 /// What is known about one site.
@@ -75,13 +76,20 @@ impl TopSites {
             processes: BTreeMap::new(),
             other: Amounts::default(),
             total: Amounts::default(),
+            is_known: false,
         }
+    }
+
+    /// Whether any process was ever counted: what was not has no series, not even one of `other`.
+    pub fn is_known(&self) -> bool {
+        self.is_known
     }
 
     /// What a process has done since we began to look at it, in total and by site.
     ///
     /// A total below the last one means that we began anew.
     pub fn observe(&mut self, process: ProcessKey, total: Amounts, sites: impl IntoIterator<Item = (SiteId, Amounts)>) {
+        self.is_known = true;
         let cursor = self.processes.entry(process).or_default();
         if total.iter().zip(&cursor.total).any(|(now, before)| now < before) {
             *cursor = Cursor::default();

@@ -3,7 +3,7 @@
 use super::layout::{Page, function, last_columns};
 use crate::{
     export::human,
-    model::{GoroutineSite, Snapshot, Turnover},
+    model::{ExactCounts, GoroutineSite, Turnover},
     symbolize::Frame,
 };
 
@@ -22,7 +22,7 @@ const VIA: &str = "via ";
 /// Net growth that chance does not explain is beyond this many standard deviations.
 const SIGMAS: f64 = 3.0;
 
-pub(super) fn table(page: &mut Page, snapshot: &Snapshot) {
+pub(super) fn table(page: &mut Page, snapshot: &ExactCounts) {
     if snapshot.goroutine_sites.is_empty() && snapshot.other_goroutines == Turnover::default() {
         return;
     }
@@ -89,7 +89,7 @@ fn row(created: u64, exited: u64, columns: &str) -> String {
 }
 
 /// The places in order of net growth, then of creations; of equals in the model's order.
-fn by_growth(snapshot: &Snapshot) -> Vec<&GoroutineSite> {
+fn by_growth(snapshot: &ExactCounts) -> Vec<&GoroutineSite> {
     let mut sites: Vec<&GoroutineSite> = snapshot.goroutine_sites.iter().collect();
     sites.sort_by_key(|site| std::cmp::Reverse((net(site), site.counted.created)));
     sites
@@ -101,7 +101,7 @@ fn net(site: &GoroutineSite) -> i128 {
 
 /// Places that started clearly more goroutines than ended: more than starts and ends that are independent of each
 /// other would differ by in a steady state, and more than all exits that belong to no place. Most growth first.
-pub(super) fn growing(snapshot: &Snapshot) -> Vec<&GoroutineSite> {
+pub(super) fn growing(snapshot: &ExactCounts) -> Vec<&GoroutineSite> {
     let beyond_chance = |site: &&GoroutineSite| {
         let events = human::approximate(site.counted.created) + human::approximate(site.counted.exited);
         human::whole(net(site) - i128::from(snapshot.uncertain_exits())) > SIGMAS * events.sqrt()
@@ -118,7 +118,7 @@ mod tests {
 
     fn is_growing(created: u64, exited: u64, other: (u64, u64)) -> bool {
         let place = fixture::frame("main.f", "/src/f.go", 1);
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = fixture::counts();
         snapshot.goroutine_sites = vec![fixture::goroutine_site(1, &place, created, exited)];
         snapshot.other_goroutines = Turnover { created: other.0, exited: other.1 };
         !growing(&snapshot).is_empty()
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn exits_that_lost_their_creation_accuse_nobody() {
         let place = fixture::frame("main.f", "/src/f.go", 1);
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = fixture::counts();
         snapshot.goroutine_sites = vec![fixture::goroutine_site(1, &place, 100_000, 65_536)];
         snapshot.exits_by_line_alone = 34_464;
         assert!(!growing(&snapshot).is_empty(), "exits of older goroutines do not excuse");

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    model::{Counted, Path, Site, Snapshot},
+    model::{Counted, ExactCounts, Path, Site},
     symbolize::Frame,
 };
 
@@ -44,7 +44,7 @@ impl<'a> Place<'a> {
 }
 
 /// All places of a snapshot, most bytes first; of equals in the model's order.
-pub(super) fn of(snapshot: &Snapshot) -> Vec<Place<'_>> {
+pub(super) fn of(snapshot: &ExactCounts) -> Vec<Place<'_>> {
     let mut places: Vec<Place<'_>> = Vec::new();
     let mut indices = HashMap::new();
     for site in &snapshot.sites {
@@ -76,7 +76,7 @@ mod tests {
         let counted = |bytes| Counted { objects: 1, bytes };
         let (handler, other) = (frame("main.handle", "/src/h.go", 5), frame("main.other", "/src/o.go", 9));
         let via = |line| frame("lib.f", "/lib/f.go", line);
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = fixture::counts();
         snapshot.sites = vec![
             fixture::site(1, &other, &other, counted(500), &[1.0]),
             fixture::site(2, &handler, &via(1), counted(400), &[0.75, 0.25]),

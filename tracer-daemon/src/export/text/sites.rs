@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     export::human,
-    model::{Counted, Site, Snapshot},
+    model::{Counted, ExactCounts, Site},
     symbolize::Frame,
 };
 
@@ -34,7 +34,7 @@ pub(super) fn share(part: u64, total: u64) -> f64 {
     if total == 0 { 0.0 } else { human::approximate(part) / human::approximate(total) }
 }
 
-pub(super) fn table(page: &mut Page, snapshot: &Snapshot, places: &[Place<'_>]) {
+pub(super) fn table(page: &mut Page, snapshot: &ExactCounts, places: &[Place<'_>]) {
     if places.is_empty() && snapshot.other == Counted::default() {
         return;
     }
@@ -64,7 +64,7 @@ pub(super) fn table(page: &mut Page, snapshot: &Snapshot, places: &[Place<'_>]) 
 }
 
 /// The frames that allocate for a place, with their numbers where there is more than one.
-fn allocators(page: &mut Page, snapshot: &Snapshot, place: &Place<'_>) {
+fn allocators(page: &mut Page, snapshot: &ExactCounts, place: &Place<'_>) {
     if let [site] = place.sites.as_slice() {
         if site.allocator != *place.frame {
             let blank = " ".repeat(NUMBERS_WIDTH);
@@ -104,7 +104,7 @@ fn below_columns(page: &mut Page, place: Option<String>) {
     }
 }
 
-fn row(counted: Counted, snapshot: &Snapshot, columns: &str) -> String {
+fn row(counted: Counted, snapshot: &ExactCounts, columns: &str) -> String {
     let per_second = |count: u64| human::approximate(count) / snapshot.window_s;
     format!(
         "{:>10}{:>9}{:>11}  {columns}",

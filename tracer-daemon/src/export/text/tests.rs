@@ -11,7 +11,7 @@ use tracer_common::loss::Loss;
 use super::*;
 use crate::{
     export::{fixture, report::CostFacts},
-    model::{Counted, LossCount, Snapshot, Totals, Turnover},
+    model::{Counted, ExactCounts, LossCount, Totals, Turnover},
 };
 
 #[test]
@@ -20,8 +20,13 @@ fn the_report_at_100_columns() {
 }
 
 #[test]
+fn the_report_by_the_books() {
+    expect_file!["testdata/books_100.txt"].assert_eq(&render(&fixture::report_of(fixture::books()), Style::default()));
+}
+
+#[test]
 fn the_report_at_80_columns_with_losses_of_an_ended_process() {
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = fixture::counts();
     snapshot.losses = vec![
         LossCount { reason: Loss::RingFull, count: 1 },
         LossCount { reason: Loss::AllocationStacksFull, count: 0 },
@@ -36,12 +41,12 @@ fn the_report_at_80_columns_with_losses_of_an_ended_process() {
 
 #[test]
 fn the_report_of_an_idle_process() {
-    let snapshot = Snapshot {
+    let snapshot = ExactCounts {
         sites: Vec::new(),
         goroutine_sites: Vec::new(),
         other: Counted::default(),
         totals: Totals::default(),
-        ..fixture::snapshot()
+        ..fixture::counts()
     };
     let mut report = fixture::report_of(snapshot);
     report.cost = CostFacts::default();
@@ -66,7 +71,7 @@ fn the_report_of_an_idle_process() {
 #[test]
 fn only_a_summary_of_what_is_too_much() {
     let place = |line: u64| fixture::frame("main.f", "/src/f.go", u32::try_from(line).unwrap());
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = fixture::counts();
     let counted = Counted { objects: 30, bytes: 3000 };
     snapshot.sites = (0..40).map(|id| fixture::site(id, &place(id), &place(id), counted, &[0.2; 5])).collect();
     snapshot.goroutine_sites = (0..40).map(|id| fixture::goroutine_site(id, &place(id), 1, 0)).collect();
@@ -80,7 +85,7 @@ fn only_a_summary_of_what_is_too_much() {
 #[test]
 fn a_line_behind_which_many_allocate_is_one_row() {
     let middleware = fixture::frame("example.com/shop/web.handle.func1", "/src/shop/web/handle.go", 976);
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = fixture::counts();
     let library = |line: u64| {
         let place = fixture::frame("github.com/x/metrics.(*Registry).Gather", "/src/metrics/registry.go", 0);
         crate::symbolize::Frame { line: u32::try_from(line).unwrap(), ..place }
@@ -141,7 +146,7 @@ fn the_same_report_gives_the_same_bytes() {
 
 #[test]
 fn without_a_window_there_are_no_rates() {
-    let mut snapshot = fixture::snapshot();
+    let mut snapshot = fixture::counts();
     snapshot.window_s = 0.0;
     let text = render(&fixture::report_of(snapshot), Style::default());
     assert!(!text.contains("inf") && !text.contains("NaN"), "{text}");
@@ -151,10 +156,10 @@ proptest! {
     #[test]
     fn no_name_reaches_the_terminal_raw(name in fixture::any_text(), width in 0_usize..200) {
         let mut report = fixture::report();
-        let mut snapshot = fixture::snapshot();
+        let mut snapshot = fixture::counts();
         snapshot.sites[0].place = fixture::frame(&name, &name, 3);
         snapshot.goroutine_sites[1].place = fixture::frame(&name, &name, 0);
-        report.snapshot = Arc::new(snapshot);
+        report.snapshot = Arc::new(snapshot.into());
         report.process.exe.clone_from(&name);
         report.process.container = Some(name);
         let text = render(&report, Style { width, colour: false });

@@ -1,0 +1,104 @@
+//! The page about what was read from the target's memory, without a probe.
+
+use super::{binary, go_version, layout::Page, workload};
+use crate::{
+    export::{human, report::Report, untrusted},
+    model::Heap,
+};
+
+/// Rows of the table of size classes.
+const MAX_CLASSES: usize = 8;
+
+pub(super) fn write(page: &mut Page, report: &Report) {
+    headline(page, report);
+    facts(page, report);
+    if let Some(heap) = &report.snapshot.heap {
+        size_classes(page, heap);
+    }
+}
+
+fn headline(page: &mut Page, report: &Report) {
+    let process = &report.process;
+    let so_far = if report.is_final { "" } else { " so far" };
+    let heap = report.snapshot.heap.as_ref();
+    let live = heap.and_then(|heap| heap.live_bytes).map_or_else(
+        || String::from("has not finished a collection yet"),
+        |bytes| format!("had {} alive at its last collection", human::bytes(human::approximate(bytes))),
+    );
+    let rate = heap.and_then(|heap| heap.alloc_bytes_per_s.zip(heap.alloc_objects_per_s)).map_or_else(
+        String::new,
+        |(bytes, objects)| {
+            format!(" and allocated {}/s in {} objects/s", human::bytes(bytes.value), human::count(objects.value))
+        },
+    );
+    page.heading(&format!(
+        "{} (pid {}, {}) {live}{rate} in {}{so_far}.",
+        untrusted::name(process.exe_name()),
+        process.pid,
+        go_version(process),
+        human::seconds(report.snapshot.window_s),
+    ));
+    if process.ended {
+        page.warning("The process ended before the window did: this is what was seen until then.");
+    }
+    page.blank();
+}
+
+fn facts(page: &mut Page, report: &Report) {
+    let snapshot = &*report.snapshot;
+    let used = snapshot.evidence.iter().map(|evidence| evidence.name()).collect::<Vec<_>>().join(", ");
+    page.fact("evidence", &format!("{used}: read from its memory; it was neither stopped nor probed"));
+    if let Some(heap) = &snapshot.heap {
+        page.fact("collector", &collector(heap));
+    }
+    page.fact("binary", &binary(&report.process));
+    if let Some(place) = workload(&report.process) {
+        page.fact("runs in", &place);
+    }
+    for refusal in &report.refusals {
+        page.fact("not done", &format!("{} ({})", untrusted::name(&refusal.text), untrusted::name(&refusal.id)));
+    }
+    page.blank();
+}
+
+fn collector(heap: &Heap) -> String {
+    let mut text = match heap.gc_cycles {
+        0 => String::from("no collection ended in the window"),
+        1 => String::from("1 collection ended in the window"),
+        cycles => format!("{} collections ended in the window", human::count(human::approximate(cycles))),
+    };
+    if let Some(pause) = heap.gc_pause_max_s {
+        text.push_str(&format!(", the longest pause took {:.2}\u{a0}ms", pause * 1e3));
+    }
+    if let Some(goal) = heap.goal_bytes {
+        text.push_str(&format!("; the next one is to end at {}", human::bytes(human::approximate(goal))));
+    }
+    text
+}
+
+fn size_classes(page: &mut Page, heap: &Heap) {
+    if heap.size_classes.is_empty() {
+        return;
+    }
+    page.section(
+        "WHAT THE HEAP HOLDS",
+        "By size of slot, alive or not yet swept. Exact, from the runtime's own books.",
+    );
+    page.quiet_line(&format!("{:>10}{:>11}{:>12}", "bytes", "objects", "size"));
+    let mut classes: Vec<_> = heap.size_classes.iter().collect();
+    classes.sort_by_key(|class| std::cmp::Reverse(class.bytes));
+    for class in classes.iter().take(MAX_CLASSES) {
+        let size =
+            class.size_bytes.map_or_else(|| String::from("large"), |size| human::bytes(human::approximate(size)));
+        page.line(&format!(
+            "{:>10}{:>11}{size:>12}",
+            human::bytes(human::approximate(class.bytes)),
+            human::count(human::approximate(class.objects)),
+        ));
+    }
+    let hidden = classes.len().saturating_sub(MAX_CLASSES);
+    if hidden > 0 {
+        page.quiet_line(&format!("… {hidden} more sizes (--output json)"));
+    }
+    page.blank();
+}
