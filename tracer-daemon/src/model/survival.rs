@@ -1,0 +1,176 @@
+//! Which part of what a path allocates stays alive?
+//!
+//! The Kaplan-Meier estimate over age in collections: a death is an event, an object whose look was missed, or that is
+//! still alive at the end, is censored: it lived until then and nothing more is known. Objects are weighted by the inverse
+//! of the probability with which they were sampled. The interval is Greenwood's on the complementary log-log scale,
+//! which keeps it between 0 and 1, with the effective sample size of the weights.
+//!
+//! References: E. L. Kaplan, P. Meier, Nonparametric estimation from incomplete observations, JASA 53 (1958); M.
+//! Greenwood, The natural duration of cancer (1926); J. D. Kalbfleisch, R. L. Prentice, The Statistical Analysis of
+//! Failure Time Data, 1.4; L. Kish, Survey Sampling (1965), for the effective size.
+
+use super::Rate;
+
+/// Two-sided 95 % of a normal distribution.
+const Z: f64 = 1.959_964;
+/// Objects at risk below which an age says nothing.
+const AT_RISK_MIN: f64 = 10.0;
+/// A plateau is flat where survival falls by less than this share over [`FLAT_AGES`] ages.
+const FLAT: f64 = 0.05;
+const FLAT_AGES: usize = 3;
+
+/// What is known of one sampled object.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Life {
+    /// Collections that it is known to have lived through.
+    pub age_cycles: u32,
+    /// Whether the next one found it dead; else nothing is known of later.
+    pub died: bool,
+    /// The inverse of the probability with which it was sampled; positive.
+    pub weight: f64,
+}
+
+/// Survival after one age.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Age, collections.
+    pub age_cycles: u32,
+    /// Share that lives through more than this many collections, with its 95 % interval.
+    pub survival: Rate,
+    /// Effective number of objects that were at risk.
+    pub at_risk: f64,
+}
+
+/// The estimate by age, youngest first. Ages at which nobody died and nobody was censored have no step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Survival(pub Vec<Step>);
+
+impl Survival {
+    /// Of all sampled objects of one path. An object whose weight is not positive and finite is left out.
+    pub fn of(lives: &[Life]) -> Self {
+        let mut lives: Vec<Life> =
+            lives.iter().copied().filter(|life| life.weight.is_finite() && life.weight > 0.0).collect();
+        lives.sort_by_key(|life| life.age_cycles);
+        let mut at_risk = Weights::of(&lives);
+        let (mut survival, mut greenwood) = (1.0, 0.0);
+        let mut steps = Vec::new();
+        for group in lives.chunk_by(|one, next| one.age_cycles == next.age_cycles) {
+            let deaths: f64 = group.iter().filter(|life| life.died).map(|life| life.weight).sum();
+            let effective = at_risk.effective();
+            let hazard = (deaths / at_risk.sum).clamp(0.0, 1.0);
+            survival *= 1.0 - hazard;
+            // d / (r (r - d)) in effective objects.
+            greenwood += if hazard < 1.0 { hazard / (effective * (1.0 - hazard)) } else { 0.0 };
+            let age_cycles = group.first().map_or(0, |life| life.age_cycles);
+            steps.push(Step { age_cycles, survival: interval(survival, greenwood, effective), at_risk: effective });
+            at_risk.leave(group);
+        }
+        Self(steps)
+    }
+
+    /// The share that stays: survival at the largest age with enough objects at risk where it has become flat.
+    /// `None`: not known yet.
+    pub fn plateau(&self) -> Option<Rate> {
+        let known: Vec<&Step> = self.0.iter().take_while(|step| step.at_risk >= AT_RISK_MIN).collect();
+        let last = known.last()?;
+        let earlier = known
+            .iter()
+            .rev()
+            .find(|step| usize::try_from(last.age_cycles - step.age_cycles).is_ok_and(|ages| ages >= FLAT_AGES))?;
+        let fall = earlier.survival.value - last.survival.value;
+        (fall <= FLAT * earlier.survival.value.max(f64::MIN_POSITIVE)).then_some(last.survival)
+    }
+}
+
+/// Sums of weights and of their squares.
+struct Weights {
+    sum: f64,
+    squares: f64,
+}
+
+impl Weights {
+    fn of(lives: &[Life]) -> Self {
+        let mut all = Self { sum: 0.0, squares: 0.0 };
+        for life in lives {
+            all.sum += life.weight;
+            all.squares += life.weight * life.weight;
+        }
+        all
+    }
+
+    fn leave(&mut self, lives: &[Life]) {
+        for life in lives {
+            self.sum -= life.weight;
+            self.squares -= life.weight * life.weight;
+        }
+    }
+
+    /// How many equally weighted objects would be as sure (Kish 1965).
+    fn effective(&self) -> f64 {
+        if self.squares > 0.0 { (self.sum * self.sum / self.squares).max(1.0) } else { 1.0 }
+    }
+}
+
+/// On the scale of log(-log S), where the interval cannot leave 0 to 1. Where all lived or all died, by the rule of
+/// three for that many objects.
+fn interval(survival: f64, greenwood: f64, effective: f64) -> Rate {
+    if survival >= 1.0 {
+        return Rate { value: 1.0, low: (1.0 - 3.0 / effective).max(0.0), high: Some(1.0) };
+    }
+    if survival <= 0.0 {
+        return Rate { value: 0.0, low: 0.0, high: Some((3.0 / effective).min(1.0)) };
+    }
+    let log = survival.ln();
+    let spread = (Z * greenwood.sqrt() / log.abs()).exp();
+    Rate { value: survival, low: survival.powf(spread), high: Some(survival.powf(1.0 / spread)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lives(ages: &[(u32, bool)]) -> Vec<Life> {
+        ages.iter().map(|&(age_cycles, died)| Life { age_cycles, died, weight: 1.0 }).collect()
+    }
+
+    #[test]
+    fn the_estimate_is_that_of_kaplan_and_meier() {
+        // The example of Kaplan and Meier (1958), section 2: deaths at 0.8, 3.1, 5.4, 9.2; losses at 1.0, 2.7, 7.0, 12.1.
+        let sample = lives(&[
+            (8, true),
+            (10, false),
+            (27, false),
+            (31, true),
+            (54, true),
+            (70, false),
+            (92, true),
+            (121, false),
+        ]);
+        let survival = Survival::of(&sample);
+        let at = |age| survival.0.iter().find(|step| step.age_cycles == age).unwrap().survival.value;
+        for (age, expected) in [(8, 7.0 / 8.0), (31, 7.0 / 10.0), (54, 21.0 / 40.0), (92, 21.0 / 80.0)] {
+            assert!((at(age) - expected).abs() < 1e-12, "{age}: {}", at(age));
+        }
+    }
+
+    #[test]
+    fn a_plateau_is_the_share_that_stays() {
+        let mut sample = lives(&[(1, true); 700]);
+        sample.extend(lives(&[(2, true); 100]));
+        sample.extend(lives(&[(9, false); 200]));
+        sample.extend(lives(&[(5, false); 5]));
+        let plateau = Survival::of(&sample).plateau().unwrap();
+        assert!((plateau.value - 0.2).abs() < 0.01, "{plateau:?}");
+        assert!(plateau.low > 0.17 && plateau.high.unwrap() < 0.24, "{plateau:?}");
+        assert_eq!(Survival::of(&lives(&[(1, true); 700])).plateau(), None, "one age says nothing of later ones");
+        assert_eq!(Survival::of(&[]).plateau(), None);
+    }
+
+    #[test]
+    fn weights_count_and_hostile_ones_do_not() {
+        let weighted = |age_cycles, died, weight| Life { age_cycles, died, weight };
+        let sample =
+            [weighted(1, true, 3.0), weighted(2, false, 1.0), weighted(1, true, f64::NAN), weighted(1, true, -1.0)];
+        assert!((Survival::of(&sample).0[0].survival.value - 0.25).abs() < 1e-12);
+    }
+}
