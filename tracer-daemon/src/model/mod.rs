@@ -2,11 +2,20 @@
 //!
 //! Pure: inputs are values with times given, outputs are plain data. Reads no clock, does no IO, spawns nothing.
 
+pub mod assess;
 pub mod attribution;
 mod exact;
 pub mod forecast;
 mod heap;
 pub mod marked;
+#[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "counts of a simulation: positive, and far below 2^53"
+)]
+mod simulation;
 mod site;
 pub mod slope;
 mod snapshot;

@@ -1,0 +1,173 @@
+//! One allocating line and how long its objects live.
+
+use rand::rngs::SmallRng;
+use rand_distr::{Binomial, Distribution as _, Normal, Poisson};
+
+use super::PROFILE_RATE_BYTES;
+
+/// A line that allocates objects of one size.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::model) struct Source {
+    pub(in crate::model) size_bytes: u64,
+    pub(in crate::model) rule: Rule,
+}
+
+/// How many objects are allocated and how long they live.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::model) enum Rule {
+    /// They die soon: at the end of a collection those of the last `held_s` are alive.
+    Churn { per_s: f64, held_s: f64 },
+    /// They stay for ever.
+    Leak { per_s: f64 },
+    /// Each lives for an exponential time: connections, sessions.
+    Population { per_s: f64, life_s: f64 },
+    /// A cache that is empty until `from_s`, then fills; once it holds `capacity` objects each new one drives one out.
+    Lru { per_s: f64, capacity: u64, from_s: f64 },
+    /// A batch is collected for `period_s` and then dropped as a whole.
+    Sawtooth { per_s: f64, period_s: f64 },
+    /// A population that comes for `on_s` of each `period_s`.
+    Bursts { per_s: f64, life_s: f64, period_s: f64, on_s: f64 },
+}
+
+impl Rule {
+    /// Allocations per second at a time.
+    fn per_s(&self, at_s: f64) -> f64 {
+        match *self {
+            Self::Churn { per_s, .. }
+            | Self::Leak { per_s }
+            | Self::Population { per_s, .. }
+            | Self::Lru { per_s, .. }
+            | Self::Sawtooth { per_s, .. } => per_s,
+            Self::Bursts { per_s, period_s, on_s, .. } => {
+                if at_s.rem_euclid(period_s) < on_s {
+                    per_s
+                } else {
+                    per_s * 0.01
+                }
+            }
+        }
+    }
+}
+
+/// Objects that are sampled, or those that are not: both live by the same rule.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    allocs: u64,
+    /// Freed when the cycle that is running has swept.
+    frees: u64,
+    frees_before: u64,
+    alive: u64,
+    /// Of this cycle.
+    born: u64,
+    /// What this cycle will leave alive.
+    next_alive: u64,
+}
+
+/// A source with what it did so far.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) source: Source,
+    probability: f64,
+    unsampled: Part,
+    sampled: Part,
+    pub(super) sampled_allocs: u64,
+}
+
+impl State {
+    pub(super) fn new(source: Source) -> Self {
+        let size = source.size_bytes as f64;
+        Self {
+            source,
+            probability: -(-size / PROFILE_RATE_BYTES).exp_m1(),
+            unsampled: Part::default(),
+            sampled: Part::default(),
+            sampled_allocs: 0,
+        }
+    }
+
+    pub(super) fn bytes_per_s(&self, at_s: f64) -> f64 {
+        self.source.rule.per_s(at_s) * self.source.size_bytes as f64
+    }
+
+    /// Draws what is born in the cycle and what of all is alive at its end.
+    pub(super) fn begin_cycle(&mut self, from_s: f64, to_s: f64, random: &mut SmallRng) {
+        let probabilities = [self.probability, 1.0 - self.probability];
+        let mut sampled_alive = None;
+        for (part, probability) in [&mut self.sampled, &mut self.unsampled].into_iter().zip(probabilities) {
+            let length_s = to_s - from_s;
+            let rate = self.source.rule.per_s(from_s) * probability;
+            part.born = poisson(rate * length_s, random);
+            part.allocs += part.born;
+            let all = part.alive + part.born;
+            part.next_alive = match self.source.rule {
+                Rule::Churn { held_s, .. } => poisson(rate * held_s, random).min(part.born),
+                Rule::Leak { .. } => all,
+                Rule::Population { life_s, .. } | Rule::Bursts { life_s, .. } => {
+                    let stays = (-length_s / life_s).exp();
+                    // Of those born on the way, each at a random time.
+                    let born_stays = life_s / length_s * (1.0 - stays);
+                    binomial(part.alive, stays, random) + binomial(part.born, born_stays, random)
+                }
+                Rule::Lru { from_s: begins_s, .. } if to_s < begins_s => 0,
+                Rule::Lru { capacity, .. } => match sampled_alive {
+                    // Which of the cache's objects are sampled is chance; how many there are is not.
+                    None => {
+                        let expected = self.source.rule.per_s(from_s) * length_s + part.alive as f64 / probability;
+                        binomial(all, (capacity as f64 / expected.max(1.0)).min(1.0), random)
+                    }
+                    Some(sampled) => all.min(capacity.saturating_sub(sampled)),
+                },
+                Rule::Sawtooth { period_s, .. } => {
+                    let into_s = to_s.rem_euclid(period_s);
+                    if into_s < length_s { binomial(part.born, into_s / length_s, random) } else { all }
+                }
+            };
+            sampled_alive = Some(part.next_alive);
+        }
+        self.sampled_allocs = self.sampled.allocs;
+    }
+
+    /// Returns the bytes that are alive.
+    pub(super) fn end_cycle(&mut self) -> f64 {
+        for part in [&mut self.unsampled, &mut self.sampled] {
+            part.frees_before = part.frees;
+            part.alive = part.next_alive;
+            part.frees = part.allocs - part.alive;
+            part.born = 0;
+        }
+        (self.unsampled.alive + self.sampled.alive) as f64 * self.source.size_bytes as f64
+    }
+
+    /// Allocations when this part of the cycle is over.
+    pub(super) fn allocs_at(&self, part: f64, random: &mut SmallRng) -> u64 {
+        let born = self.unsampled.born + self.sampled.born;
+        let all = self.unsampled.allocs + self.sampled.allocs;
+        let expected = born as f64 * part;
+        let spread = (expected * (1.0 - part)).sqrt();
+        let noise = Normal::new(0.0, spread).map_or(0.0, |normal| normal.sample(random));
+        // On a grid that is finer than a cycle noise must not make a counter fall: much less than a step.
+        let so_far = (expected + noise * 0.1).clamp(0.0, born as f64) as u64;
+        all - born + so_far
+    }
+
+    /// Frees when this part of the sweep is over.
+    pub(super) fn frees_at(&self, part: f64) -> u64 {
+        [&self.unsampled, &self.sampled].map(|of| swept(of, part)).iter().sum()
+    }
+
+    pub(super) fn sampled_frees_at(&self, part: f64) -> u64 {
+        swept(&self.sampled, part)
+    }
+}
+
+fn swept(of: &Part, part: f64) -> u64 {
+    of.frees_before + ((of.frees - of.frees_before) as f64 * part.clamp(0.0, 1.0)) as u64
+}
+
+fn poisson(mean: f64, random: &mut SmallRng) -> u64 {
+    Poisson::new(mean).map_or(0, |poisson| poisson.sample(random) as u64)
+}
+
+fn binomial(number: u64, probability: f64, random: &mut SmallRng) -> u64 {
+    Binomial::new(number, probability.clamp(0.0, 1.0)).map_or(0, |binomial| binomial.sample(random))
+}
