@@ -4,10 +4,13 @@
 //! times, then refused or counted, never believed. Never stops a target, never writes to it.
 
 pub mod books;
+mod denial;
 mod discard;
 mod error;
 pub mod memory;
+pub mod recording;
 
+pub use self::denial::Denial;
 pub use self::discard::{Discard, Discards};
 pub use self::error::ReadError;
 
