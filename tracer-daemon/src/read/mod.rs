@@ -3,6 +3,7 @@
 //! Owns all reading of a target's memory. Every pointer found there is taken for a guess: what does not fit is read again a few
 //! times, then refused or counted, never believed. Never stops a target, never writes to it.
 
+mod batch;
 pub mod books;
 mod denial;
 mod discard;
