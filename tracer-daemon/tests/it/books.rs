@@ -171,7 +171,6 @@ fn differences(books: &Books, expected: &Statistics) -> Vec<String> {
         ("/memory/classes/profiling/buckets:bytes", metadata.profile_buckets),
         ("/memory/classes/total:bytes", books.sys_bytes()),
         ("/sched/gomaxprocs:threads", books.processors.into()),
-        ("/sched/goroutines:goroutines", books.goroutines.clone().unwrap()),
         ("/sched/threads/total:threads", books.threads.clone().unwrap()),
     ];
     let mut compared = 0;
@@ -275,7 +274,6 @@ fn counts_lie_between_those_before_and_behind(toolchain: &str) {
             for class in &books.classes {
                 assert!(class.frees <= class.allocs, "{toolchain}: {class:?}");
             }
-            assert!(books.heap_in_use_bytes >= books.heap_alloc_bytes() || books.slack() > 0, "{toolchain}: {books:?}");
             seen.reads += 1;
             seen.settled += usize::from(books.classes.iter().all(|class| class.slack < 20));
             seen.slack_max = seen.slack_max.max(books.slack());

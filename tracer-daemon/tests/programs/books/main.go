@@ -73,6 +73,11 @@ func name(name string) {
 	line = append(line, `":`...)
 }
 
+func field(what string, value uint64) {
+	name(what)
+	number(value)
+}
+
 func end(text string) {
 	if line[len(line)-1] == ',' {
 		line = line[:len(line)-1]
@@ -80,42 +85,53 @@ func end(text string) {
 	line = append(line, text...)
 }
 
+func newest(ring *[256]uint64) {
+	line = append(line, '[')
+	for back := uint32(0); back < stats.NumGC && back < 256; back++ {
+		number(ring[(stats.NumGC+255-back)%256])
+	}
+	end("],")
+}
+
+// Needs little stack: a stack that grows here would be in no statistics that were said.
 func say() {
 	line = append(line[:0], '{')
-	for _, f := range []struct {
-		name  string
-		value uint64
-	}{
-		{"Mallocs", stats.Mallocs}, {"Frees", stats.Frees}, {"TotalAlloc", stats.TotalAlloc}, {"HeapAlloc", stats.HeapAlloc},
-		{"HeapObjects", stats.HeapObjects}, {"HeapInuse", stats.HeapInuse}, {"HeapIdle", stats.HeapIdle},
-		{"HeapReleased", stats.HeapReleased}, {"HeapSys", stats.HeapSys}, {"StackInuse", stats.StackInuse},
-		{"Sys", stats.Sys}, {"StackSys", stats.StackSys}, {"MSpanInuse", stats.MSpanInuse}, {"MSpanSys", stats.MSpanSys},
-		{"MCacheInuse", stats.MCacheInuse}, {"MCacheSys", stats.MCacheSys}, {"BuckHashSys", stats.BuckHashSys},
-		{"GCSys", stats.GCSys}, {"OtherSys", stats.OtherSys},
-		{"NextGC", stats.NextGC}, {"LastGC", stats.LastGC}, {"PauseTotalNs", stats.PauseTotalNs},
-		{"NumGC", uint64(stats.NumGC)}, {"NumForcedGC", uint64(stats.NumForcedGC)},
-		{"NumGoroutine", uint64(runtime.NumGoroutine())},
-	} {
-		name(f.name)
-		number(f.value)
-	}
+	field("Mallocs", stats.Mallocs)
+	field("Frees", stats.Frees)
+	field("TotalAlloc", stats.TotalAlloc)
+	field("HeapAlloc", stats.HeapAlloc)
+	field("HeapObjects", stats.HeapObjects)
+	field("HeapInuse", stats.HeapInuse)
+	field("HeapIdle", stats.HeapIdle)
+	field("HeapReleased", stats.HeapReleased)
+	field("HeapSys", stats.HeapSys)
+	field("StackInuse", stats.StackInuse)
+	field("Sys", stats.Sys)
+	field("StackSys", stats.StackSys)
+	field("MSpanInuse", stats.MSpanInuse)
+	field("MSpanSys", stats.MSpanSys)
+	field("MCacheInuse", stats.MCacheInuse)
+	field("MCacheSys", stats.MCacheSys)
+	field("BuckHashSys", stats.BuckHashSys)
+	field("GCSys", stats.GCSys)
+	field("OtherSys", stats.OtherSys)
+	field("NextGC", stats.NextGC)
+	field("LastGC", stats.LastGC)
+	field("PauseTotalNs", stats.PauseTotalNs)
+	field("NumGC", uint64(stats.NumGC))
+	field("NumForcedGC", uint64(stats.NumForcedGC))
+	field("NumGoroutine", uint64(runtime.NumGoroutine()))
 	name("GCCPUFraction")
 	line = strconv.AppendFloat(line, stats.GCCPUFraction, 'g', -1, 64)
 	line = append(line, ',')
-	for _, ring := range []struct {
-		name   string
-		values *[256]uint64
-	}{{"PauseNs", &stats.PauseNs}, {"PauseEnd", &stats.PauseEnd}} {
-		name(ring.name)
-		line = append(line, '[')
-		for back := uint32(0); back < stats.NumGC && back < 256; back++ {
-			number(ring.values[(stats.NumGC+255-back)%256])
-		}
-		end("],")
-	}
+	name("PauseNs")
+	newest(&stats.PauseNs)
+	name("PauseEnd")
+	newest(&stats.PauseEnd)
 	name("BySize")
 	line = append(line, '[')
-	for _, class := range stats.BySize {
+	for index := range stats.BySize {
+		class := &stats.BySize[index]
 		line = append(line, '[')
 		number(uint64(class.Size))
 		number(class.Mallocs)
@@ -125,7 +141,8 @@ func say() {
 	end("],")
 	name("Metrics")
 	line = append(line, '{')
-	for _, sample := range samples {
+	for index := range samples {
+		sample := &samples[index]
 		if sample.Value.Kind() == metrics.KindUint64 {
 			name(sample.Name)
 			number(sample.Value.Uint64())
@@ -134,7 +151,8 @@ func say() {
 	end("},")
 	name("Histograms")
 	line = append(line, '{')
-	for _, sample := range samples {
+	for index := range samples {
+		sample := &samples[index]
 		if sample.Value.Kind() == metrics.KindFloat64Histogram {
 			name(sample.Name)
 			line = append(line, '[')
