@@ -1,6 +1,6 @@
 //! What forbids us to read another process's memory: the knobs, each with the value that it has now.
 //!
-//! The kernel says no more than EPERM (`__ptrace_may_access` in kernel/ptrace.c; security/yama/yama_lsm.c). All of this is
+//! The kernel says no more than EPERM (`__ptrace_may_access` in kernel/ptrace.c; `security/yama/yama_lsm.c`). All of this is
 //! read afterwards, for the message alone.
 
 use std::fmt;

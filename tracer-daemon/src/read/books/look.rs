@@ -5,7 +5,7 @@
 use super::caches::{BATCH_BYTES_MAX, Cache, CacheSlots, ClassSet, Confirmation, Processors, SPAN_CLASSES};
 use super::statistics::Deltas;
 use crate::addr::Avma;
-use crate::inspect::RuntimeLayout;
+use crate::inspect::{GlobalMissing, RuntimeLayout};
 use crate::read::batch::{Batch, Slot};
 use crate::read::memory::{TargetMemory, Words};
 use crate::read::{Discard, ReadError};
@@ -13,16 +13,16 @@ use crate::read::{Discard, ReadError};
 /// Spans no further apart than this are read together: so many bytes take less time than another piece.
 const GAP_BYTES_MAX: u64 = 512;
 
-/// Where the variables are. None means that one is not known.
-#[derive(Clone, Copy, Debug)]
+/// Where the variables are. Without those that may be missing there are fewer parts.
+#[derive(Clone, Debug)]
 pub(super) struct Places {
     pub(super) memstats: Avma,
     pub(super) allp: Avma,
-    pub(super) mheap: Option<Avma>,
-    pub(super) gc_controller: Option<Avma>,
-    pub(super) gcphase: Option<Avma>,
-    pub(super) sched: Option<Avma>,
-    pub(super) allglen: Option<Avma>,
+    pub(super) mheap: Result<Avma, GlobalMissing>,
+    pub(super) gc_controller: Result<Avma, GlobalMissing>,
+    pub(super) gcphase: Result<Avma, GlobalMissing>,
+    pub(super) sched: Result<Avma, GlobalMissing>,
+    pub(super) allglen: Result<Avma, GlobalMissing>,
 }
 
 /// A span that a cache holds.
@@ -75,14 +75,15 @@ fn range(layout: &RuntimeLayout) -> (u64, u64) {
     (start, ends.into_iter().max().unwrap_or_default().max(fields.spanclass + 1))
 }
 
-/// Where in the second batch everything else is.
+/// Where in the second batch everything else is; empty where the variable is not known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rest {
-    pub(super) gc_controller: Option<Slot>,
-    pub(super) gcphase: Option<Slot>,
-    pub(super) sched: Option<Slot>,
-    pub(super) allglen: Option<Slot>,
-    pub(super) structures: Option<(Slot, Slot)>,
+    pub(super) gc_controller: Slot,
+    pub(super) gcphase: Slot,
+    pub(super) sched: Slot,
+    pub(super) allglen: Slot,
+    pub(super) spans_in_use: Slot,
+    pub(super) caches_in_use: Slot,
 }
 
 /// The buffers of a look, and what was seen in the last one.
@@ -137,7 +138,8 @@ impl Look {
 
         self.second.clear();
         let generation = |batch: &mut Batch| {
-            places.mheap.map(|mheap| batch.add(Avma(mheap.0.saturating_add(layout.mheap.sweepgen)), 4))
+            let mheap = places.mheap.as_ref().ok()?;
+            Some(batch.add(Avma(mheap.0.saturating_add(layout.mheap.sweepgen)), 4))
         };
         let generation_before = generation(&mut self.second);
         self.add_spans(layout, |span, slot| span.before = slot);
@@ -247,15 +249,17 @@ impl Look {
             sched.free_goroutines_without_stack,
         ];
         let sched_end = counts.into_iter().flatten().max().unwrap_or_default() + 4;
+        let mut word = |place: &Result<Avma, GlobalMissing>, offset: u64, length_bytes: u64| match place {
+            Ok(at) => batch.add(Avma(at.0.saturating_add(offset)), length_bytes),
+            Err(_) => Slot::default(),
+        };
         self.rest = Rest {
-            gc_controller: places.gc_controller.map(|at| batch.add(at, pacer.mapped_ready.max(pacer.total_free) + 8)),
-            gcphase: places.gcphase.map(|at| batch.add(at, 4)),
-            sched: places.sched.map(|at| batch.add(at, sched_end)),
-            allglen: places.allglen.map(|at| batch.add(at, 8)),
-            structures: places.mheap.map(|mheap| {
-                let mut word = |offset: u64| batch.add(Avma(mheap.0.saturating_add(offset)), 8);
-                (word(layout.mheap.span_structures_in_use), word(layout.mheap.cache_structures_in_use))
-            }),
+            gc_controller: word(&places.gc_controller, 0, pacer.mapped_ready.max(pacer.total_free) + 8),
+            gcphase: word(&places.gcphase, 0, 4),
+            sched: word(&places.sched, 0, sched_end),
+            allglen: word(&places.allglen, 0, 8),
+            spans_in_use: word(&places.mheap, layout.mheap.span_structures_in_use, 8),
+            caches_in_use: word(&places.mheap, layout.mheap.cache_structures_in_use, 8),
         };
     }
 

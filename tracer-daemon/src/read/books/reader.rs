@@ -26,8 +26,6 @@ const PAUSES_MAX: u64 = 1024;
 pub struct BooksReader {
     runtime: Runtime,
     places: Places,
-    /// Why parts are refused whose variables are not known.
-    missing: Missing,
     processors: Option<Processors>,
     look: Look,
     /// What can only grow, as it was last.
@@ -35,16 +33,6 @@ pub struct BooksReader {
     pauses: (u32, Vec<super::Pause>),
     cached_spans: usize,
     discards: Discards,
-}
-
-/// Variables without which a part is refused.
-#[derive(Clone, Debug, Default)]
-struct Missing {
-    gc_controller: Option<GlobalMissing>,
-    gcphase: Option<GlobalMissing>,
-    sched: Option<GlobalMissing>,
-    allglen: Option<GlobalMissing>,
-    mheap: Option<GlobalMissing>,
 }
 
 /// Counts that never fall.
@@ -86,27 +74,18 @@ impl BooksReader {
     /// # Errors
     /// Where one of the variables is not known without which there are no books: `memstats`, `allp`.
     pub fn new(runtime: Runtime) -> Result<Self, ReadError> {
-        let mut missing = Missing::default();
-        let optional = |global: Global, missing: &mut Option<GlobalMissing>| match runtime.address(global) {
-            Ok(address) => Some(address),
-            Err(reason) => {
-                *missing = Some(reason);
-                None
-            }
-        };
         let places = Places {
             memstats: runtime.address(Global::Memstats)?,
             allp: runtime.address(Global::Allp)?,
-            mheap: optional(Global::Mheap, &mut missing.mheap),
-            gc_controller: optional(Global::GcController, &mut missing.gc_controller),
-            gcphase: optional(Global::Gcphase, &mut missing.gcphase),
-            sched: optional(Global::Sched, &mut missing.sched),
-            allglen: optional(Global::Allglen, &mut missing.allglen),
+            mheap: runtime.address(Global::Mheap),
+            gc_controller: runtime.address(Global::GcController),
+            gcphase: runtime.address(Global::Gcphase),
+            sched: runtime.address(Global::Sched),
+            allglen: runtime.address(Global::Allglen),
         };
         Ok(Self {
             runtime,
             places,
-            missing,
             processors: None,
             look: Look::default(),
             floor: Floor::new(),
@@ -258,23 +237,23 @@ impl BooksReader {
             processors: u32::try_from(processors.count()).unwrap_or(u32::MAX),
             ..Books::empty()
         };
-        sums.into_books(&mut books);
-        let rest = &self.look.rest;
+        sums.write(&mut books);
+        let (places, rest) = (&self.places, &self.look.rest);
         let minor = self.runtime.facts().go_version.minor;
-        books.pacer = part(rest.gc_controller, &self.missing.gc_controller, |slot| {
-            statistics::pacer(self.look.words(slot), layout, minor, &books)
+        books.pacer = part(&places.gc_controller, || {
+            statistics::pacer(self.look.words(rest.gc_controller), layout, minor, &books)
         });
-        books.phase = part(rest.gcphase, &self.missing.gcphase, |slot| statistics::phase(self.look.words(slot).u32(0)));
-        let generation = self.look.sweep_generations().map_or(0, |[_, behind]| behind);
-        books.structures = part(rest.structures, &self.missing.mheap, |(spans, caches)| {
-            statistics::structures(self.look.words(spans).u64(0), self.look.words(caches).u64(0), generation)
+        books.phase = part(&places.gcphase, || statistics::phase(self.look.words(rest.gcphase).u32(0)));
+        books.structures = part(&places.mheap, || {
+            let [spans, caches] = [rest.spans_in_use, rest.caches_in_use].map(|slot| self.look.words(slot).u64(0));
+            let generation = self.look.sweep_generations().map_or(0, |[_, behind]| behind);
+            statistics::structures(spans, caches, generation)
         });
-        let scheduler =
-            part(rest.sched, &self.missing.sched, |slot| statistics::scheduler(self.look.words(slot), layout));
-        books.goroutines = part(rest.allglen, &self.missing.allglen, |slot| {
+        let scheduler = part(&places.sched, || statistics::scheduler(self.look.words(rest.sched), layout));
+        books.goroutines = part(&places.allglen, || {
             let (_, apart) = scheduler.clone()?;
             let apart = apart.saturating_add(self.look.kept_goroutines());
-            statistics::goroutines(self.look.words(slot).u64(0), apart)
+            statistics::goroutines(self.look.words(rest.allglen).u64(0), apart)
         });
         books.threads = scheduler.map(|(threads, _)| threads);
         Ok(books)
@@ -296,11 +275,11 @@ impl BooksReader {
     }
 }
 
-fn part<S: Copy, T>(slot: Option<S>, missing: &Option<GlobalMissing>, read: impl FnOnce(S) -> Part<T>) -> Part<T> {
-    match (slot, missing) {
-        (Some(slot), _) => read(slot),
-        (None, Some(missing)) => Err(PartMissing::Global(missing.clone())),
-        (None, None) => Err(PartMissing::Implausible { what: "number of places", value: 0 }),
+/// A part that depends on a variable.
+fn part<T>(place: &Result<Avma, GlobalMissing>, read: impl FnOnce() -> Part<T>) -> Part<T> {
+    match place {
+        Ok(_) => read(),
+        Err(missing) => Err(PartMissing::Global(missing.clone())),
     }
 }
 

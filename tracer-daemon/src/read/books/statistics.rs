@@ -128,7 +128,7 @@ impl HeapSums {
     }
 
     /// Writes all but allocations by class into the books.
-    pub(super) fn into_books(&self, books: &mut Books) {
+    pub(super) fn write(&self, books: &mut Books) {
         books.large_allocs = self.large_allocs;
         books.large_alloc_bytes = self.large_alloc_bytes;
         books.large_frees = self.large_frees;
