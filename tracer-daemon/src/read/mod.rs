@@ -3,11 +3,15 @@
 //! Owns all reading of a target's memory. Every pointer found there is taken for a guess: what does not fit is read again a few
 //! times, then refused or counted, never believed. Never stops a target, never writes to it.
 
+mod batch;
 pub mod books;
+mod denial;
 mod discard;
 mod error;
 pub mod memory;
+pub mod recording;
 
+pub use self::denial::Denial;
 pub use self::discard::{Discard, Discards};
 pub use self::error::ReadError;
 

@@ -1,0 +1,306 @@
+//! One look at caches and statistics: caches, their spans, statistics twice, the spans and the caches again.
+//!
+//! Two system calls: which spans there are is known after the first. Spans that lie close together are read in one piece.
+
+use super::caches::{BATCH_BYTES_MAX, Cache, CacheSlots, ClassSet, Confirmation, Processors, SPAN_CLASSES};
+use super::statistics::Deltas;
+use crate::addr::Avma;
+use crate::inspect::{GlobalMissing, RuntimeLayout};
+use crate::read::batch::{Batch, Slot};
+use crate::read::memory::{TargetMemory, Words};
+use crate::read::{Discard, ReadError};
+
+/// Spans no further apart than this are read together: so many bytes take less time than another piece.
+const GAP_BYTES_MAX: u64 = 512;
+
+/// Where the variables are. Without those that may be missing there are fewer parts.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    pub(super) memstats: Avma,
+    pub(super) allp: Avma,
+    pub(super) mheap: Result<Avma, GlobalMissing>,
+    pub(super) gc_controller: Result<Avma, GlobalMissing>,
+    pub(super) gcphase: Result<Avma, GlobalMissing>,
+    pub(super) sched: Result<Avma, GlobalMissing>,
+    pub(super) allglen: Result<Avma, GlobalMissing>,
+}
+
+/// A span that a cache holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CachedSpan {
+    /// Which of the processors that have a cache.
+    pub(super) processor: usize,
+    pub(super) span_class: usize,
+    address: Avma,
+    before: Slot,
+    behind: Slot,
+}
+
+/// What is known of a span.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span<'a> {
+    words: Words<'a>,
+    layout: &'a RuntimeLayout,
+    start: u64,
+}
+
+impl Span<'_> {
+    pub(super) fn sweep_generation(&self) -> u32 {
+        self.words.u32(self.layout.mspan.sweepgen - self.start)
+    }
+
+    pub(super) fn allocated(&self) -> u64 {
+        self.words.u16(self.layout.mspan.alloc_count - self.start).into()
+    }
+
+    pub(super) fn allocated_before_cache(&self) -> u64 {
+        self.words.u16(self.layout.mspan.alloc_count_before_cache - self.start).into()
+    }
+
+    pub(super) fn span_class(&self) -> usize {
+        self.words.u8(self.layout.mspan.spanclass - self.start).into()
+    }
+
+    pub(super) fn state(&self) -> u8 {
+        self.words.u8(self.layout.mspan.state - self.start)
+    }
+}
+
+/// The part of a span that is read.
+fn range(layout: &RuntimeLayout) -> (u64, u64) {
+    let fields = &layout.mspan;
+    let starts = [fields.sweepgen, fields.alloc_count, fields.spanclass, fields.state, fields.alloc_count_before_cache];
+    let start = starts.into_iter().min().unwrap_or_default();
+    let ends = [fields.sweepgen + 4, fields.alloc_count + 2, fields.state + 1, fields.alloc_count_before_cache + 2];
+    (start, ends.into_iter().max().unwrap_or_default().max(fields.spanclass + 1))
+}
+
+/// Where in the second batch everything else is; empty where the variable is not known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rest {
+    pub(super) gc_controller: Slot,
+    pub(super) gcphase: Slot,
+    pub(super) sched: Slot,
+    pub(super) allglen: Slot,
+    pub(super) spans_in_use: Slot,
+    pub(super) caches_in_use: Slot,
+}
+
+/// The buffers of a look, and what was seen in the last one.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    first: Batch,
+    second: Batch,
+    asked: [Confirmation; 2],
+    before: Vec<CacheSlots>,
+    behind: Vec<CacheSlots>,
+    kept_goroutines: Vec<Slot>,
+    pub(super) spans: Vec<CachedSpan>,
+    order: Vec<usize>,
+    sweep_generations: Option<[Slot; 2]>,
+    /// From the beginning of `memstats` to its rings of pauses.
+    statistics: Slot,
+    deltas_again: Slot,
+    /// From the number of collections on.
+    collections: Slot,
+    collections_start: u64,
+    pub(super) rest: Rest,
+}
+
+impl Look {
+    /// Looks at the caches of some classes. An inner error says why what was seen is thrown away.
+    pub(super) fn take(
+        &mut self,
+        memory: &dyn TargetMemory,
+        places: &Places,
+        layout: &RuntimeLayout,
+        processors: &Processors,
+        classes: ClassSet,
+    ) -> Result<Result<(), Discard>, ReadError> {
+        let is_whole = classes == ClassSet::ALL;
+        let [mut asked_before, mut asked_behind] = std::mem::take(&mut self.asked);
+        self.first.clear();
+        self.before.clear();
+        self.kept_goroutines.clear();
+        processors.ask(&mut self.first, places.allp, layout, &mut asked_before);
+        for (place, cache) in processors.with_caches() {
+            if is_whole {
+                let at = Avma(place.0.saturating_add(layout.p.free_goroutines));
+                self.kept_goroutines.push(self.first.add(at, 4));
+            }
+            self.before.push(CacheSlots::ask(&mut self.first, (place, cache), layout));
+        }
+        self.first.read(memory, BATCH_BYTES_MAX)?;
+        if !processors.are_confirmed(&self.first, &asked_before) {
+            return Ok(Err(Discard::ProcessorsMoved));
+        }
+        self.list_spans(layout, classes)?;
+
+        self.second.clear();
+        let generation = |batch: &mut Batch| {
+            let mheap = places.mheap.as_ref().ok()?;
+            Some(batch.add(Avma(mheap.0.saturating_add(layout.mheap.sweepgen)), 4))
+        };
+        let generation_before = generation(&mut self.second);
+        self.add_spans(layout, |span, slot| span.before = slot);
+        let statistics = &layout.mstats;
+        self.statistics = self.second.add(places.memstats, statistics.pause_ns.min(statistics.pause_end));
+        self.deltas_again = self.second.add(places.memstats, statistics.heap_stats_generation + 4);
+        self.add_spans(layout, |span, slot| span.behind = slot);
+        let generation_behind = generation(&mut self.second);
+        self.sweep_generations = generation_before.zip(generation_behind).map(|(before, behind)| [before, behind]);
+        self.behind.clear();
+        for processor in processors.with_caches() {
+            self.behind.push(CacheSlots::ask(&mut self.second, processor, layout));
+        }
+        processors.ask(&mut self.second, places.allp, layout, &mut asked_behind);
+        if is_whole {
+            self.add_rest(places, layout);
+        }
+        self.second.read(memory, BATCH_BYTES_MAX)?;
+        let are_confirmed = processors.are_confirmed(&self.second, &asked_behind);
+        self.asked = [asked_before, asked_behind];
+        if !are_confirmed {
+            return Ok(Err(Discard::ProcessorsMoved));
+        }
+        let again = Deltas::new(self.second.words(self.deltas_again), layout);
+        let is_settled = self.deltas(layout).is_settled(again);
+        Ok(if is_settled { Ok(()) } else { Err(Discard::StatisticsMoved) })
+    }
+
+    /// Lists the spans that the caches hold.
+    fn list_spans(&mut self, layout: &RuntimeLayout, classes: ClassSet) -> Result<(), ReadError> {
+        self.spans.clear();
+        for (processor, slots) in self.before.iter().enumerate() {
+            let cache = slots.get(&self.first, layout);
+            let empty = cache.empty_span();
+            // Both span classes of large objects are never cached.
+            if empty.0 == 0 || cache.span(1) != empty {
+                return Err(ReadError::Implausible { what: "address of the empty span", value: empty.0 });
+            }
+            for span_class in 2..SPAN_CLASSES {
+                let address = cache.span(span_class);
+                if address == empty || !classes.contains(span_class / 2) {
+                    continue;
+                }
+                if address.0 == 0 || address.0 % 8 != 0 {
+                    return Err(ReadError::Implausible { what: "address of a cached span", value: address.0 });
+                }
+                let (before, behind) = (Slot::default(), Slot::default());
+                self.spans.push(CachedSpan { processor, span_class, address, before, behind });
+            }
+        }
+        self.order.clear();
+        self.order.extend(0..self.spans.len());
+        let spans = &self.spans;
+        self.order.sort_unstable_by_key(|index| spans.get(*index).map(|span| span.address));
+        Ok(())
+    }
+
+    /// Adds what is read of the spans to the second batch, in the order of their addresses.
+    fn add_spans(&mut self, layout: &RuntimeLayout, assign: impl Fn(&mut CachedSpan, Slot)) {
+        let (start, end) = range(layout);
+        let mut rest = self.order.as_slice();
+        while let Some((first, _)) = rest.split_first() {
+            let address_of = |index: &usize| self.spans.get(*index).map_or(0, |span| span.address.0);
+            let from = address_of(first);
+            let mut last = from;
+            let together = rest.iter().take_while(|index| {
+                let is_close = address_of(index) - last <= GAP_BYTES_MAX;
+                last = if is_close { address_of(index) } else { last };
+                is_close
+            });
+            let (now, behind) = rest.split_at_checked(together.count()).unwrap_or_default();
+            let piece = self.second.add(Avma(from.saturating_add(start)), (last - from).saturating_add(end - start));
+            for index in now {
+                if let Some(span) = self.spans.get_mut(*index) {
+                    let slot = piece.part(span.address.0 - from, end - start);
+                    assign(span, slot);
+                }
+            }
+            rest = behind;
+        }
+    }
+
+    fn add_rest(&mut self, places: &Places, layout: &RuntimeLayout) {
+        let batch = &mut self.second;
+        let statistics = &layout.mstats;
+        let (starts, ends) = (
+            [statistics.numgc, statistics.numforcedgc],
+            [
+                statistics.numgc + 4,
+                statistics.numforcedgc + 4,
+                statistics.gc_cpu_fraction + 8,
+                statistics.last_gc_nanotime + 8,
+            ],
+        );
+        self.collections_start = starts.into_iter().min().unwrap_or_default();
+        let end = ends.into_iter().max().unwrap_or_default();
+        let at = Avma(places.memstats.0.saturating_add(self.collections_start));
+        self.collections = batch.add(at, end.saturating_sub(self.collections_start));
+        let pacer = &layout.gc_controller;
+        let sched = &layout.sched;
+        let counts = [
+            Some(sched.mnext + 4),
+            Some(sched.nmfreed + 4),
+            Some(sched.ngsys),
+            sched.free_goroutines,
+            sched.free_goroutines_with_stack,
+            sched.free_goroutines_without_stack,
+        ];
+        let sched_end = counts.into_iter().flatten().max().unwrap_or_default() + 4;
+        let mut word = |place: &Result<Avma, GlobalMissing>, offset: u64, length_bytes: u64| match place {
+            Ok(at) => batch.add(Avma(at.0.saturating_add(offset)), length_bytes),
+            Err(_) => Slot::default(),
+        };
+        self.rest = Rest {
+            gc_controller: word(&places.gc_controller, 0, pacer.mapped_ready.max(pacer.total_free) + 8),
+            gcphase: word(&places.gcphase, 0, 4),
+            sched: word(&places.sched, 0, sched_end),
+            allglen: word(&places.allglen, 0, 8),
+            spans_in_use: word(&places.mheap, layout.mheap.span_structures_in_use, 8),
+            caches_in_use: word(&places.mheap, layout.mheap.cache_structures_in_use, 8),
+        };
+    }
+
+    /// What is at a place of [`Rest`].
+    pub(super) fn words(&self, slot: Slot) -> Words<'_> {
+        self.second.words(slot)
+    }
+
+    /// From the beginning of `memstats` to its rings of pauses.
+    pub(super) fn statistics(&self) -> Words<'_> {
+        self.second.words(self.statistics)
+    }
+
+    /// What lies behind the rings of pauses, and the offset in `memstats` at which that begins.
+    pub(super) fn collections(&self) -> (Words<'_>, u64) {
+        (self.second.words(self.collections), self.collections_start)
+    }
+
+    pub(super) fn deltas<'a>(&'a self, layout: &'a RuntimeLayout) -> Deltas<'a> {
+        Deltas::new(self.statistics(), layout)
+    }
+
+    /// Ended goroutines that the processors keep.
+    pub(super) fn kept_goroutines(&self) -> u64 {
+        self.kept_goroutines.iter().map(|slot| u64::from(self.first.words(*slot).u32(0))).sum()
+    }
+
+    /// Generations of the heap's sweeping before the spans and behind them. None means not known.
+    pub(super) fn sweep_generations(&self) -> Option<[u32; 2]> {
+        self.sweep_generations.map(|slots| slots.map(|slot| self.second.words(slot).u32(0)))
+    }
+
+    /// Each cache before and behind.
+    pub(super) fn caches<'a>(&'a self, layout: &'a RuntimeLayout) -> impl Iterator<Item = (Cache<'a>, Cache<'a>)> + 'a {
+        let both = self.before.iter().zip(&self.behind);
+        both.map(|(before, behind)| (before.get(&self.first, layout), behind.get(&self.second, layout)))
+    }
+
+    /// A span before and behind.
+    pub(super) fn span<'a>(&'a self, span: &CachedSpan, layout: &'a RuntimeLayout) -> [Span<'a>; 2] {
+        let (start, _) = range(layout);
+        [span.before, span.behind].map(|slot| Span { words: self.second.words(slot), layout, start })
+    }
+}

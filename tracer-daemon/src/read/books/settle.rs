@@ -1,0 +1,131 @@
+//! From a look to counts: what the caches add to the statistics of each class, at least and at most.
+//!
+//! `refill` (runtime/mcache.go) marks the old span as no longer cached, adds its objects to the statistics, and then takes a new
+//! one. So what a span adds is certain where the cache had it before and behind the statistics and it was marked as cached all
+//! the time. Elsewhere its objects are in the statistics already or not: none of them at least, all slots at most.
+
+use tracer_common::size_class::CLASS_TO_SIZE;
+
+use super::SIZE_CLASSES;
+use super::caches::{ClassSet, SPAN_CLASSES};
+use super::look::{CachedSpan, Look, Span};
+use crate::inspect::RuntimeLayout;
+
+/// Pages of a span, by size class (`class_to_allocnpages` of runtime/sizeclasses.go, the same in go1.19 to go1.27).
+const CLASS_TO_PAGES: [u8; SIZE_CLASSES] = [
+    0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 1, 2,
+    1, 2, 1, 3, 2, 3, 1, 3, 2, 3, 4, 5, 6, 1, 7, 6, 5, 4, 3, 5, 7, 2, 9, 7, 5, 8, 3, 10, 7, 4,
+];
+/// Bytes of a page.
+const PAGE_BYTES: u64 = 8192;
+/// The span class of tiny objects (`tinySpanClass` of runtime/malloc.go): 16 bytes without pointers.
+const TINY_SPAN_CLASS: usize = 5;
+/// Its size class.
+pub(super) const TINY_CLASS: usize = TINY_SPAN_CLASS / 2;
+/// Most tiny objects in a block: of one byte each.
+const TINY_OBJECTS_MAX: u64 = 16;
+/// `mSpanInUse` (runtime/mheap.go).
+const STATE_IN_USE: u8 = 1;
+/// How far the sweep generation of a cached span is ahead of the heap's (runtime/mheap.go): cached since it was swept, and
+/// cached before the present cycle.
+const AHEAD_WHILE_CACHED: [u32; 2] = [3, 1];
+
+/// Objects that are not in the statistics yet: at least and at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Uncounted {
+    pub(super) least: u64,
+    pub(super) most: u64,
+}
+
+impl Uncounted {
+    fn add(&mut self, least: u64, most: u64) {
+        self.least = self.least.saturating_add(least);
+        self.most = self.most.saturating_add(most);
+    }
+}
+
+/// What the caches add.
+#[derive(Clone, Debug)]
+pub(super) struct Settled {
+    /// By size class.
+    pub(super) classes: [Uncounted; SIZE_CLASSES],
+    pub(super) tiny: Uncounted,
+    /// Classes of which a cache exchanged a span.
+    pub(super) moved: ClassSet,
+}
+
+/// Slots of a span of a size class, at most: those with marks inside (go1.25) have fewer.
+fn slots(class: usize) -> u64 {
+    let pages = CLASS_TO_PAGES.get(class).map_or(0, |pages| u64::from(*pages));
+    let size = CLASS_TO_SIZE.get(class).map_or(0, |size| u64::from(*size));
+    (pages * PAGE_BYTES).checked_div(size).unwrap_or_default()
+}
+
+/// What is certain of a cached span: objects allocated from it since it was cached, before and behind the statistics.
+fn certain(look: &Look, cached: &CachedSpan, layout: &RuntimeLayout) -> Option<(u64, u64)> {
+    let [before, behind] = look.span(cached, layout);
+    let is_cached = |span: &Span<'_>, generation: Option<u32>| {
+        let is_marked = generation
+            .is_none_or(|generation| AHEAD_WHILE_CACHED.contains(&span.sweep_generation().wrapping_sub(generation)));
+        is_marked && span.state() == STATE_IN_USE && span.span_class() == cached.span_class
+    };
+    let [first, second] = look.sweep_generations().map_or([None; 2], |both| both.map(Some));
+    let base = before.allocated_before_cache();
+    let (least, most) = (before.allocated(), behind.allocated());
+    let is_certain = is_cached(&before, first)
+        && is_cached(&behind, second)
+        && base == behind.allocated_before_cache()
+        && base <= least
+        && least <= most
+        && most <= slots(cached.span_class / 2);
+    is_certain.then(|| (least - base, most - base))
+}
+
+/// What the caches add to the statistics of some classes, as seen by a look.
+pub(super) fn settle(look: &Look, layout: &RuntimeLayout, classes: ClassSet) -> Settled {
+    let mut settled =
+        Settled { classes: [Uncounted::default(); SIZE_CLASSES], tiny: Uncounted::default(), moved: ClassSet::NONE };
+    let mut spans = look.spans.iter().peekable();
+    for (processor, (before, behind)) in look.caches(layout).enumerate() {
+        let empty = before.empty_span();
+        for span_class in 2..SPAN_CLASSES {
+            let class = span_class / 2;
+            if !classes.contains(class) {
+                continue;
+            }
+            let cached = spans.next_if(|span| (span.processor, span.span_class) == (processor, span_class));
+            let is_same = before.span(span_class) == behind.span(span_class);
+            let added = match cached {
+                _ if !is_same => None,
+                Some(cached) => certain(look, cached, layout),
+                None => Some((0, 0)),
+            };
+            let (least, most) = added.unwrap_or((0, slots(class)));
+            if let Some(uncounted) = settled.classes.get_mut(class) {
+                uncounted.add(least, most);
+            }
+            if added.is_none() {
+                settled.moved.insert(class);
+            }
+            if span_class == TINY_SPAN_CLASS {
+                // They are added to the statistics together with the objects of this span, or after it was given back.
+                let tiny = [before.tiny_allocs, behind.tiny_allocs];
+                let is_certain = match (added, tiny) {
+                    (None, _) => false,
+                    (Some(_), [least, most]) if before.span(span_class) == empty => {
+                        (least, most) == (0, 0) || before.sequence == behind.sequence && before.sequence % 2 == 0
+                    }
+                    (Some(_), [least, most]) => least <= most,
+                };
+                let [least, most] = tiny;
+                if is_certain {
+                    settled.tiny.add(least, most);
+                } else {
+                    settled.tiny.add(0, slots(class).saturating_mul(TINY_OBJECTS_MAX).max(least).max(most));
+                    settled.moved.insert(class);
+                }
+            }
+        }
+    }
+    settled
+}
