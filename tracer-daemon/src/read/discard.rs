@@ -5,16 +5,25 @@
 pub enum Discard {
     /// A processor's cache changed while it was read; the look was begun anew.
     CacheMoved,
+    /// The runtime published a cycle of its heap profile while that was read; the look was begun anew.
+    ProfilePublished,
+    /// The heap profile has more stacks than are read.
+    ProfileTooLarge,
+    /// A stack of the heap profile has no address in the program's own code.
+    ForeignStack,
 }
 
 impl Discard {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::CacheMoved];
+    pub const ALL: [Self; 4] = [Self::CacheMoved, Self::ProfilePublished, Self::ProfileTooLarge, Self::ForeignStack];
 
     /// Stable identifier.
     pub const fn id(self) -> &'static str {
         match self {
             Self::CacheMoved => "cache_moved",
+            Self::ProfilePublished => "profile_published",
+            Self::ProfileTooLarge => "profile_too_large",
+            Self::ForeignStack => "foreign_stack",
         }
     }
 
@@ -22,6 +31,9 @@ impl Discard {
     pub const fn text(self) -> &'static str {
         match self {
             Self::CacheMoved => "a processor's cache of spans changed while it was read",
+            Self::ProfilePublished => "the runtime published a cycle of its heap profile while that was read",
+            Self::ProfileTooLarge => "the heap profile has more stacks than are read; the oldest are missing",
+            Self::ForeignStack => "a stack of the heap profile has no address in the program's own code",
         }
     }
 }
