@@ -13,6 +13,7 @@ pub mod inventory;
 pub mod json;
 pub mod metrics;
 pub mod plan;
+pub mod pprof;
 mod report;
 pub mod text;
 pub mod untrusted;

@@ -3,6 +3,8 @@
 //! Pure: inputs are values with times given, outputs are plain data. Reads no clock, does no IO, spawns nothing.
 
 mod exact;
+pub mod profile;
+pub mod profile_change;
 mod site;
 mod snapshot;
 
