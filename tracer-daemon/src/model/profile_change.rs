@@ -122,7 +122,14 @@ pub fn compare(before: &[ProfileStack], after: &[ProfileStack], main_module: Opt
         };
         let (site, paths) = sites.entry(id).or_insert_with(|| {
             let (in_use, allocated) = (Change::default(), Change::default());
-            let site = SiteChange { id, place: place.clone(), allocator: allocator.clone(), in_use, allocated, paths: Vec::new() };
+            let site = SiteChange {
+                id,
+                place: place.clone(),
+                allocator: allocator.clone(),
+                in_use,
+                allocated,
+                paths: Vec::new(),
+            };
             (site, BTreeMap::new())
         });
         // A line can have moved between two builds; what counts is where it is now.
@@ -137,8 +144,7 @@ pub fn compare(before: &[ProfileStack], after: &[ProfileStack], main_module: Opt
 }
 
 fn with_paths(site: SiteChange, paths: BTreeMap<Vec<Frame>, Change>) -> SiteChange {
-    let mut paths: Vec<PathChange> =
-        paths.into_iter().map(|(frames, in_use)| PathChange { frames, in_use }).collect();
+    let mut paths: Vec<PathChange> = paths.into_iter().map(|(frames, in_use)| PathChange { frames, in_use }).collect();
     paths.sort_by_key(|path| -i128::from(path.in_use.difference().bytes));
     SiteChange { paths, ..site }
 }

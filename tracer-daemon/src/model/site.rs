@@ -93,8 +93,7 @@ pub(super) fn place_allocation(frames: &[Frame], main_module: Option<&str>) -> O
 /// programs `main` only starts what others do.
 pub(super) fn place_outside_standard_library(frames: &[Frame]) -> Option<Placed> {
     let placed = place_allocation(frames, None)?;
-    let is_outside =
-        |frame: &&Frame| package_of(frame).is_some_and(|package| !is_standard_library(&package));
+    let is_outside = |frame: &&Frame| package_of(frame).is_some_and(|package| !is_standard_library(&package));
     let place = placed.frames.iter().find(is_outside).unwrap_or(&placed.allocator).clone();
     Some(Placed { id: identity(&placed.allocator, &place), place, ..placed })
 }

@@ -37,7 +37,9 @@ pub enum PprofError {
         source: io::Error,
     },
     /// It is something else.
-    #[error("not a pprof file: {what} (a heap profile is what `leakline snapshot` writes, or what /debug/pprof/heap serves)")]
+    #[error(
+        "not a pprof file: {what} (a heap profile is what `leakline snapshot` writes, or what /debug/pprof/heap serves)"
+    )]
     Other {
         /// What was seen instead.
         what: &'static str,
@@ -80,9 +82,9 @@ impl Profile {
                 Self::parse_plain(&plain)
             }
             // The text of /debug/pprof/heap?debug=1.
-            [b'h', b'e', b'a', b'p', b' ', ..] => Err(PprofError::Other {
-                what: "it is a heap profile as text; ask for it without debug=1",
-            }),
+            [b'h', b'e', b'a', b'p', b' ', ..] => {
+                Err(PprofError::Other { what: "it is a heap profile as text; ask for it without debug=1" })
+            }
             plain => Self::parse_plain(plain),
         }
     }

@@ -232,8 +232,7 @@ impl ProfileReader {
         let mut attempt = 1;
         loop {
             let before = self.cycle(memory)?;
-            let is_cut =
-                self.list.extend(memory, &self.layouts, &self.places, &mut self.discards)?;
+            let is_cut = self.list.extend(memory, &self.layouts, &self.places, &mut self.discards)?;
             let records = [self.records(memory)?, self.records(memory)?];
             let behind = self.cycle(memory)?;
             let problem = unsettled(before, behind, &records);
@@ -284,8 +283,7 @@ fn unsettled(before: Cycle, behind: Cycle, [first, second]: &[Records; 2]) -> Op
 fn evaluate(cycle: Cycle, first: &Records, second: &Records, is_settled: bool) -> Option<(Vec<Bucket>, u32)> {
     let [due, next, current] = cycle.indices();
     // As `runtime.MemProfile` does: what is due is added, and before anything was published all is.
-    let nothing_published =
-        second.iter().all(|record| record.active().is_zero() && record.future(due).is_zero());
+    let nothing_published = second.iter().all(|record| record.active().is_zero() && record.future(due).is_zero());
     let mut counts = Vec::with_capacity(second.len());
     let mut unpublished = [false; 2];
     for (first, second) in first.iter().zip(second.iter()) {

@@ -135,7 +135,8 @@ fn a_cycle_that_is_being_published_is_read_again() {
     during[1] = made(0x3000, (2, 0), [(0, 0); 3]);
     let after = [made(0x2000, (15, 6), [(3, 0), (0, 0), (0, 0)]), during[1].clone()];
     // The first read of the cycle takes the first state away.
-    let states = [(7 << 1, &before), (7 << 1, &before), (FLUSHED_7, &during), (FLUSHED_7, &during), (FLUSHED_7, &after)];
+    let states =
+        [(7 << 1, &before), (7 << 1, &before), (FLUSHED_7, &during), (FLUSHED_7, &during), (FLUSHED_7, &after)];
     let states = states.iter().map(|(cycle, buckets)| memory(22, *cycle, *buckets)).collect();
     let mut reader = reader(22);
     let profile = reader.read(&Changing { states: Mutex::new(states) }).unwrap();
