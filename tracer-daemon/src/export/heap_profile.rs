@@ -43,20 +43,22 @@ impl HeapProfileFile<'_> {
     pub fn profile(&self) -> Profile {
         let mut functions = Functions::default();
         let mut mappings = self.mappings.clone();
-        let mut unnamed = vec![false; mappings.len()];
+        // As Go does: where all locations of a mapping, and at least one, have functions.
+        let (mut named, mut unnamed) = (vec![false; mappings.len()], vec![false; mappings.len()]);
         let mut locations = Vec::with_capacity(self.recorded.locations.len());
         for location in &self.recorded.locations {
             // Within the call, where viewers look for its line.
             let address = location.return_address.0.saturating_sub(1);
             let mapping = mappings.iter().position(|mapping| (mapping.start..mapping.end).contains(&address));
-            if let Some(flag) = mapping.filter(|_| location.lines.is_empty()).and_then(|place| unnamed.get_mut(place)) {
+            let flags = if location.lines.is_empty() { &mut unnamed } else { &mut named };
+            if let Some(flag) = mapping.and_then(|place| flags.get_mut(place)) {
                 *flag = true;
             }
             let lines = location.lines.iter().map(|line| functions.line(line)).collect();
             locations.push(Location { mapping, address, lines });
         }
-        for (mapping, unnamed) in mappings.iter_mut().zip(unnamed) {
-            mapping.has_functions = !unnamed;
+        for (mapping, (named, unnamed)) in mappings.iter_mut().zip(named.into_iter().zip(unnamed)) {
+            mapping.has_functions = named && !unnamed;
         }
         let samples = self.recorded.stacks.iter().zip(&self.counts).filter(|(_, (_, counts))| counts.allocs > 0);
         let module = self.main_module.map(|module| format!("{MAIN_MODULE}{module}"));

@@ -130,6 +130,7 @@ async fn adopted(subject: &Subject, reader: &mut ProfileReader, adoption: &Adopt
     tracing::info!(pid, rate_bytes, "the sampler of the target is on; it is turned off again at the end");
     wait(subject, &mut stop, SETTLE.min(adoption.duration / SETTLE_PART)).await?;
     let baseline = read(subject, reader)?.counts.iter().map(|bucket| bucket.newest).collect();
+    tracing::info!(pid, "samples count from now on");
     wait(subject, &mut stop, adoption.duration.saturating_sub(started.elapsed())).await?;
     let profile = read(subject, reader)?;
     let duration = Some(started.elapsed());
@@ -177,8 +178,14 @@ fn write(mut subject: Subject, reader: &ProfileReader, taken: &Taken, file: &Pat
         .enumerate()
         .map(|(number, bucket)| (buckets.size_bytes(number), taken.counts(number, bucket)))
         .collect();
-    let of_interest: Vec<usize> =
-        counts.iter().enumerate().filter(|(_, (_, counts))| counts.allocs > 0).map(|(number, _)| number).collect();
+    // The newest first, as `runtime.MemProfile` lists them.
+    let of_interest: Vec<usize> = counts
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, (_, counts))| counts.allocs > 0)
+        .map(|(number, _)| number)
+        .collect();
     let stacks: Vec<_> = of_interest.iter().map(|number| buckets.stack(*number)).collect();
     let recorded = subject.symbolizer.recorded(&stacks, RuntimeFrames::Hidden);
     let counts: Vec<_> = of_interest.iter().filter_map(|number| counts.get(*number).copied()).collect();

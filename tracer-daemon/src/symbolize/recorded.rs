@@ -64,9 +64,9 @@ pub struct Line {
 /// A location, and the addresses that stand behind its own in a stack.
 #[derive(Debug)]
 struct Known {
-    number: usize,
+    /// `None`: it is left out.
+    number: Option<usize>,
     followers: Vec<Avma>,
-    is_goroutine_start: bool,
 }
 
 impl Symbolizer {
@@ -150,9 +150,7 @@ impl Naming {
             for follower in &known.followers {
                 rest.next_if_eq(&follower);
             }
-            if !known.is_goroutine_start {
-                locations.push(known.number);
-            }
+            locations.extend(known.number);
         }
         locations
     }
@@ -164,7 +162,7 @@ impl Naming {
         let Some(expansion) = known.filter(|_| room) else {
             all.push(Location { return_address: pc, lines: Vec::new() });
             symbolizer.counts.cut += u64::from(!room);
-            return Known { number, followers: Vec::new(), is_goroutine_start: false };
+            return Known { number: Some(number), followers: Vec::new() };
         };
         let ids = symbolizer.facts.functions_table.ids();
         let (mut lines, mut followers): (Vec<Line>, Vec<Avma>) = (Vec::new(), Vec::new());
@@ -183,8 +181,10 @@ impl Naming {
             callee = Some(place.id);
         }
         self.lines += lines.len();
-        let is_goroutine_start = lines.first().is_some_and(|line| &*line.frame.function == "runtime.goexit");
+        if lines.first().is_some_and(|line| &*line.frame.function == "runtime.goexit") {
+            return Known { number: None, followers };
+        }
         all.push(Location { return_address: pc, lines });
-        Known { number, followers, is_goroutine_start }
+        Known { number: Some(number), followers }
     }
 }

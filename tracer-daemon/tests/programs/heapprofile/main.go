@@ -15,6 +15,8 @@
 //	> done
 //	< rate             runtime.MemProfileRate
 //	> 524288
+//	< setrate N        set it
+//	> done
 //	< end of input     the program exits
 //
 // The first argument is the rate. With the argument `busy` behind it, it allocates and collects all the time. Built with the tag
@@ -148,6 +150,8 @@ func main() {
 			drop()
 		case "gc":
 			runtime.GC()
+		case "setrate":
+			runtime.MemProfileRate, _ = strconv.Atoi(argument)
 		case "rate":
 			fmt.Println(runtime.MemProfileRate)
 			continue
