@@ -4,6 +4,8 @@
 
 mod exact;
 mod heap;
+pub mod profile;
+pub mod profile_change;
 mod site;
 mod snapshot;
 

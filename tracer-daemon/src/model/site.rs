@@ -89,6 +89,15 @@ pub(super) fn place_allocation(frames: &[Frame], main_module: Option<&str>) -> O
     }
 }
 
+/// As [`place_allocation`], where the main module is not known: the first frame outside the standard library is the place. In large
+/// programs `main` only starts what others do.
+pub(super) fn place_outside_standard_library(frames: &[Frame]) -> Option<Placed> {
+    let placed = place_allocation(frames, None)?;
+    let is_outside = |frame: &&Frame| package_of(frame).is_some_and(|package| !is_standard_library(&package));
+    let place = placed.frames.iter().find(is_outside).unwrap_or(&placed.allocator).clone();
+    Some(Placed { id: identity(&placed.allocator, &place), place, ..placed })
+}
+
 /// Where in the runtime's frames its own business ends: at the frame that began it, or below an allocation on which it
 /// came up (waking or starting a thread, say). None: the caller's business.
 fn own_business(runtime: &[Frame]) -> Option<usize> {

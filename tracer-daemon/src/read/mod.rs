@@ -9,12 +9,14 @@ mod denial;
 mod discard;
 mod error;
 pub mod memory;
+pub mod profile;
 pub mod recording;
 
 pub use self::denial::Denial;
 pub use self::discard::{Discard, Discards};
 pub use self::error::ReadError;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::addr::{Avma, LoadBias};
@@ -50,6 +52,12 @@ impl Runtime {
     /// The reason for which that is not known.
     pub fn address(&self, global: Global) -> Result<Avma, GlobalMissing> {
         Ok(self.facts.globals.get(global)?.address.in_process(self.bias))
+    }
+
+    /// Go's code in the process, without that of plugins. `None`: the binary cannot be read.
+    pub fn text(&self) -> Option<Range<Avma>> {
+        let text = self.facts.functions_table.text().ok()?;
+        Some(text.start.in_process(self.bias)..text.end.in_process(self.bias))
     }
 }
 

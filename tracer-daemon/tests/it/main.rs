@@ -25,6 +25,7 @@ mod leakline;
 mod matrix;
 mod places;
 mod points;
+mod profile;
 mod real;
 mod run;
 mod safety;

@@ -6,6 +6,7 @@
 //! are input.
 
 mod books;
+pub mod diff;
 mod exact;
 mod goroutines;
 mod layout;
