@@ -4,6 +4,7 @@
 
 mod exact;
 mod heap;
+pub mod live;
 pub mod profile;
 pub mod profile_change;
 mod site;
@@ -12,6 +13,6 @@ mod snapshot;
 pub use exact::{ExactInput, Stack, summarize};
 pub use heap::{ClassAccount, Heap, HeapLook, account};
 pub use snapshot::{
-    Counted, Evidence, ExactCounts, GoroutineSite, LossCount, Path, Rate, SharedSnapshot, Site, SiteId, Snapshot,
-    Totals, Turnover,
+    Counted, Evidence, ExactCounts, GoroutineSite, LossCount, Path, Profile, Rate, SharedSnapshot, Site, SiteId,
+    Snapshot, Totals, Turnover,
 };

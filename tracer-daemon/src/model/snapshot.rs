@@ -4,6 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use super::Heap;
+use super::live::LiveSite;
 use crate::symbolize::Frame;
 
 /// Stable identity of a site over restarts and rebuilds of the same code.
@@ -155,13 +156,34 @@ pub struct Snapshot {
     pub evidence: Vec<Evidence>,
     /// The runtime's own accounts.
     pub heap: Option<Heap>,
+    /// What is alive by the runtime's own profile.
+    pub profile: Option<Profile>,
     /// What hooks on every allocation counted.
     pub exact: Option<ExactCounts>,
 }
 
+/// What the runtime's own heap profile says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// Mean bytes between two samples.
+    pub rate_bytes: i64,
+    /// Collections whose deaths are not all in it yet: the profile is as old as they are.
+    pub lag_cycles: u32,
+    /// Seconds since the end of the collection that it is complete up to. `None`: none has ended, or it is not known.
+    pub lag_s: Option<f64>,
+    /// Most bytes first.
+    pub sites: Vec<LiveSite>,
+}
+
 impl From<ExactCounts> for Snapshot {
     fn from(exact: ExactCounts) -> Self {
-        Self { window_s: exact.window_s, evidence: vec![Evidence::Exact], heap: None, exact: Some(exact) }
+        Self {
+            window_s: exact.window_s,
+            evidence: vec![Evidence::Exact],
+            heap: None,
+            profile: None,
+            exact: Some(exact),
+        }
     }
 }
 

@@ -1,49 +1,54 @@
-//! One target whose memory is read and that has no probe: its books, again and again.
+//! One target whose memory is read and that has no probe.
 
 use std::time::{Duration, Instant};
 
-use super::{StartError, Subject, own};
+use super::{
+    StartError, Subject,
+    looks::{HeapLooks, ProfileLooks},
+    own,
+};
 use crate::{
     export::Refusal,
-    model::{Evidence, HeapLook, Snapshot, account},
-    read::{
-        ReadError,
-        books::{Books, BooksReader},
-        memory::MemoryError,
-    },
+    model::{Evidence, Snapshot},
+    read::{ReadError, memory::MemoryError},
 };
-
-/// Between two looks at the books: often enough to see most collections by themselves.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A target that is read.
 #[derive(Debug)]
 pub struct BooksSession {
     subject: Subject,
-    books: BooksReader,
-    first: Look,
-    last: Look,
-    stopped: Option<Instant>,
+    heap: Option<HeapLooks>,
+    profile: Option<ProfileLooks>,
+    opened: Instant,
+    /// When the last look was.
+    looked: Instant,
+    is_closed: bool,
     refused: Vec<Refusal>,
 }
 
-/// The books at one moment.
-#[derive(Debug)]
-struct Look {
-    at: Instant,
-    books: Books,
-}
-
 impl BooksSession {
-    /// Has a first look.
+    /// Has a first look at each part.
     ///
     /// # Errors
-    /// Where the books cannot be read: nothing would be left to report.
-    pub fn start(subject: Subject, refused: Vec<Refusal>) -> Result<Self, StartError> {
-        let mut books = BooksReader::new(subject.runtime()).map_err(|error| subject.unread(error))?;
-        let (first, last) = (look(&mut books, &subject)?, look(&mut books, &subject)?);
-        subject.still_there()?;
-        Ok(Self { subject, books, first, last, stopped: None, refused })
+    /// Where no part can be read: nothing would be left to report.
+    pub fn start(subject: Subject, refused: Vec<Refusal>) -> Result<Self, Box<(Subject, StartError)>> {
+        let now = own::now();
+        let mut parts = Parts { refused, first_error: None };
+        let heap = parts.take(HeapLooks::start(&subject, now));
+        let profile = parts.take(ProfileLooks::start(&subject)).flatten();
+        if profile.is_none() && parts.first_error.is_none() {
+            parts.refused.push(sampler_off(&subject));
+        }
+        if heap.is_none() && profile.is_none() {
+            let error = parts.first_error.map(|error| subject.unread(error));
+            let error = error.unwrap_or(StartError::Vanished { pid: subject.identity.pid });
+            return Err(Box::new((subject, error)));
+        }
+        if let Err(error) = subject.still_there() {
+            return Err(Box::new((subject, error)));
+        }
+        let refused = parts.refused;
+        Ok(Self { subject, heap, profile, opened: now, looked: now, is_closed: false, refused })
     }
 
     /// The window begins.
@@ -51,49 +56,79 @@ impl BooksSession {
     /// # Errors
     /// Where the books cannot be read any more.
     pub fn open(&mut self) -> Result<(), StartError> {
-        self.first = look(&mut self.books, &self.subject)?;
-        Ok(())
+        let now = own::now();
+        (self.opened, self.looked) = (now, now);
+        let opened = self.heap.as_mut().map(|heap| heap.open(&self.subject, now));
+        self.unless_over(opened.transpose())
     }
 
-    /// Looks again where it is time to. A target that ended keeps its last look.
+    /// Looks again at what it is time to look at. A target that ended keeps its last looks.
     ///
     /// # Errors
-    /// Where the books cannot be read any more although the target is there.
+    /// Where it cannot be read any more although it is there.
     pub fn step(&mut self) -> Result<(), StartError> {
-        if self.stopped.is_some() || own::now() - self.last.at < LOOK_EVERY {
+        if self.is_closed {
             return Ok(());
         }
-        self.look()
+        self.look(false)
     }
 
-    /// The window ends, with a last look.
+    /// The window ends, with a last look at everything.
     ///
     /// # Errors
     /// As [`Self::step`].
     pub fn close(&mut self) -> Result<(), StartError> {
-        if self.stopped.is_none() {
-            self.look()?;
-            self.stopped = Some(self.last.at);
+        if self.is_closed {
+            return Ok(());
         }
+        self.is_closed = true;
+        self.look(true)
+    }
+
+    fn look(&mut self, must: bool) -> Result<(), StartError> {
+        // What is read after the end of the process would be its successor's.
+        if self.subject.still_there().is_err() {
+            return Ok(());
+        }
+        let now = own::now();
+        let outcome = self.look_at_parts(now, must);
+        self.unless_over(outcome)
+    }
+
+    fn look_at_parts(&mut self, now: Instant, must: bool) -> Result<(), ReadError> {
+        if let Some(heap) = &mut self.heap {
+            heap.look(&self.subject, now, must)?;
+        }
+        let collections = self.heap.as_ref().map(|heap| heap.last().collections);
+        if let Some(profile) = &mut self.profile {
+            profile.look(&mut self.subject, now, collections, must)?;
+        }
+        self.looked = now;
         Ok(())
     }
 
-    fn look(&mut self) -> Result<(), StartError> {
-        match look(&mut self.books, &self.subject) {
-            // What was read after the end of the process would be its successor's.
-            Ok(look) if self.subject.still_there().is_ok() => self.last = look,
-            Ok(_) | Err(StartError::Read { source: ReadError::Memory(MemoryError::Gone { .. }), .. }) => {}
-            Err(_) if self.subject.still_there().is_err() => {}
-            Err(error) => return Err(error),
+    /// A target may end at any time: then it is not an error that it cannot be read.
+    fn unless_over<T>(&self, outcome: Result<T, ReadError>) -> Result<(), StartError> {
+        match outcome {
+            Ok(_) | Err(ReadError::Memory(MemoryError::Gone { .. })) => Ok(()),
+            Err(_) if self.subject.still_there().is_err() => Ok(()),
+            Err(error) => Err(self.subject.unread(error)),
         }
-        Ok(())
     }
 
     /// What is known now.
     pub fn snapshot(&self) -> Snapshot {
-        let at_s = |look: &Look| look.at.duration_since(self.first.at).as_secs_f64();
-        let [first, last] = [&self.first, &self.last].map(|look| HeapLook { at_s: at_s(look), books: &look.books });
-        Snapshot { window_s: last.at_s, evidence: vec![Evidence::Books], heap: Some(account(first, last)), exact: None }
+        let books = self.heap.as_ref().map(HeapLooks::last);
+        let now_unix_ns = own::unix_ms().saturating_mul(1_000_000);
+        let profile = self.profile.as_ref().and_then(|profile| profile.live(&self.subject, books, now_unix_ns));
+        let used = [(self.heap.is_some(), Evidence::Books), (profile.is_some(), Evidence::Profile)];
+        Snapshot {
+            window_s: self.window().as_secs_f64(),
+            evidence: used.into_iter().filter(|(is_used, _)| *is_used).map(|(_, evidence)| evidence).collect(),
+            heap: self.heap.as_ref().map(HeapLooks::account),
+            profile,
+            exact: None,
+        }
     }
 
     /// The process that is followed.
@@ -108,12 +143,32 @@ impl BooksSession {
 
     /// Between the first look and the last.
     pub fn window(&self) -> Duration {
-        self.last.at.duration_since(self.first.at)
+        self.looked.duration_since(self.opened)
     }
 }
 
-fn look(books: &mut BooksReader, subject: &Subject) -> Result<Look, StartError> {
-    let at = own::now();
-    let books = books.read(&subject.memory).map_err(|error| subject.unread(error))?;
-    Ok(Look { at, books })
+/// What could be had, and why not what could not.
+struct Parts {
+    refused: Vec<Refusal>,
+    first_error: Option<ReadError>,
+}
+
+impl Parts {
+    fn take<T>(&mut self, part: Result<T, ReadError>) -> Option<T> {
+        part.map_err(|error| {
+            self.refused.push(Refusal::new(error.id(), error.to_string()));
+            self.first_error.get_or_insert(error);
+        })
+        .ok()
+    }
+}
+
+fn sampler_off(subject: &Subject) -> Refusal {
+    let text = if subject.facts.sampler_linked() {
+        "no line can be named by the heap profile: the program has set MemProfileRate to 0"
+    } else {
+        "no line can be named by the heap profile: the sampler is not linked into this binary (import net/http/pprof, \
+         or ask for --evidence exact)"
+    };
+    Refusal::new("sampler_off", text)
 }

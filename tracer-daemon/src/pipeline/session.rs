@@ -53,7 +53,8 @@ impl Session {
                 }
             },
             EvidenceChoice::Auto | EvidenceChoice::Books => {
-                Ok(Self::Books(Box::new(BooksSession::start(subject, Vec::new())?)))
+                let books = BooksSession::start(subject, Vec::new()).map_err(|failed| failed.1)?;
+                Ok(Self::Books(Box::new(books)))
             }
         }
     }

@@ -27,7 +27,10 @@ pub struct Document {
     pub evidence: Evidence,
     /// The process as a whole.
     pub heap: Heap,
-    /// Sorted by counted bytes, descending; `other` last.
+    /// How old the profile is that `sites` stand on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+    /// Sorted by counted bytes, else by live bytes, descending; `other` last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sites: Option<Vec<Site>>,
     /// Creations and exits.
@@ -136,6 +139,18 @@ pub struct SizeClass {
     pub live_bytes: u64,
 }
 
+/// What the runtime's own heap profile is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Profile {
+    /// Mean bytes between two samples.
+    pub rate_bytes: i64,
+    /// Collections whose deaths are not all in it yet.
+    pub lag_cycles: u32,
+    /// Since the end of the collection that it is complete up to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_s: Option<f64>,
+}
+
 /// A rate with its 95 % interval, per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rate {
@@ -187,7 +202,17 @@ pub struct Site {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alloc_objects_per_s: Option<Rate>,
     /// Counted in the window.
-    pub counted: Counted,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
+    /// Bytes in use, estimated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes: Option<Rate>,
+    /// Objects in use, estimated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_objects: Option<u64>,
+    /// Sampled objects that the estimates stand on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u64>,
     /// What the numbers stand on.
     pub evidence: String,
     /// Sorted by share, descending.
@@ -211,10 +236,11 @@ pub struct Allocator {
 /// One full stack that leads to a site.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Path {
-    /// Part of the site's counted bytes.
+    /// Part of the site's counted bytes, else of its live ones.
     pub share: f64,
     /// Counted on this path.
-    pub counted: Counted,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
     /// Leaf first.
     pub frames: Vec<Frame>,
 }

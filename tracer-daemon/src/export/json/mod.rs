@@ -12,8 +12,8 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use document::{
-    Allocator, Cost, Counted, Document, Evidence, Frame, GoroutineSite, Goroutines, Heap, Path, Process, Rate, Refused,
-    Site, SizeClass,
+    Allocator, Cost, Counted, Document, Evidence, Frame, GoroutineSite, Goroutines, Heap, Path, Process, Profile, Rate,
+    Refused, Site, SizeClass,
 };
 
 use super::{human, report::Report, untrusted};
@@ -41,7 +41,12 @@ pub fn document(report: &Report) -> Document {
         process: process(report),
         evidence: evidence(report),
         heap: heap(snapshot),
-        sites: snapshot.exact.as_ref().map(sites),
+        profile: snapshot.profile.as_ref().map(|profile| Profile {
+            rate_bytes: profile.rate_bytes,
+            lag_cycles: profile.lag_cycles,
+            lag_s: profile.lag_s.and_then(finite),
+        }),
+        sites: snapshot.exact.as_ref().map(sites).or_else(|| snapshot.profile.as_ref().map(live_sites)),
         goroutines: snapshot.exact.as_ref().map(goroutines),
         cost: Cost {
             budget_ratio: report.cost.budget_ratio.and_then(finite),
@@ -123,14 +128,13 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
         function: Some(owned_name(&site.place.function)),
         file: file(&site.place),
         line: line_number(&site.place),
-        allocator: Some(Allocator {
-            function: owned_name(&site.allocator.function),
-            file: file(&site.allocator),
-            line: line_number(&site.allocator),
-        }),
+        allocator: Some(allocator(&site.allocator)),
         alloc_bytes_per_s: rate(site.alloc_bytes_per_s),
         alloc_objects_per_s: rate(site.alloc_objects_per_s),
-        counted: site.counted.into(),
+        counted: Some(site.counted.into()),
+        live_bytes: None,
+        live_objects: None,
+        samples: None,
         evidence: evidence.to_owned(),
         paths: site.paths.iter().map(path).collect(),
     });
@@ -142,17 +146,52 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
         allocator: None,
         alloc_bytes_per_s: per_second(snapshot.other.bytes, snapshot.window_s),
         alloc_objects_per_s: per_second(snapshot.other.objects, snapshot.window_s),
-        counted: snapshot.other.into(),
+        counted: Some(snapshot.other.into()),
+        live_bytes: None,
+        live_objects: None,
+        samples: None,
         evidence: evidence.to_owned(),
         paths: Vec::new(),
     });
     named.chain(other).collect()
 }
 
+/// What is alive, in the model's order.
+fn live_sites(profile: &model::Profile) -> Vec<Site> {
+    let site = |site: &model::live::LiveSite| Site {
+        site: site.id.to_string(),
+        function: Some(owned_name(&site.place.function)),
+        file: file(&site.place),
+        line: line_number(&site.place),
+        allocator: Some(allocator(&site.allocator)),
+        alloc_bytes_per_s: None,
+        alloc_objects_per_s: None,
+        counted: None,
+        live_bytes: rate(site.bytes),
+        live_objects: Some(site.objects),
+        samples: Some(site.samples),
+        evidence: model::Evidence::Profile.name().to_owned(),
+        paths: site
+            .paths
+            .iter()
+            .map(|path| Path {
+                share: finite(path.share).unwrap_or_default(),
+                counted: None,
+                frames: path.frames.iter().map(frame).collect(),
+            })
+            .collect(),
+    };
+    profile.sites.iter().map(site).collect()
+}
+
+fn allocator(frame: &symbolize::Frame) -> Allocator {
+    Allocator { function: owned_name(&frame.function), file: file(frame), line: line_number(frame) }
+}
+
 fn path(path: &model::Path) -> Path {
     Path {
         share: finite(path.share).unwrap_or_default(),
-        counted: path.counted.into(),
+        counted: Some(path.counted.into()),
         frames: path.frames.iter().map(frame).collect(),
     }
 }

@@ -1,6 +1,6 @@
 //! The page about what was read from the target's memory, without a probe.
 
-use super::{binary, go_version, layout::Page, workload};
+use super::{binary, go_version, layout::Page, live, workload};
 use crate::{
     export::{human, report::Report, untrusted},
     model::Heap,
@@ -12,6 +12,9 @@ const MAX_CLASSES: usize = 8;
 pub(super) fn write(page: &mut Page, report: &Report) {
     headline(page, report);
     facts(page, report);
+    if let Some(profile) = &report.snapshot.profile {
+        live::table(page, profile);
+    }
     if let Some(heap) = &report.snapshot.heap {
         size_classes(page, heap);
     }

@@ -10,6 +10,7 @@ pub mod diff;
 mod exact;
 mod goroutines;
 mod layout;
+mod live;
 mod places;
 mod sites;
 #[cfg(test)]
