@@ -13,6 +13,8 @@ mod look;
 mod reader;
 mod settle;
 mod statistics;
+#[cfg(test)]
+mod tests;
 
 pub use self::reader::BooksReader;
 

@@ -6,7 +6,7 @@ use super::settle::{Settled, settle};
 use super::statistics::{self, HeapSums};
 use super::{Books, ClassCount, Part, PartMissing, SIZE_CLASSES, SystemBytes};
 use crate::addr::Avma;
-use crate::inspect::{Global, GlobalMissing};
+use crate::inspect::{Global, GlobalMissing, RuntimeLayout};
 use crate::read::batch::Batch;
 use crate::read::memory::TargetMemory;
 use crate::read::{Discard, Discards, ReadError, Runtime};
@@ -24,7 +24,9 @@ const PAUSES_MAX: u64 = 1024;
 /// (`execve`) has new books.
 #[derive(Debug)]
 pub struct BooksReader {
-    runtime: Runtime,
+    layout: RuntimeLayout,
+    /// The minor version of Go.
+    minor: u32,
     places: Places,
     processors: Option<Processors>,
     look: Look,
@@ -83,8 +85,14 @@ impl BooksReader {
             sched: runtime.address(Global::Sched),
             allglen: runtime.address(Global::Allglen),
         };
-        Ok(Self {
-            runtime,
+        Ok(Self::with(places, *runtime.layout(), runtime.facts().go_version.minor))
+    }
+
+    /// With these places.
+    pub(super) fn with(places: Places, layout: RuntimeLayout, minor: u32) -> Self {
+        Self {
+            layout,
+            minor,
             places,
             processors: None,
             look: Look::default(),
@@ -92,7 +100,7 @@ impl BooksReader {
             pauses: (0, Vec::new()),
             cached_spans: 0,
             discards: Discards::default(),
-        })
+        }
     }
 
     /// What was not believed so far.
@@ -113,7 +121,7 @@ impl BooksReader {
         for _ in 0..ATTEMPTS {
             let processors = match self.processors.take() {
                 Some(known) => known,
-                None => Processors::find(memory, self.places.allp, self.runtime.layout())?,
+                None => Processors::find(memory, self.places.allp, &self.layout)?,
             };
             let outcome = self.attempt(memory, &processors);
             match outcome? {
@@ -137,7 +145,7 @@ impl BooksReader {
         memory: &dyn TargetMemory,
         processors: &Processors,
     ) -> Result<Result<Books, Discard>, ReadError> {
-        let layout = *self.runtime.layout();
+        let layout = self.layout;
         if let Err(reason) = self.look.take(memory, &self.places, &layout, processors, ClassSet::ALL)? {
             return Ok(Err(reason));
         }
@@ -212,7 +220,7 @@ impl BooksReader {
         processors: &Processors,
         classes: ClassSet,
     ) -> Result<Option<(HeapSums, Settled)>, ReadError> {
-        let layout = *self.runtime.layout();
+        let layout = self.layout;
         if let Err(reason) = self.look.take(memory, &self.places, &layout, processors, classes)? {
             self.discards.add(reason);
             return Ok(None);
@@ -222,7 +230,7 @@ impl BooksReader {
 
     /// All but allocations by class and pauses.
     fn without_allocs(&self, sums: &HeapSums, processors: &Processors) -> Result<Books, ReadError> {
-        let layout = self.runtime.layout();
+        let layout = &self.layout;
         let fields = &layout.mstats;
         let all = self.look.statistics();
         let (behind, start) = self.look.collections();
@@ -239,9 +247,8 @@ impl BooksReader {
         };
         sums.write(&mut books);
         let (places, rest) = (&self.places, &self.look.rest);
-        let minor = self.runtime.facts().go_version.minor;
         books.pacer = part(&places.gc_controller, || {
-            statistics::pacer(self.look.words(rest.gc_controller), layout, minor, &books)
+            statistics::pacer(self.look.words(rest.gc_controller), layout, self.minor, &books)
         });
         books.phase = part(&places.gcphase, || statistics::phase(self.look.words(rest.gcphase).u32(0)));
         books.structures = part(&places.mheap, || {
@@ -262,7 +269,7 @@ impl BooksReader {
     /// The rings are read where a collection has ended since.
     fn pauses(&mut self, memory: &dyn TargetMemory, collections: u32) -> Result<Vec<super::Pause>, ReadError> {
         if self.pauses.0 != collections {
-            let fields = &self.runtime.layout().mstats;
+            let fields = &self.layout.mstats;
             let size = fields.pause_ns_count.min(PAUSES_MAX);
             let mut batch = Batch::default();
             let [durations, ends] = [fields.pause_ns, fields.pause_end]

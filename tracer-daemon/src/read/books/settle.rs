@@ -3,6 +3,11 @@
 //! `refill` (runtime/mcache.go) marks the old span as no longer cached, adds its objects to the statistics, and then takes a new
 //! one. So what a span adds is certain where the cache had it before and behind the statistics and it was marked as cached all
 //! the time. Elsewhere its objects are in the statistics already or not: none of them at least, all slots at most.
+//!
+//! `releaseAll` clears what was allocated before the span was cached, adds its objects to the statistics, and only then marks it.
+//! It does so after each collection with spans that are marked as cached before it, so such a span is not certain where
+//! that number is 0. When it does so for `ReadMemStats` or GOMAXPROCS it is seen by the span that is missing behind; not where the
+//! thread is stopped by the kernel between these few instructions for as long as the whole look takes.
 
 use tracer_common::size_class::CLASS_TO_SIZE;
 
@@ -26,9 +31,10 @@ pub(super) const TINY_CLASS: usize = TINY_SPAN_CLASS / 2;
 const TINY_OBJECTS_MAX: u64 = 16;
 /// `mSpanInUse` (runtime/mheap.go).
 const STATE_IN_USE: u8 = 1;
-/// How far the sweep generation of a cached span is ahead of the heap's (runtime/mheap.go): cached since it was swept, and
-/// cached before the present cycle.
-const AHEAD_WHILE_CACHED: [u32; 2] = [3, 1];
+/// How far the sweep generation of a cached span is ahead of the heap's (runtime/mheap.go): cached since it was swept.
+const AHEAD_WHILE_CACHED: u32 = 3;
+/// The same where it was cached before the present cycle, and is to be given back.
+const AHEAD_WHILE_STALE: u32 = 1;
 
 /// Objects that are not in the statistics yet: at least and at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,8 +71,11 @@ fn slots(class: usize) -> u64 {
 fn certain(look: &Look, cached: &CachedSpan, layout: &RuntimeLayout) -> Option<(u64, u64)> {
     let [before, behind] = look.span(cached, layout);
     let is_cached = |span: &Span<'_>, generation: Option<u32>| {
-        let is_marked = generation
-            .is_none_or(|generation| AHEAD_WHILE_CACHED.contains(&span.sweep_generation().wrapping_sub(generation)));
+        let is_marked = generation.is_none_or(|generation| match span.sweep_generation().wrapping_sub(generation) {
+            AHEAD_WHILE_CACHED => true,
+            AHEAD_WHILE_STALE => span.allocated_before_cache() != 0,
+            _ => false,
+        });
         is_marked && span.state() == STATE_IN_USE && span.span_class() == cached.span_class
     };
     let [first, second] = look.sweep_generations().map_or([None; 2], |both| both.map(Some));

@@ -6,7 +6,8 @@
 //	< end of input     the program exits
 //
 // With the argument `busy` goroutines allocate all the time, collections run, GOMAXPROCS changes and runtime/metrics is read;
-// a line then allocates nothing more.
+// a line then allocates nothing more. With `spread N` each processor has a goroutine that holds N objects of all size classes,
+// about 6 KiB each, and replaces some of them every few milliseconds.
 package main
 
 import (
@@ -205,6 +206,24 @@ func busy() {
 	}()
 }
 
+// Objects of all classes, with pointers and without, each somewhere else.
+func spread(seed uint64, count int) {
+	held := make([]any, count)
+	for {
+		for i := 0; i < 100+count/50; i++ {
+			seed = seed*6364136223846793005 + 1442695040888963407
+			// As many of each power of two.
+			size := 8 + int(seed>>40&32767)>>(seed>>33%12)
+			if seed>>63 == 0 {
+				held[int(seed>>20)%count] = make([]byte, size)
+			} else {
+				held[int(seed>>20)%count] = make([]*node, 1+size/8)
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 func main() {
 	for _, description := range metrics.All() {
 		if description.Kind == metrics.KindUint64 || description.Name == "/gc/heap/allocs-by-size:bytes" ||
@@ -216,7 +235,15 @@ func main() {
 	runtime.GC()
 	isBusy := len(os.Args) > 1
 	fmt.Printf("ready %d\n", os.Getpid())
-	if isBusy {
+	if len(os.Args) > 2 {
+		count, err := strconv.Atoi(os.Args[2])
+		if err != nil || count < 1 {
+			panic("spread needs a number")
+		}
+		for i := 0; i < runtime.GOMAXPROCS(0); i++ {
+			go spread(uint64(i), count)
+		}
+	} else if isBusy {
 		busy()
 	}
 	for round := 0; ; round++ {
