@@ -6,6 +6,7 @@ mod exact;
 mod heap;
 pub mod profile;
 pub mod profile_change;
+pub mod memory;
 mod site;
 mod snapshot;
 

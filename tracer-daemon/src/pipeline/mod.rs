@@ -11,6 +11,7 @@ mod error;
 mod exact_session;
 mod follow;
 pub mod inventory;
+pub mod memory;
 mod own;
 pub mod restore;
 pub mod run;

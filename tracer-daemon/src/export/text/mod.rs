@@ -10,6 +10,7 @@ pub mod diff;
 mod exact;
 mod goroutines;
 mod layout;
+pub mod memory;
 mod places;
 mod sites;
 #[cfg(test)]
