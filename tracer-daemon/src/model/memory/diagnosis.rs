@@ -43,7 +43,7 @@ diagnoses! {
         /// All.
         rss_bytes,
     },
-    /// Resident memory exceeds all that was ever taken for the Go heap, by at least 64 MiB and 25 %.
+    /// Resident memory exceeds all that was ever taken for the Go heap, by at least 64 MiB and 25 %, and it is not native.
     BeyondHeap = "rss_beyond_heap" {
         /// All.
         rss_bytes,
@@ -216,7 +216,8 @@ fn of_heap(statement: &MemoryStatement) -> Vec<Diagnosis> {
     let idle_resident_bytes = bytes(Component::Idle);
     let mut found = Vec::new();
     let beyond = rss_bytes.saturating_sub(heap.sys_bytes);
-    if matters(beyond, 64 * MIB, 25, rss_bytes) {
+    let is_native = matters(bytes(Component::Native), 64 * MIB, 20, rss_bytes);
+    if !is_native && matters(beyond, 64 * MIB, 25, rss_bytes) {
         found.push(Diagnosis::BeyondHeap {
             rss_bytes,
             heap_sys_bytes: heap.sys_bytes,
