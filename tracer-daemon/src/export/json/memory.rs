@@ -128,12 +128,16 @@ pub struct Heap {
     pub released_bytes: u64,
     /// `HeapAlloc`.
     pub allocated_bytes: u64,
-    /// Marked by the last collection.
-    pub marked_bytes: u64,
-    /// Where the next collection will end, by GOGC.
-    pub goal_bytes: u64,
     /// `StackInuse`.
     pub stacks_bytes: u64,
+    /// What the runtime has for itself, neither heap nor stacks.
+    pub system_bytes: u64,
+    /// Marked by the last collection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marked_bytes: Option<u64>,
+    /// Where the next collection will end; absent where nothing will start one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goal_bytes: Option<u64>,
     /// Collections so far.
     pub gc_cycles: u32,
     /// GOGC, percent; absent where it is off.
@@ -283,19 +287,23 @@ fn plain(text: &str) -> String {
 }
 
 fn heap(heap: model::HeapNumbers) -> Heap {
+    let pacer = heap.pacer;
     Heap {
         sys_bytes: heap.sys_bytes,
         in_use_bytes: heap.in_use_bytes,
         idle_bytes: heap.idle_bytes,
         released_bytes: heap.released_bytes,
         allocated_bytes: heap.allocated_bytes,
-        marked_bytes: heap.marked_bytes,
-        goal_bytes: heap.goal_bytes,
         stacks_bytes: heap.stacks_bytes,
+        system_bytes: heap.system_bytes,
+        marked_bytes: pacer.map(|pacer| pacer.marked_bytes),
+        goal_bytes: pacer
+            .filter(|pacer| pacer.gc_percent.is_some() || pacer.memory_limit_bytes.is_some())
+            .map(|pacer| pacer.goal_bytes),
         gc_cycles: heap.collections,
-        gogc: heap.gc_percent,
-        gomemlimit_bytes: heap.memory_limit_bytes,
-        alloc_bytes_per_s: heap.alloc_bytes_per_s(),
+        gogc: pacer.and_then(|pacer| pacer.gc_percent),
+        gomemlimit_bytes: pacer.and_then(|pacer| pacer.memory_limit_bytes),
+        alloc_bytes_per_s: pacer.and_then(|pacer| pacer.alloc_bytes_per_s()),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::layout::Page;
 use super::{Style, go_version};
 use crate::export::{ProcessFacts, Refusal, human, memory_words, untrusted};
-use crate::model::memory::{Component, Line, MemoryStatement};
+use crate::model::memory::{Component, Line, MemoryStatement, PacerNumbers};
 use crate::read::system::cgroup::{Cgroup, Version};
 
 /// Contributors to a line that are shown.
@@ -130,20 +130,9 @@ fn advice(page: &mut Page, statement: &MemoryStatement) {
 
 fn surroundings(page: &mut Page, statement: &MemoryStatement) {
     if let Some(heap) = &statement.heap {
-        let gogc = heap.gc_percent.map_or_else(|| String::from("off"), |percent| percent.to_string());
-        let limit = heap.memory_limit_bytes.map_or_else(|| String::from("none"), bytes);
-        let pace = heap
-            .alloc_bytes_per_s()
-            .map_or_else(String::new, |rate| format!("; {} allocated per second since the last", human::bytes(rate)));
-        page.fact(
-            "collector",
-            &format!(
-                "{} collections; marked {}, next goal {}; GOGC {gogc}, GOMEMLIMIT {limit}{pace}",
-                heap.collections,
-                bytes(heap.marked_bytes),
-                bytes(heap.goal_bytes)
-            ),
-        );
+        if let Some(pacer) = &heap.pacer {
+            page.fact("collector", &collector(heap.collections, pacer));
+        }
         page.fact(
             "addresses",
             &format!(
@@ -165,6 +154,20 @@ fn surroundings(page: &mut Page, statement: &MemoryStatement) {
             host.available_bytes.map_or_else(String::new, |available| format!(", {} available", bytes(available)));
         page.fact("host", &format!("{} of memory{available}", bytes(host.total_bytes)));
     }
+}
+
+fn collector(collections: u32, pacer: &PacerNumbers) -> String {
+    let gogc = pacer.gc_percent.map_or_else(|| String::from("off"), |percent| percent.to_string());
+    let limit = pacer.memory_limit_bytes.map_or_else(|| String::from("none"), bytes);
+    let has_goal = pacer.gc_percent.is_some() || pacer.memory_limit_bytes.is_some();
+    let goal = if has_goal { format!(", next goal {}", bytes(pacer.goal_bytes)) } else { String::new() };
+    let pace = pacer
+        .alloc_bytes_per_s()
+        .map_or_else(String::new, |rate| format!("; {} allocated per second since the last", human::bytes(rate)));
+    format!(
+        "{collections} collections; marked {}{goal}; GOGC {gogc}, GOMEMLIMIT {limit}{pace}",
+        bytes(pacer.marked_bytes)
+    )
 }
 
 fn cgroup(group: &Cgroup) -> String {

@@ -3,7 +3,7 @@
 //! GOMEMLIMIT bounds what the runtime holds: the heap less what was given back, stacks, structures. It does not bound files and
 //! native memory, so these are taken from the group's limit first (<https://go.dev/doc/gc-guide>, "Suggested uses").
 
-use super::{Component, HeapNumbers, MemoryStatement, approximate};
+use super::{Component, MemoryStatement, PacerNumbers, approximate};
 
 const MIB: u64 = 1 << 20;
 /// Of what is left for Go, the part that is given to it: the rest is for what grows between two looks of the collector.
@@ -99,19 +99,19 @@ fn percent_of(bytes: u64, percent: u64) -> u64 {
     u64::try_from(u128::from(bytes) * u128::from(percent) / 100).unwrap_or(u64::MAX)
 }
 
-/// What follows from a statement; nothing where the heap is not known.
+/// What follows from a statement; nothing where it is not known when the collector runs.
 pub(super) fn of(statement: &MemoryStatement) -> Vec<Advice> {
-    let Some(heap) = statement.heap else { return Vec::new() };
+    let Some(pacer) = statement.heap.and_then(|heap| heap.pacer) else { return Vec::new() };
     let room = room(statement);
     let mut advice = Vec::new();
     if let Some(room) = room {
-        advice.push(of_memory_limit(room, &heap));
-        advice.extend(of_gogc(room, &heap));
+        advice.push(of_memory_limit(room, &pacer));
+        advice.extend(of_gogc(room, &pacer));
     }
     // Room for more than now: of the group, else a quarter of what the host has.
     let host = statement.host.and_then(|host| host.available_bytes).map(|bytes| bytes / 4);
     let spare = room.map(|room| room.for_go_bytes).or(host).unwrap_or_default();
-    advice.extend(of_pace(&heap, spare));
+    advice.extend(of_pace(&pacer, spare));
     advice
 }
 
@@ -138,7 +138,7 @@ fn room(statement: &MemoryStatement) -> Option<Room> {
     })
 }
 
-fn of_memory_limit(room: Room, heap: &HeapNumbers) -> Advice {
+fn of_memory_limit(room: Room, pacer: &PacerNumbers) -> Advice {
     let wanted = percent_of(room.needed_bytes, WORKING_ROOM_PERCENT);
     if wanted > room.for_go_bytes {
         let for_go = u128::from(wanted) * 100 / u128::from(HEAD_ROOM_PERCENT);
@@ -146,7 +146,7 @@ fn of_memory_limit(room: Room, heap: &HeapNumbers) -> Advice {
         let limit_bytes = limit_bytes.saturating_add(room.outside_bytes).saturating_add(room.others_bytes);
         return Advice::RaiseLimit { room, limit_bytes: limit_bytes.div_ceil(MIB).saturating_mul(MIB) };
     }
-    match heap.memory_limit_bytes {
+    match pacer.memory_limit_bytes {
         Some(now) if now <= room.for_go_bytes.saturating_add(MIB) && now >= wanted => {
             Advice::MemoryLimitFits { room, memory_limit_bytes: now }
         }
@@ -155,31 +155,33 @@ fn of_memory_limit(room: Room, heap: &HeapNumbers) -> Advice {
 }
 
 /// The goal is the live heap and GOGC percent of it and of what is scanned with it; the latter is not known apart.
-fn of_gogc(room: Room, heap: &HeapNumbers) -> Option<Advice> {
-    let gc_percent = heap.gc_percent.filter(|_| heap.memory_limit_bytes.is_none())?;
-    let besides = room.needed_bytes.saturating_sub(heap.marked_bytes);
+fn of_gogc(room: Room, pacer: &PacerNumbers) -> Option<Advice> {
+    let gc_percent = pacer.gc_percent.filter(|_| pacer.memory_limit_bytes.is_none())?;
+    let goal_bytes = pacer.percent_goal_bytes?;
+    let besides = room.needed_bytes.saturating_sub(pacer.marked_bytes);
     let for_heap = room.for_go_bytes.saturating_sub(besides);
-    if heap.goal_bytes <= for_heap || heap.marked_bytes < 4 * MIB || heap.goal_bytes <= heap.marked_bytes {
+    if goal_bytes <= for_heap || pacer.marked_bytes < 4 * MIB || goal_bytes <= pacer.marked_bytes {
         return None;
     }
     // What GOGC has added is in proportion to it.
-    let added = u128::from(heap.goal_bytes - heap.marked_bytes);
-    let fitting = u128::from(for_heap.saturating_sub(heap.marked_bytes)) * u128::from(gc_percent) / added;
+    let added = u128::from(goal_bytes - pacer.marked_bytes);
+    let fitting = u128::from(for_heap.saturating_sub(pacer.marked_bytes)) * u128::from(gc_percent) / added;
     let fitting_percent = u32::try_from(fitting).ok().filter(|percent| *percent >= 10)?;
-    Some(Advice::LowerGogc { room, gc_percent, goal_bytes: heap.goal_bytes, fitting_percent })
+    Some(Advice::LowerGogc { room, gc_percent, goal_bytes, fitting_percent })
 }
 
-fn of_pace(heap: &HeapNumbers, spare_bytes: u64) -> Option<Advice> {
-    let gc_percent = heap.gc_percent.filter(|percent| *percent > 0)?;
-    let alloc_bytes_per_s = heap.alloc_bytes_per_s()?;
-    let headroom_bytes = heap.goal_bytes.checked_sub(heap.marked_bytes).filter(|bytes| *bytes > 0)?;
+fn of_pace(pacer: &PacerNumbers, spare_bytes: u64) -> Option<Advice> {
+    let gc_percent = pacer.gc_percent.filter(|percent| *percent > 0)?;
+    let alloc_bytes_per_s = pacer.alloc_bytes_per_s()?;
+    let goal_bytes = pacer.percent_goal_bytes.filter(|goal| *goal <= pacer.goal_bytes)?;
+    let headroom_bytes = goal_bytes.checked_sub(pacer.marked_bytes).filter(|bytes| *bytes > 0)?;
     let interval_s = approximate(headroom_bytes) / alloc_bytes_per_s;
     if !interval_s.is_finite() || interval_s >= COLLECTION_INTERVAL_S {
         return None;
     }
     // Four times as rarely, where that leaves half of the room free.
     let suggested_percent = gc_percent.checked_mul(4)?;
-    let suggested_goal_bytes = heap.goal_bytes.checked_add(headroom_bytes.checked_mul(3)?)?;
+    let suggested_goal_bytes = goal_bytes.checked_add(headroom_bytes.checked_mul(3)?)?;
     (suggested_goal_bytes <= spare_bytes / 2).then_some(Advice::RaiseGogc {
         gc_percent,
         alloc_bytes_per_s,

@@ -247,15 +247,16 @@ fn of_heap(statement: &MemoryStatement) -> Vec<Diagnosis> {
     if matters(fragmentation_bytes, 32 * MIB, 25, fragmentation_bytes + live_bytes + garbage_bytes) {
         found.push(Diagnosis::Fragmented { fragmentation_bytes, heap_in_use_bytes: heap.in_use_bytes });
     }
-    let is_off = heap.gc_percent.is_none() && heap.memory_limit_bytes.is_none();
+    let Some(pacer) = heap.pacer else { return found };
+    let is_off = pacer.gc_percent.is_none() && pacer.memory_limit_bytes.is_none();
     if (is_off || heap.collections == 0) && heap.allocated_bytes >= 16 * MIB {
         let collections = u64::from(heap.collections);
         found.push(Diagnosis::NeverCollected { allocated_bytes: heap.allocated_bytes, collections });
     } else if matters(garbage_bytes, 64 * MIB, 100, live_bytes) {
-        found.push(Diagnosis::GarbageHeavy { garbage_bytes, live_bytes, goal_bytes: heap.goal_bytes });
+        found.push(Diagnosis::GarbageHeavy { garbage_bytes, live_bytes, goal_bytes: pacer.goal_bytes });
     }
-    if let Some(memory_limit_bytes) = heap.memory_limit_bytes {
-        let held_bytes = heap.sys_bytes - heap.released_bytes + heap.stacks_bytes + bytes(Component::RuntimeMetadata);
+    if let Some(memory_limit_bytes) = pacer.memory_limit_bytes {
+        let held_bytes = pacer.held_bytes;
         if matters(held_bytes, MIB, 95, memory_limit_bytes) {
             found.push(Diagnosis::AtMemoryLimit { held_bytes, memory_limit_bytes });
         }
@@ -268,7 +269,8 @@ fn of_surroundings(statement: &MemoryStatement) -> Vec<Diagnosis> {
     let mut found = Vec::new();
     if let Some(limit) = &group.limit {
         let cgroup_limit_bytes = limit.bytes;
-        let memory_limit_bytes = statement.heap.and_then(|heap| heap.memory_limit_bytes);
+        let pacer = statement.heap.and_then(|heap| heap.pacer);
+        let memory_limit_bytes = pacer.and_then(|pacer| pacer.memory_limit_bytes);
         if let Some(memory_limit_bytes) = memory_limit_bytes.filter(|bytes| *bytes >= cgroup_limit_bytes) {
             found.push(Diagnosis::MemoryLimitTooHigh { memory_limit_bytes, cgroup_limit_bytes });
         }

@@ -91,30 +91,42 @@ pub struct HeapNumbers {
     pub released_bytes: u64,
     /// `HeapAlloc`: slots that are taken.
     pub allocated_bytes: u64,
-    /// Marked by the last collection.
-    pub marked_bytes: u64,
-    /// Where the next collection will end, by GOGC.
-    pub goal_bytes: u64,
     /// `StackInuse`.
     pub stacks_bytes: u64,
-    /// GOGC; None: off.
-    pub gc_percent: Option<u32>,
-    /// GOMEMLIMIT; None: none.
-    pub memory_limit_bytes: Option<u64>,
+    /// What the runtime has for itself, neither heap nor stacks.
+    pub system_bytes: u64,
     /// Collections so far.
     pub collections: u32,
+    /// What decides about collections. None: not known.
+    pub pacer: Option<PacerNumbers>,
+}
+
+/// What decides about collections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacerNumbers {
+    /// Marked by the last collection.
+    pub marked_bytes: u64,
+    /// Where the next one is to end, by GOGC and GOMEMLIMIT; beyond any memory where neither is set.
+    pub goal_bytes: u64,
+    /// The same by GOGC alone. None: it is off.
+    pub percent_goal_bytes: Option<u64>,
+    /// GOGC, percent. None: off.
+    pub gc_percent: Option<u32>,
+    /// GOMEMLIMIT. None: none.
+    pub memory_limit_bytes: Option<u64>,
+    /// What GOMEMLIMIT limits: all that the runtime has and has not given back.
+    pub held_bytes: u64,
     /// Allocated since the last one, by the runtime's own estimate (`heapLive` less `heapMarked`).
     pub allocated_since_bytes: u64,
     /// Since the last one ended, nanoseconds. None: there was none, or clocks disagree.
     pub since_collection_ns: Option<u64>,
 }
 
-impl HeapNumbers {
+impl PacerNumbers {
     /// Bytes allocated for each second since the last collection. None: too little time has passed, or nothing is known.
     pub fn alloc_bytes_per_s(&self) -> Option<f64> {
-        let seconds =
-            self.since_collection_ns.filter(|since| *since >= 10_000_000).map(|since| approximate(since) / 1e9)?;
-        Some(approximate(self.allocated_since_bytes) / seconds)
+        let since = self.since_collection_ns.filter(|since| *since >= 10_000_000)?;
+        Some(approximate(self.allocated_since_bytes) / (approximate(since) / 1e9))
     }
 }
 
@@ -234,23 +246,28 @@ pub fn memory(input: MemoryInput<'_>) -> Option<MemoryStatement> {
 }
 
 fn heap_numbers(books: &Books, now_unix_ns: u64) -> HeapNumbers {
-    let idle_bytes = books.heap_free_bytes.saturating_add(books.heap_released_bytes);
+    let pacer = books.pacer.as_ref().ok();
     HeapNumbers {
-        sys_bytes: books.heap_in_use_bytes.saturating_add(idle_bytes),
+        sys_bytes: books.heap_sys_bytes(),
         in_use_bytes: books.heap_in_use_bytes,
-        idle_bytes,
+        idle_bytes: books.heap_idle_bytes(),
         released_bytes: books.heap_released_bytes,
-        allocated_bytes: books.alloc_bytes().saturating_sub(books.free_bytes()),
-        marked_bytes: books.heap_marked_bytes,
-        goal_bytes: books.heap_goal_bytes,
+        allocated_bytes: books.heap_alloc_bytes(),
         stacks_bytes: books.stacks_bytes,
-        gc_percent: books.gc_percent,
-        memory_limit_bytes: books.memory_limit_bytes,
+        system_bytes: books.metadata_bytes(),
         collections: books.collections,
-        allocated_since_bytes: books.heap_live_bytes.saturating_sub(books.heap_marked_bytes),
-        since_collection_ns: (books.last_end_unix_ns > 0)
-            .then(|| now_unix_ns.checked_sub(books.last_end_unix_ns))
-            .flatten(),
+        pacer: pacer.map(|pacer| PacerNumbers {
+            marked_bytes: pacer.heap_marked_bytes,
+            goal_bytes: pacer.goal_bytes,
+            percent_goal_bytes: pacer.percent_goal_bytes,
+            gc_percent: pacer.gc_percent,
+            memory_limit_bytes: pacer.memory_limit_bytes,
+            held_bytes: pacer.mapped_ready_bytes,
+            allocated_since_bytes: pacer.heap_live_bytes.saturating_sub(pacer.heap_marked_bytes),
+            since_collection_ns: (books.last_end_unix_ns > 0)
+                .then(|| now_unix_ns.checked_sub(books.last_end_unix_ns))
+                .flatten(),
+        }),
     }
 }
 
@@ -271,9 +288,9 @@ fn share_of(bytes: u64, part: u64, whole: u64) -> u64 {
 fn by_pages(residency: &Residency, arenas: &HeapResidency, heap: Option<&HeapNumbers>) -> Vec<Line> {
     let tally = &arenas.tally;
     let objects = tally.small_resident_bytes + tally.large_marked_resident_bytes + tally.large_other_resident_bytes;
-    let mut lines = match heap {
-        Some(heap) => {
-            let small_marked = heap.marked_bytes.saturating_sub(tally.large_marked_bytes);
+    let mut lines = match heap.and_then(|heap| heap.pacer) {
+        Some(pacer) => {
+            let small_marked = pacer.marked_bytes.saturating_sub(tally.large_marked_bytes);
             let small_live = share_of(tally.small_resident_bytes, small_marked, tally.small_bytes);
             let live = tally.large_marked_resident_bytes + small_live;
             vec![
@@ -301,10 +318,12 @@ fn by_pages(residency: &Residency, arenas: &HeapResidency, heap: Option<&HeapNum
 fn by_books(heap: Option<&HeapNumbers>, residency: &Residency) -> Vec<Line> {
     let mut lines = Vec::new();
     if let Some(heap) = heap {
-        let marked = heap.marked_bytes.min(heap.allocated_bytes);
+        let marked = heap.pacer.map_or(heap.allocated_bytes, |pacer| pacer.marked_bytes.min(heap.allocated_bytes));
+        lines.push(line(Component::LiveHeap, marked, "books"));
+        if heap.pacer.is_some() {
+            lines.push(line(Component::Garbage, heap.allocated_bytes - marked, "books"));
+        }
         lines.extend([
-            line(Component::LiveHeap, marked, "books"),
-            line(Component::Garbage, heap.allocated_bytes - marked, "books"),
             line(Component::Fragmentation, heap.in_use_bytes.saturating_sub(heap.allocated_bytes), "books"),
             line(Component::Idle, heap.idle_bytes.saturating_sub(heap.released_bytes), "books"),
             line(Component::Stacks, heap.stacks_bytes + residency.first_stack_bytes, "books"),
