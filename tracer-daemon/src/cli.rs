@@ -180,6 +180,8 @@ pub struct RestoreArgs {
     /// Where it was noted what was written
     #[arg(long, value_name = "FOLDER", default_value = STATE_FOLDER)]
     pub state_dir: PathBuf,
+}
+
 /// `leakline memory`
 #[derive(Args, Debug)]
 pub struct MemoryArgs {

@@ -4,9 +4,9 @@
 
 mod exact;
 mod heap;
+pub mod memory;
 pub mod profile;
 pub mod profile_change;
-pub mod memory;
 mod site;
 mod snapshot;
 
