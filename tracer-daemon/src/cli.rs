@@ -39,6 +39,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Turn off a sampler that --adopt-sampler of a killed leakline has left on
     Restore(RestoreArgs),
+    /// Show what the resident memory of a process consists of; attaches nothing
+    Memory(MemoryArgs),
     /// Show what would be probed in a binary or process, or why not; attaches nothing
     Plan(PlanArgs),
     /// Show what this host allows, what is missing, and how to fix it
@@ -178,6 +180,17 @@ pub struct RestoreArgs {
     /// Where it was noted what was written
     #[arg(long, value_name = "FOLDER", default_value = STATE_FOLDER)]
     pub state_dir: PathBuf,
+}
+
+/// `leakline memory`
+#[derive(Args, Debug)]
+pub struct MemoryArgs {
+    /// The process
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
 }
 
 /// `leakline plan`

@@ -54,6 +54,11 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Snapshot(args) => snapshot(args),
         Command::Diff(args) => diff(args),
         Command::Restore(args) => restore(&args),
+        Command::Memory(args) => {
+            let target = target(args.target.pid, args.target.name.as_deref())?;
+            pipeline::memory::print(&target, args.output)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Plan(args) => plan(args),
         Command::Doctor(args) => diagnose(&args),
     }

@@ -5,6 +5,7 @@
 mod exact;
 mod heap;
 pub mod live;
+pub mod memory;
 pub mod profile;
 pub mod profile_change;
 mod site;

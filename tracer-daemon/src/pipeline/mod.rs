@@ -12,6 +12,7 @@ mod exact_session;
 mod follow;
 pub mod inventory;
 mod looks;
+pub mod memory;
 mod own;
 pub mod restore;
 pub mod run;

@@ -32,6 +32,12 @@ pub enum ReadError {
         /// As found.
         value: u64,
     },
+    /// The kernel does not say which pages are in memory.
+    #[error("cannot read which pages are in memory")]
+    Pages {
+        /// What it said.
+        source: std::io::Error,
+    },
 }
 
 impl ReadError {
@@ -45,6 +51,7 @@ impl ReadError {
             Self::NotStarted => "runtime_not_started",
             Self::Unsettled { .. } => "memory_unsettled",
             Self::Implausible { .. } => "memory_implausible",
+            Self::Pages { .. } => "pagemap_unread",
         }
     }
 }

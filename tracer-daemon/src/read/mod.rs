@@ -8,9 +8,12 @@ pub mod books;
 mod denial;
 mod discard;
 mod error;
+pub mod heap_pages;
 pub mod memory;
 pub mod profile;
 pub mod recording;
+pub mod residency;
+pub mod system;
 
 pub use self::denial::Denial;
 pub use self::discard::{Discard, Discards};

@@ -23,6 +23,7 @@ mod inventory;
 mod layouts;
 mod leakline;
 mod matrix;
+mod memory;
 mod places;
 mod points;
 mod profile;

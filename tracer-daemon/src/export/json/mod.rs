@@ -6,6 +6,7 @@
 #[cfg(test)]
 pub(crate) mod closed_schema;
 mod document;
+pub mod memory;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +17,11 @@ pub use document::{
     Refused, Site, SizeClass,
 };
 
-use super::{human, report::Report, untrusted};
+use super::{
+    human,
+    report::{ProcessFacts, Report},
+    untrusted,
+};
 use crate::{model, symbolize};
 
 /// The schema's name; what it means changes only with the number.
@@ -38,7 +43,7 @@ pub fn document(report: &Report) -> Document {
         is_final: report.is_final,
         started_unix_ms: report.started_unix_ms,
         window_s: finite(snapshot.window_s).filter(|window_s| *window_s >= 0.0).unwrap_or_default(),
-        process: process(report),
+        process: process(&report.process),
         evidence: evidence(report),
         heap: heap(snapshot),
         profile: snapshot.profile.as_ref().map(|profile| Profile {
@@ -89,8 +94,8 @@ fn heap(snapshot: &model::Snapshot) -> Heap {
     }
 }
 
-fn process(report: &Report) -> Process {
-    let facts = &report.process;
+/// The process, as all documents show it.
+pub(super) fn process(facts: &ProcessFacts) -> Process {
     let named = |name: &Option<String>| name.as_deref().map(owned_name);
     Process {
         pid: facts.pid,

@@ -11,6 +11,7 @@ mod exact;
 mod goroutines;
 mod layout;
 mod live;
+pub mod memory;
 mod places;
 mod sites;
 #[cfg(test)]

@@ -283,6 +283,16 @@ layouts! {
         span_structures_in_use: u64 = at("spanalloc.inuse", 8),
         /// Bytes of `mcache` structures in use.
         cache_structures_in_use: u64 = at("cachealloc.inuse", 8),
+        /// Slices that say how much is free, one for each level (runtime/mpagealloc.go).
+        page_summaries: u64 = place("pages.summary"),
+        /// How many levels.
+        page_summaries_count: u64 = count("pages.summary"),
+        /// Pointers to bitmaps of free pages.
+        page_chunks: u64 = place("pages.chunks"),
+        /// How many.
+        page_chunks_count: u64 = count("pages.chunks"),
+        /// Slice that says which pages may be given back (runtime/mgcscavenge.go).
+        scavenge_index: u64 = place("pages.scav.index.chunks"),
     }
     /// `runtime.mcache` (runtime/mcache.go): the spans that one processor allocates from.
     mcache: CacheLayout = "runtime.mcache" {

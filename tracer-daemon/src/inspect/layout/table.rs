@@ -281,6 +281,11 @@ const MHEAP_1_19: HeapLayout = HeapLayout {
     arenas: 65936,
     span_structures_in_use: 92272,
     cache_structures_in_use: 92344,
+    page_summaries: 16,
+    page_summaries_count: 5,
+    page_chunks: 136,
+    page_chunks_count: 8192,
+    scavenge_index: 65752,
 };
 const MHEAP_1_20: HeapLayout = HeapLayout {
     sweepgen: 65816,
@@ -289,6 +294,11 @@ const MHEAP_1_20: HeapLayout = HeapLayout {
     arenas: 65904,
     span_structures_in_use: 92232,
     cache_structures_in_use: 92304,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65736,
 };
 const MHEAP_1_20_ARM64: HeapLayout = HeapLayout {
     sweepgen: 65816,
@@ -297,6 +307,11 @@ const MHEAP_1_20_ARM64: HeapLayout = HeapLayout {
     arenas: 65904,
     span_structures_in_use: 100936,
     cache_structures_in_use: 101008,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65736,
 };
 const MHEAP_1_21: HeapLayout = HeapLayout {
     sweepgen: 65856,
@@ -305,6 +320,11 @@ const MHEAP_1_21: HeapLayout = HeapLayout {
     arenas: 65944,
     span_structures_in_use: 92280,
     cache_structures_in_use: 92352,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
 };
 const MHEAP_1_21_ARM64: HeapLayout = HeapLayout {
     sweepgen: 65856,
@@ -313,6 +333,11 @@ const MHEAP_1_21_ARM64: HeapLayout = HeapLayout {
     arenas: 65944,
     span_structures_in_use: 100984,
     cache_structures_in_use: 101056,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
 };
 const MHEAP_1_22: HeapLayout = HeapLayout {
     sweepgen: 65856,
@@ -321,6 +346,11 @@ const MHEAP_1_22: HeapLayout = HeapLayout {
     arenas: 66008,
     span_structures_in_use: 92344,
     cache_structures_in_use: 92416,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
 };
 const MHEAP_1_22_ARM64: HeapLayout = HeapLayout {
     sweepgen: 65856,
@@ -329,6 +359,11 @@ const MHEAP_1_22_ARM64: HeapLayout = HeapLayout {
     arenas: 66072,
     span_structures_in_use: 101112,
     cache_structures_in_use: 101184,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
 };
 const MHEAP_1_25: HeapLayout = HeapLayout {
     sweepgen: 65856,
@@ -337,6 +372,11 @@ const MHEAP_1_25: HeapLayout = HeapLayout {
     arenas: 66008,
     span_structures_in_use: 92368,
     cache_structures_in_use: 92440,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
 };
 const MHEAP_1_25_ARM64: HeapLayout = HeapLayout {
     sweepgen: 65856,
@@ -345,6 +385,11 @@ const MHEAP_1_25_ARM64: HeapLayout = HeapLayout {
     arenas: 66072,
     span_structures_in_use: 101136,
     cache_structures_in_use: 101208,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
 };
 const MHEAP_1_26: HeapLayout = HeapLayout {
     sweepgen: 65856,
@@ -353,6 +398,11 @@ const MHEAP_1_26: HeapLayout = HeapLayout {
     arenas: 66008,
     span_structures_in_use: 92368,
     cache_structures_in_use: 92512,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
 };
 const MHEAP_1_26_ARM64: HeapLayout = HeapLayout {
     sweepgen: 65856,
@@ -361,6 +411,11 @@ const MHEAP_1_26_ARM64: HeapLayout = HeapLayout {
     arenas: 66072,
     span_structures_in_use: 101136,
     cache_structures_in_use: 101280,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
 };
 const MCACHE_1_19: CacheLayout = CacheLayout {
     size_bytes: 1200,
