@@ -6,7 +6,10 @@
 pub mod books;
 mod discard;
 mod error;
+pub mod goroutines;
 pub mod memory;
+mod stack;
+mod wait;
 
 pub use self::discard::{Discard, Discards};
 pub use self::error::ReadError;
@@ -38,6 +41,11 @@ impl Runtime {
     /// Where things lie in the runtime's structures.
     pub fn layout(&self) -> &RuntimeLayout {
         &self.facts.layout
+    }
+
+    /// What the loader added to every address of the file.
+    pub fn bias(&self) -> LoadBias {
+        self.bias
     }
 
     /// Where a variable is in the process.
