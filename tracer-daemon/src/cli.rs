@@ -31,6 +31,8 @@ pub enum Command {
     Attach(AttachArgs),
     /// Watch processes continuously and serve metrics
     Run(RunArgs),
+    /// Show every goroutine: what it waits for, where, and who started it; no probes
+    Goroutines(GoroutinesArgs),
     /// Show what would be probed in a binary or process, or why not; attaches nothing
     Plan(PlanArgs),
     /// Show what this host allows, what is missing, and how to fix it
@@ -105,6 +107,17 @@ pub struct RunArgs {
     /// Add a `pid` label, so that processes of one name are series of their own
     #[arg(long)]
     pub pid_label: bool,
+}
+
+/// `leakline goroutines`
+#[derive(Args, Debug)]
+pub struct GoroutinesArgs {
+    /// The process
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
 }
 
 /// `leakline plan`

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tracer_daemon::{
     attach::Limits,
-    cli::{AttachArgs, Cli, Command, DoctorArgs, EvidenceChoice, OutputFormat, PlanArgs, RunArgs},
+    cli::{AttachArgs, Cli, Command, DoctorArgs, EvidenceChoice, GoroutinesArgs, OutputFormat, PlanArgs, RunArgs},
     discover::{Links, NamePattern, Target, open_regular, target_by_pid},
     export::{doctor, plan::Planned, untrusted},
     host,
@@ -46,6 +46,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Attach(args) => attach(&args),
         Command::Run(args) => run(args),
+        Command::Goroutines(args) => goroutines(&args),
         Command::Plan(args) => plan(args),
         Command::Doctor(args) => diagnose(&args),
     }
@@ -79,6 +80,12 @@ fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
     runtime.block_on(pipeline::run::run(options))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn goroutines(args: &GoroutinesArgs) -> anyhow::Result<ExitCode> {
+    let target = target(args.target.pid, args.target.name.as_deref())?;
+    pipeline::goroutines::goroutines(&target, args.output)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,6 +6,7 @@
 pub mod attach;
 mod error;
 mod follow;
+pub mod goroutines;
 pub mod inventory;
 mod own;
 pub mod run;

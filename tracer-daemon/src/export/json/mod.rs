@@ -6,17 +6,23 @@
 #[cfg(test)]
 pub(crate) mod closed_schema;
 mod document;
+mod goroutines;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
+pub use self::goroutines::goroutine_table;
 pub use document::{
     Allocator, Cost, Counted, Document, Evidence, Frame, GoroutineSite, Goroutines, Heap, Path, Process, Rate, Refused,
     Site,
 };
 
-use super::{human, report::Report, untrusted};
+use super::{
+    human,
+    report::{ProcessFacts, Report},
+    untrusted,
+};
 use crate::{model, symbolize};
 
 /// The schema's name; what it means changes only with the number.
@@ -38,7 +44,7 @@ pub fn document(report: &Report) -> Document {
         is_final: report.is_final,
         started_unix_ms: report.started_unix_ms,
         window_s: finite(snapshot.window_s).filter(|window_s| *window_s >= 0.0).unwrap_or_default(),
-        process: process(report),
+        process: process(&report.process),
         evidence: evidence(report),
         heap: Heap {
             alloc_bytes_per_s: per_second(snapshot.totals.allocated.bytes, snapshot.window_s),
@@ -58,8 +64,7 @@ pub fn document(report: &Report) -> Document {
     }
 }
 
-fn process(report: &Report) -> Process {
-    let facts = &report.process;
+fn process(facts: &ProcessFacts) -> Process {
     let named = |name: &Option<String>| name.as_deref().map(owned_name);
     Process {
         pid: facts.pid,

@@ -5,12 +5,15 @@
 //! "leak" of an allocation rate: in `exact` evidence volume is all that is known. Reads no environment: width and colour
 //! are input.
 
+mod goroutine_table;
 mod goroutines;
 mod layout;
 mod places;
 mod sites;
 #[cfg(test)]
 mod tests;
+
+pub use self::goroutine_table::goroutine_table;
 
 use self::layout::Page;
 use super::{
