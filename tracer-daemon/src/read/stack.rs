@@ -128,10 +128,7 @@ impl Unwinder {
                 Caller::Saved | Caller::Hidden => {
                     pc = Avma(words.u64(end.saturating_sub(8) as u64));
                     start = end;
-                    if pc.0 != 0 {
-                        continue;
-                    }
-                    walk.end = End::Bottom;
+                    continue;
                 }
             }
             return walk;

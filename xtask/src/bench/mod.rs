@@ -2,6 +2,7 @@
 //! run. Absolute times are of the machine at hand and are never asserted.
 
 mod cost;
+mod goroutines;
 mod inspect;
 mod stats;
 mod symbolize;
@@ -27,6 +28,8 @@ enum Bench {
     Cost(cost::CostArgs),
     /// CPU time and memory that inspecting a large binary takes. Fetches one from Debian; takes a minute.
     Inspect(inspect::InspectArgs),
+    /// CPU time and memory of one look at the goroutine table, for up to a million goroutines. A minute; 4 GB of memory.
+    Goroutines(goroutines::GoroutinesArgs),
     /// What naming an address costs leakline, in thread CPU time, for new and for known addresses
     Symbolize(symbolize::SymbolizeArgs),
 }
@@ -36,6 +39,7 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
     match &args.bench {
         Bench::Cost(args) => cost::run(root, args),
         Bench::Inspect(args) => inspect::run(root, args),
+        Bench::Goroutines(args) => goroutines::run(root, args),
         Bench::Symbolize(args) => symbolize::run(root, args),
     }
 }

@@ -70,6 +70,7 @@ struct State {
     file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u32>,
+    entry_function: String,
     #[serde(flatten)]
     oldest: Oldest,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,6 +186,7 @@ fn state(table: &GoroutineTable, state: &TableState) -> State {
         function: blocked.map(|frame| owned_name(&frame.function)),
         file: blocked.and_then(file),
         line: blocked.and_then(line_number),
+        entry_function: owned_name(&state.entry_function),
         oldest: oldest(state.oldest),
         waits_on: state.waits_on.as_ref().map(|object| waits_on(object, state.objects)),
         channels: state.holders.as_ref().map(|holders| channels(table, holders)),

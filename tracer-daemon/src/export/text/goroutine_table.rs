@@ -119,7 +119,7 @@ fn rows(page: &mut Page, table: &GoroutineTable, groups: &[Index]) {
         if let Some(blocked) = &state.blocked {
             page.indented(INDENT, &format!("at {}", place(blocked)));
         }
-        let runs = untrusted::name(&site.entry_function);
+        let runs = untrusted::name(&state.entry_function);
         let started = match &*runs {
             "main.main" => String::from("the program's first goroutine"),
             runs => format!("started at {}, runs {runs}", place(&site.place)),

@@ -102,6 +102,8 @@ pub struct TableState {
     pub looked_at: u64,
     /// The line where they wait. `None`: they have no stack that could be read.
     pub blocked: Option<Frame>,
+    /// The function that they run; that of the most frequent stack.
+    pub entry_function: Arc<str>,
     /// Of the oldest of those that were looked at.
     pub oldest: AgeBounds,
     /// What most of them wait for. `None`: for nothing.
@@ -149,6 +151,8 @@ struct Group {
     site: usize,
     reason: String,
     blocked: Option<Frame>,
+    /// Of the first of its kinds, for a group without members that were looked at.
+    entry: Arc<str>,
     count: f64,
     low: f64,
     high: f64,
@@ -249,7 +253,7 @@ impl Grouping<'_> {
         let site = self.site(&counted.kind);
         let entry = self.entry_function(&counted.kind, members);
         if let Some(site) = self.sites.get_mut(site) {
-            *site.entries.entry(entry).or_default() += count;
+            *site.entries.entry(Arc::clone(&entry)).or_default() += count;
             site.live += count;
             let stack_bytes = if count == counted.count {
                 counted.stack_bytes
@@ -267,7 +271,7 @@ impl Grouping<'_> {
         }
         let reason = self.input.table.state_name(&counted.kind);
         if members.is_empty() {
-            let group = self.group(site, &reason, None);
+            let group = self.group(site, &reason, None, &entry);
             self.add_to(group, count as f64, (count as f64, count as f64), counted.lowest_id, counted.waiting_since_ns);
             return;
         }
@@ -279,7 +283,7 @@ impl Grouping<'_> {
         }
         for (blocked, of_place) in by_place {
             let (share, bounds) = share(of_place.len(), members.len(), count);
-            let group = self.group(site, &reason, blocked);
+            let group = self.group(site, &reason, blocked, &entry);
             for index in &of_place {
                 let (id, lived_ns) = self.goroutine(*index).map_or((u64::MAX, 0), |one| (one.id, one.waiting_since_ns));
                 self.add_to(group, 0.0, (0.0, 0.0), id, lived_ns);
@@ -329,7 +333,7 @@ impl Grouping<'_> {
         index
     }
 
-    fn group(&mut self, site: usize, reason: &str, blocked: Option<Frame>) -> usize {
+    fn group(&mut self, site: usize, reason: &str, blocked: Option<Frame>, entry: &Arc<str>) -> usize {
         let key = (site, reason.to_owned(), blocked.clone());
         let groups = &mut self.groups;
         *self.group_of.entry(key).or_insert_with(|| {
@@ -337,6 +341,7 @@ impl Grouping<'_> {
                 site,
                 reason: reason.to_owned(),
                 blocked,
+                entry: Arc::clone(entry),
                 count: 0.0,
                 low: 0.0,
                 high: 0.0,
@@ -370,8 +375,19 @@ impl Grouping<'_> {
         };
         let whole = members.iter().copied().find(|index| !cut(*index));
         let frames = whole.map(|index| self.frames(index)).unwrap_or_default();
-        let first = frames.iter().rev().find(|frame| &*frame.function != "runtime.goexit");
-        first.map(|frame| Arc::clone(&frame.function)).or_else(|| start.cloned()).unwrap_or_else(|| "".into())
+        first_function(frames).or_else(|| start.cloned()).unwrap_or_else(|| "".into())
+    }
+
+    /// As [`Self::entry_function`], of goroutines that may be of several kinds.
+    fn entry_of_group(&self, group: &Group) -> Arc<str> {
+        let mut counts: HashMap<Kind, u64> = HashMap::new();
+        for goroutine in group.members.iter().filter_map(|index| self.goroutine(*index)) {
+            *counts.entry(goroutine.kind).or_default() += 1;
+        }
+        let kind = counts.into_iter().max_by_key(|(kind, count)| (*count, *kind)).map(|(kind, _)| kind);
+        let of_kind = |index: &usize| self.goroutine(*index).map(|goroutine| goroutine.kind) == kind;
+        let members: Vec<usize> = group.members.iter().copied().filter(of_kind).collect();
+        kind.map_or_else(|| Arc::clone(&group.entry), |kind| self.entry_function(&kind, &members))
     }
 
     fn waited(&self, index: usize, reason: &str) -> Option<Waited> {
@@ -420,6 +436,7 @@ impl Grouping<'_> {
                 interval: (group.low < group.high).then(|| (whole(group.low), whole(group.high))),
                 looked_at: group.looked_at,
                 blocked: group.blocked.clone(),
+                entry_function: self.entry_of_group(group),
                 oldest: age(group.lowest_id, group.lived_ns),
                 waits_on: waiting.object,
                 objects: waiting.objects,
@@ -468,6 +485,12 @@ impl Grouping<'_> {
         }
         self.table
     }
+}
+
+/// The outermost function of a stack that is not the runtime's beginning of it.
+fn first_function(frames: &[Frame]) -> Option<Arc<str>> {
+    let begins = |frame: &&Frame| !["runtime.goexit", "runtime.corostart"].contains(&&*frame.function);
+    frames.iter().rev().find(begins).map(|frame| Arc::clone(&frame.function))
 }
 
 /// The earlier of two times of which 0 means that it is not known.

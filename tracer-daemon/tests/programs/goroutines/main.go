@@ -7,7 +7,8 @@
 //
 // With the argument `churn` goroutines start, wait for a moment and end all the time. With `parked N` there are N goroutines more,
 // of five places. With `finalizer` the goroutine that runs finalizers blocks in one. With `busy` more goroutines compute than there
-// are processors. With `leak` a thousand wait on one channel that nobody else has.
+// are processors. With `leak` a thousand wait on one channel that nobody else has. With `chain` one waits for another, which waits
+// for a third one that sleeps, and two wait for each other.
 package main
 
 import (
@@ -31,7 +32,7 @@ var (
 	full       = make(chan [3]uint64, 4)
 	empty      = make(chan byte, 7)
 	never      chan int
-	cases      = [3]chan int{make(chan int), make(chan int, 2), make(chan int)}
+	cases      = [3]chan int{make(chan int), make(chan int, 4), make(chan int)}
 	mutex      sync.Mutex
 	lock       sync.RWMutex
 	read       sync.RWMutex
@@ -124,6 +125,7 @@ func startAll() {
 	<-announced
 	for i := 0; i < 4; i++ {
 		full <- [3]uint64{}
+		cases[1] <- i
 	}
 	for i := 0; i < 5; i++ {
 		go fill(full)
@@ -213,6 +215,25 @@ func leak() {
 	}
 }
 
+//go:noinline
+func pass(from, to chan int) { to <- <-from }
+
+func middle(from, to chan int) { pass(from, to) }
+
+func late(to chan int) { time.Sleep(time.Hour); to <- 1 }
+
+func chain() {
+	one, two := make(chan int), make(chan int)
+	objects["one"], objects["two"] = one, two
+	go late(one)
+	go middle(one, two)
+	go func() { <-two }()
+	left, right := make(chan int), make(chan int)
+	objects["left"], objects["right"] = left, right
+	go func() { left <- <-right }()
+	go func() { right <- <-left }()
+}
+
 // say prints what the runtime says of itself, by now.
 func say() {
 	var one, two bytes.Buffer
@@ -252,8 +273,8 @@ func main() {
 		runtime.GC()
 	case "leak":
 		leak()
-		go first(make(chan int))
-		go func() { unbuffered <- <-held2 }()
+	case "chain":
+		chain()
 	default:
 		startAll()
 	}
@@ -265,5 +286,3 @@ func main() {
 		say()
 	}
 }
-
-var held2 = make(chan int)
