@@ -27,7 +27,7 @@ pub enum ObjectKind {
     Semaphore,
     /// `time.Sleep`.
     Sleep,
-    /// The channel of a timer (go1.23 and later; before it looks like any channel).
+    /// The channel of a timer, in programs with the timers of go1.23; before they look like any channel.
     Timer,
     /// A file or connection.
     Io,

@@ -253,35 +253,56 @@ impl GoroutineReader {
         batch: &[(Header, Vec<Waiter>)],
         walked: &[Walked],
     ) -> Result<HashMap<usize, Avma>, MemoryError> {
-        let layout = *self.runtime.layout();
         let mut found = HashMap::new();
         let mut expected: Vec<(usize, Avma)> = Vec::new();
         for (index, walked) in walked.iter().enumerate() {
             let Some((frame, goroutine)) = walked.semaphore else { continue };
-            if let Some(slot) = self.waiter_slots.get(&frame.pc) {
-                expected.extend(walked.candidates.get(*slot).map(|place| (index, *place)));
-                continue;
-            }
-            let places: Vec<(usize, Avma)> =
-                walked.candidates.iter().copied().enumerate().filter(|(_, place)| is_pointer(*place)).collect();
-            let addresses: Vec<Avma> = places.iter().map(|(_, place)| *place).collect();
-            let waiters = read_waiters(memory, &layout, &addresses)?;
-            for ((slot, _), waiter) in places.iter().zip(waiters) {
-                if let Some(semaphore) = waiter.and_then(|waiter| semaphore_of(&waiter, goroutine)) {
-                    self.waiter_slots.insert(frame.pc, *slot);
-                    found.insert(index, semaphore);
-                    break;
-                }
+            let known = self.waiter_slots.get(&frame.pc).and_then(|slots| slots.first());
+            match known.and_then(|slot| walked.candidates.get(*slot)) {
+                Some(place) => expected.push((index, *place)),
+                None => found.extend(self.search(memory, frame.pc, goroutine, walked)?.map(|address| (index, address))),
             }
         }
         let places: Vec<Avma> = expected.iter().map(|(_, place)| *place).collect();
-        for ((index, _), waiter) in expected.iter().zip(read_waiters(memory, &layout, &places)?) {
+        let waiters = read_waiters(memory, self.runtime.layout(), &places)?;
+        for ((index, _), waiter) in expected.iter().zip(waiters) {
             let goroutine = batch.get(*index).map(|(header, _)| header.address).unwrap_or_default();
-            if let Some(semaphore) = waiter.and_then(|waiter| semaphore_of(&waiter, goroutine)) {
-                found.insert(*index, semaphore);
+            let mut semaphore = waiter.and_then(|waiter| semaphore_of(&waiter, goroutine));
+            if let (None, Some(walked)) = (semaphore, walked.get(*index)) {
+                let pc = walked.semaphore.map(|(frame, _)| frame.pc).unwrap_or_default();
+                semaphore = self.search(memory, pc, goroutine, walked)?;
             }
+            found.extend(semaphore.map(|address| (*index, address)));
         }
         Ok(found)
+    }
+
+    /// Tries all words of a frame, and learns which of them it was. Another one can hold the same for once, left over from a call.
+    fn search(
+        &mut self,
+        memory: &dyn TargetMemory,
+        pc: Avma,
+        goroutine: Avma,
+        walked: &Walked,
+    ) -> Result<Option<Avma>, MemoryError> {
+        let places: Vec<(usize, Avma)> =
+            walked.candidates.iter().copied().enumerate().filter(|(_, place)| is_pointer(*place)).collect();
+        let addresses: Vec<Avma> = places.iter().map(|(_, place)| *place).collect();
+        let waiters = read_waiters(memory, self.runtime.layout(), &addresses)?;
+        let semaphores: Vec<(usize, Avma)> = places
+            .iter()
+            .zip(waiters)
+            .filter_map(|((slot, _), waiter)| Some((*slot, semaphore_of(&waiter?, goroutine)?)))
+            .collect();
+        if semaphores.is_empty() {
+            return Ok(None);
+        }
+        let slots = self.waiter_slots.entry(pc).or_default();
+        slots.retain(|slot| semaphores.iter().any(|(found, _)| found == slot));
+        if slots.is_empty() {
+            slots.extend(semaphores.iter().map(|(slot, _)| *slot));
+        }
+        Ok(semaphores.first().map(|(_, semaphore)| *semaphore))
     }
 
     /// Reads the channels that goroutines wait for.

@@ -149,8 +149,8 @@ pub struct GoroutineReader {
     /// `None`: not known, and then reasons have numbers only.
     reason_strings: Option<Avma>,
     unwinder: Unwinder,
-    /// By the program counter in the function that waits: where in its frame the record of the waiting lies.
-    waiter_slots: HashMap<Avma, usize>,
+    /// By the program counter in the function that waits: where in its frame the address of the record of the waiting can lie.
+    waiter_slots: HashMap<Avma, Vec<usize>>,
     buffer: Vec<u8>,
 }
 

@@ -160,8 +160,10 @@ func startAll() {
 	check(err)
 	connection, err := net.Dial("tcp", listener.Addr().String())
 	check(err)
-	_, err = listener.Accept()
+	peer, err := listener.Accept()
 	check(err)
+	// Else its finalizer would close it.
+	objects["peer"] = peer
 	go accepting(listener)
 	go reading(connection)
 	var pipe [2]int
