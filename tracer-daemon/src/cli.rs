@@ -40,7 +40,9 @@ pub enum Command {
     /// Turn off a sampler that --adopt-sampler of a killed leakline has left on
     Restore(RestoreArgs),
     /// Show what the resident memory of a process consists of; attaches nothing
-    Memory(MemoryArgs),
+    Memory(LookArgs),
+    /// Show every goroutine: what it waits for, where, and who started it; attaches nothing
+    Goroutines(LookArgs),
     /// Show what would be probed in a binary or process, or why not; attaches nothing
     Plan(PlanArgs),
     /// Show what this host allows, what is missing, and how to fix it
@@ -182,9 +184,9 @@ pub struct RestoreArgs {
     pub state_dir: PathBuf,
 }
 
-/// `leakline memory`
+/// `leakline memory`, `leakline goroutines`: one look
 #[derive(Args, Debug)]
-pub struct MemoryArgs {
+pub struct LookArgs {
     /// The process
     #[command(flatten)]
     pub target: TargetArgs,

@@ -10,7 +10,10 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tracer_daemon::{
     attach::Limits,
-    cli::{AttachArgs, Cli, Command, DiffArgs, DoctorArgs, OutputFormat, PlanArgs, RestoreArgs, RunArgs, SnapshotArgs},
+    cli::{
+        AttachArgs, Cli, Command, DiffArgs, DoctorArgs, LookArgs, OutputFormat, PlanArgs, RestoreArgs, RunArgs,
+        SnapshotArgs,
+    },
     discover::{Links, NamePattern, Target, open_regular, target_by_pid},
     export::{doctor, plan::Planned, untrusted},
     host,
@@ -54,11 +57,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Snapshot(args) => snapshot(args),
         Command::Diff(args) => diff(args),
         Command::Restore(args) => restore(&args),
-        Command::Memory(args) => {
-            let target = target(args.target.pid, args.target.name.as_deref())?;
-            pipeline::memory::print(&target, args.output)?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Memory(args) => look(&args, pipeline::memory::print),
+        Command::Goroutines(args) => look(&args, pipeline::goroutines::print),
         Command::Plan(args) => plan(args),
         Command::Doctor(args) => diagnose(&args),
     }
@@ -121,6 +121,12 @@ fn restore(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     let outcome = pipeline::restore::restore(args.pid, &args.state_dir)?;
     print(&outcome.sentence)?;
     Ok(ExitCode::from(outcome.code))
+}
+
+/// One look at a process, printed.
+fn look(args: &LookArgs, print: fn(&Target, OutputFormat) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    print(&target(args.target.pid, args.target.name.as_deref())?, args.output)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {

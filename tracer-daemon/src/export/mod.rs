@@ -21,4 +21,4 @@ mod report;
 pub mod text;
 pub mod untrusted;
 
-pub use report::{CostFacts, ProcessFacts, Refusal, Report};
+pub use report::{CostFacts, GoroutineReport, ProcessFacts, Refusal, Report};

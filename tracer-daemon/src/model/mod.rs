@@ -3,6 +3,7 @@
 //! Pure: inputs are values with times given, outputs are plain data. Reads no clock, does no IO, spawns nothing.
 
 mod exact;
+pub mod goroutines;
 mod heap;
 pub mod live;
 pub mod memory;

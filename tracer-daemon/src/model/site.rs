@@ -134,6 +134,22 @@ pub(super) fn place_creation(frames: &[Frame], main_module: Option<&str>) -> Opt
     place(creator, main_module).map(Creation::By)
 }
 
+/// The site of goroutines of which only the frame with the `go` statement is known, and what that is inlined into. Those that the
+/// runtime started stand for themselves; without any frame it is one site for all.
+pub(super) fn place_creator(frames: &[Frame], main_module: Option<&str>) -> Placed {
+    place(frames, main_module).unwrap_or_else(|| {
+        let place = unknown();
+        Placed { id: identity(&place, &place), allocator: place.clone(), place, frames: Vec::new() }
+    })
+}
+
+/// The line where a goroutine waits: the first of the main module, else the first outside the standard library, else the first
+/// outside the runtime, else its leaf. None: no frame at all.
+pub(super) fn place_blocked(frames: &[Frame], main_module: Option<&str>) -> Option<Frame> {
+    let start = frames.iter().position(is_outside_runtime).unwrap_or(0);
+    place(frames.get(start..)?, main_module).map(|placed| placed.place)
+}
+
 /// The frames that really called, without those of a goroutine that was switched away from.
 fn callers(frames: &[Frame]) -> &[Frame] {
     let switch = frames.iter().position(|frame| STACK_SWITCHES.contains(&&*frame.function));

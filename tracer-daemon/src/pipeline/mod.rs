@@ -10,6 +10,7 @@ pub mod diff;
 mod error;
 mod exact_session;
 mod follow;
+pub mod goroutines;
 pub mod inventory;
 mod looks;
 pub mod memory;

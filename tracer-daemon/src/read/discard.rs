@@ -41,6 +41,24 @@ reasons! {
     ProfileTooLarge: "profile_too_large", "the heap profile has more stacks than are read; the oldest are missing";
     /// A stack of the heap profile has no address in the program's own code.
     ForeignStack: "foreign_stack", "a stack of the heap profile has no address in the program's own code";
+    /// What the runtime lists as a goroutine is none.
+    GoroutineImplausible: "goroutine_implausible", "the runtime lists a goroutine at an address that holds none";
+    /// A goroutine ran while it was read; it was read again.
+    GoroutineMoved: "goroutine_moved", "a goroutine ran while it was read; it was read again";
+    /// A goroutine ran at each attempt to read it; it was counted without its stack.
+    GoroutineRestless: "goroutine_restless", "a goroutine ran at each attempt to read it; it was counted without its stack";
+    /// A goroutine ended at each attempt to read it, and another one began in its place.
+    GoroutineReplaced: "goroutine_replaced", "a goroutine ended while it was read and another one began in its place; it belongs to no group";
+    /// A stack is not where the goroutine says.
+    StackUnreadable: "stack_unreadable", "a goroutine's stack cannot be read where the runtime says that it is";
+    /// A walk over a stack did not end where stacks end.
+    StackBroken: "stack_broken", "the walk over a goroutine's stack did not end where stacks end";
+    /// There are more different stacks than are kept.
+    StacksFull: "stacks_full", "there are more different stacks than are kept";
+    /// What a goroutine waits with is not its own.
+    WaiterImplausible: "waiter_implausible", "the record of what a goroutine waits for belongs to another one";
+    /// What a goroutine waits for is no channel.
+    ChannelImplausible: "channel_implausible", "a goroutine waits for a channel at an address that holds none";
 }
 
 /// How often each was the reason.
@@ -53,6 +71,11 @@ impl Discards {
         if let Some(count) = self.0.get_mut(reason as usize) {
             *count += 1;
         }
+    }
+
+    /// How often this one happened.
+    pub fn count(&self, reason: Discard) -> u64 {
+        self.0.get(reason as usize).copied().unwrap_or_default()
     }
 
     /// Those that happened.

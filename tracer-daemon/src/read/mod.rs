@@ -8,12 +8,15 @@ pub mod books;
 mod denial;
 mod discard;
 mod error;
+pub mod goroutines;
 pub mod heap_pages;
 pub mod memory;
 pub mod profile;
 pub mod recording;
 pub mod residency;
+mod stack;
 pub mod system;
+mod wait;
 
 pub use self::denial::Denial;
 pub use self::discard::{Discard, Discards};
@@ -47,6 +50,11 @@ impl Runtime {
     /// Where things lie in the runtime's structures.
     pub fn layout(&self) -> &RuntimeLayout {
         &self.facts.layout
+    }
+
+    /// What the loader added to every address of the file.
+    pub fn bias(&self) -> LoadBias {
+        self.bias
     }
 
     /// Where a variable is in the process.

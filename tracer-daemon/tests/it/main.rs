@@ -18,6 +18,7 @@ mod fuzz;
 #[path = "../../../fuzz/src/lib.rs"]
 mod fuzz_targets;
 mod go;
+mod goroutines;
 mod inspect;
 mod inventory;
 mod layouts;

@@ -3,6 +3,7 @@
 
 mod books;
 mod cost;
+mod goroutines;
 mod inspect;
 mod soak_books;
 mod stats;
@@ -33,6 +34,8 @@ enum Bench {
     SoakBooks(soak_books::SoakArgs),
     /// CPU time and memory that inspecting a large binary takes. Fetches one from Debian; takes a minute.
     Inspect(inspect::InspectArgs),
+    /// CPU time and memory of one look at the goroutine table, for up to a million goroutines. A minute; 4 GB of memory.
+    Goroutines(goroutines::GoroutinesArgs),
     /// What naming an address costs leakline, in thread CPU time, for new and for known addresses
     Symbolize(symbolize::SymbolizeArgs),
 }
@@ -44,6 +47,7 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
         Bench::Books(args) => books::run(root, args),
         Bench::SoakBooks(args) => soak_books::run(root, args),
         Bench::Inspect(args) => inspect::run(root, args),
+        Bench::Goroutines(args) => goroutines::run(root, args),
         Bench::Symbolize(args) => symbolize::run(root, args),
     }
 }

@@ -6,12 +6,14 @@
 #[cfg(test)]
 pub(crate) mod closed_schema;
 mod document;
+mod goroutines;
 pub mod memory;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
+pub use self::goroutines::goroutine_table;
 pub use document::{
     Allocator, Cost, Counted, Document, Evidence, Frame, GoroutineSite, Goroutines, Heap, Path, Process, Profile, Rate,
     Refused, Site, SizeClass,

@@ -8,6 +8,7 @@
 mod books;
 pub mod diff;
 mod exact;
+mod goroutine_table;
 mod goroutines;
 mod layout;
 mod live;
@@ -16,6 +17,8 @@ mod places;
 mod sites;
 #[cfg(test)]
 mod tests;
+
+pub use self::goroutine_table::goroutine_table;
 
 use self::layout::Page;
 use super::{

@@ -172,6 +172,10 @@ layouts! {
         waiting: u64 = at("waiting", 8),
         /// Its profiler labels.
         labels: u64 = at("labels", 8),
+        /// Grows by one, modulo 256, each time it stops running.
+        tracking_seq: u64 = at("trackingSeq", 1),
+        /// Whether it executes cleanups of the program. None means before go1.25.
+        running_cleanups: Option<u64> = at("runningCleanups", 1),
     }
     /// `runtime.m` (runtime/runtime2.go): a thread. Its size differs between patch releases.
     m: ThreadLayout = "runtime.m" {
@@ -566,6 +570,10 @@ layouts! {
         c: u64 = place("c"),
         /// Whether it waits in a select.
         is_select: u64 = at("isSelect", 1),
+        /// Width of `elem`: 8, and 16 from go1.26 on, of which the last 8 are the address.
+        elem_bytes: u64 = width("elem"),
+        /// Width of `c`, as that of `elem`.
+        c_bytes: u64 = width("c"),
     }
     /// `runtime.hchan` (runtime/chan.go): a channel.
     hchan: ChannelLayout = "runtime.hchan" {
@@ -585,6 +593,8 @@ layouts! {
         recvq: u64 = place("recvq"),
         /// Who waits to send.
         sendq: u64 = place("sendq"),
+        /// The timer that sends to it. None means before go1.23.
+        timer: Option<u64> = at("timer", 8),
     }
     /// `runtime.waitq` (runtime/chan.go): a queue of `sudog`.
     waitq: QueueLayout = "runtime.waitq" {

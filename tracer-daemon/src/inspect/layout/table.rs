@@ -29,6 +29,8 @@ const G_1_19: GoroutineLayout = GoroutineLayout {
     startpc: 312,
     waiting: 328,
     labels: 360,
+    tracking_seq: 189,
+    running_cleanups: None,
 };
 const G_1_21: GoroutineLayout = GoroutineLayout {
     size_bytes: 408,
@@ -51,6 +53,8 @@ const G_1_21: GoroutineLayout = GoroutineLayout {
     startpc: 296,
     waiting: 312,
     labels: 344,
+    tracking_seq: 188,
+    running_cleanups: None,
 };
 const G_1_22: GoroutineLayout = GoroutineLayout {
     size_bytes: 424,
@@ -73,6 +77,8 @@ const G_1_22: GoroutineLayout = GoroutineLayout {
     startpc: 296,
     waiting: 312,
     labels: 344,
+    tracking_seq: 191,
+    running_cleanups: None,
 };
 const G_1_23: GoroutineLayout = GoroutineLayout {
     size_bytes: 432,
@@ -95,6 +101,8 @@ const G_1_23: GoroutineLayout = GoroutineLayout {
     startpc: 304,
     waiting: 320,
     labels: 352,
+    tracking_seq: 199,
+    running_cleanups: None,
 };
 const G_1_24: GoroutineLayout = GoroutineLayout {
     size_bytes: 440,
@@ -117,6 +125,8 @@ const G_1_24: GoroutineLayout = GoroutineLayout {
     startpc: 304,
     waiting: 320,
     labels: 352,
+    tracking_seq: 199,
+    running_cleanups: None,
 };
 const G_1_25: GoroutineLayout = GoroutineLayout {
     size_bytes: 440,
@@ -139,6 +149,8 @@ const G_1_25: GoroutineLayout = GoroutineLayout {
     startpc: 296,
     waiting: 312,
     labels: 344,
+    tracking_seq: 191,
+    running_cleanups: Some(218),
 };
 const G_1_26: GoroutineLayout = GoroutineLayout {
     size_bytes: 456,
@@ -161,6 +173,8 @@ const G_1_26: GoroutineLayout = GoroutineLayout {
     startpc: 304,
     waiting: 320,
     labels: 352,
+    tracking_seq: 191,
+    running_cleanups: Some(220),
 };
 const M_1_19: ThreadLayout =
     ThreadLayout { g0: 0, procid: 72, gsignal: 80, curg: 192, p: 208, id: 232, mallocing: 240 };
@@ -724,16 +738,61 @@ const MODULEDATA_1_27: ModuleLayout = ModuleLayout {
     next: 560,
 };
 const TYPE_1_19: TypeLayout = TypeLayout { size_bytes: 48, size: 0, ptr_bytes: 8, tflag: 20, kind: 23, str: 40 };
-const SUDOG_1_19: WaiterLayout =
-    WaiterLayout { size_bytes: 88, g: 0, next: 8, elem: 24, waitlink: 64, c: 80, is_select: 52 };
-const SUDOG_1_26: WaiterLayout =
-    WaiterLayout { size_bytes: 104, g: 0, next: 8, elem: 24, waitlink: 72, c: 88, is_select: 60 };
-const HCHAN_1_19: ChannelLayout =
-    ChannelLayout { size_bytes: 96, qcount: 0, dataqsiz: 8, buf: 16, elemsize: 24, closed: 28, recvq: 56, sendq: 72 };
-const HCHAN_1_23: ChannelLayout =
-    ChannelLayout { size_bytes: 104, qcount: 0, dataqsiz: 8, buf: 16, elemsize: 24, closed: 28, recvq: 64, sendq: 80 };
-const HCHAN_1_25: ChannelLayout =
-    ChannelLayout { size_bytes: 112, qcount: 0, dataqsiz: 8, buf: 16, elemsize: 24, closed: 28, recvq: 64, sendq: 80 };
+const SUDOG_1_19: WaiterLayout = WaiterLayout {
+    size_bytes: 88,
+    g: 0,
+    next: 8,
+    elem: 24,
+    waitlink: 64,
+    c: 80,
+    is_select: 52,
+    elem_bytes: 8,
+    c_bytes: 8,
+};
+const SUDOG_1_26: WaiterLayout = WaiterLayout {
+    size_bytes: 104,
+    g: 0,
+    next: 8,
+    elem: 24,
+    waitlink: 72,
+    c: 88,
+    is_select: 60,
+    elem_bytes: 16,
+    c_bytes: 16,
+};
+const HCHAN_1_19: ChannelLayout = ChannelLayout {
+    size_bytes: 96,
+    qcount: 0,
+    dataqsiz: 8,
+    buf: 16,
+    elemsize: 24,
+    closed: 28,
+    recvq: 56,
+    sendq: 72,
+    timer: None,
+};
+const HCHAN_1_23: ChannelLayout = ChannelLayout {
+    size_bytes: 104,
+    qcount: 0,
+    dataqsiz: 8,
+    buf: 16,
+    elemsize: 24,
+    closed: 28,
+    recvq: 64,
+    sendq: 80,
+    timer: Some(32),
+};
+const HCHAN_1_25: ChannelLayout = ChannelLayout {
+    size_bytes: 112,
+    qcount: 0,
+    dataqsiz: 8,
+    buf: 16,
+    elemsize: 24,
+    closed: 28,
+    recvq: 64,
+    sendq: 80,
+    timer: Some(32),
+};
 const WAITQ_1_19: QueueLayout = QueueLayout { first: 0, last: 8 };
 const CONSTANTS_1_19: RuntimeConstants = RuntimeConstants { malloc_header_bytes: None, special_kind_profile: 2 };
 const CONSTANTS_1_22: RuntimeConstants = RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 2 };
