@@ -6,6 +6,8 @@
 pub mod books;
 mod discard;
 mod error;
+pub mod heap;
+pub mod marks;
 pub mod memory;
 
 pub use self::discard::{Discard, Discards};

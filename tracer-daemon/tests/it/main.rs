@@ -22,6 +22,7 @@ mod inspect;
 mod inventory;
 mod layouts;
 mod leakline;
+mod marks;
 mod matrix;
 mod places;
 mod points;
