@@ -75,7 +75,8 @@ impl SpanIdentity {
     }
 
     /// Whether its slots are blocks which objects below 16 bytes without pointers share: they live and die with the block.
-    /// An object of 16 bytes without pointers has such a slot for itself.
+    /// An object of 16 bytes without pointers has such a slot for itself. The block that a processor is filling when marking
+    /// begins is kept by that collection (`gcMarkTinyAllocs` in runtime/mgcmark.go).
     pub const fn may_be_shared(&self) -> bool {
         self.span_class == TINY_SPAN_CLASS
     }

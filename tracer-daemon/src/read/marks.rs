@@ -28,7 +28,8 @@
 //! [`Censored::MissedCycle`]. In the cycle of birth the bits say what was there before: [`Censored::NotYetKnown`].
 //!
 //! *Whose span.* From the birth of an object to the sweep that frees it, its page's entry in the arena, and start, end, slot
-//! size, class and state of its span do not change. Anything else than at birth proves its death, even if read while it changes.
+//! size, class and state of its span do not change. Anything else than at birth proves its death, even if read while it changes: by
+//! the cycle that is read afterwards, since the collector may have gone on meanwhile.
 //!
 //! *Torn reads.* `h` and the span are read before and after the bits; what differs is read again. `sweepgen` is written
 //! atomically before and after a sweep touches bits, and a freed span's bits are not used again in the same cycle
@@ -183,6 +184,8 @@ pub struct MarksReader {
 /// What is known of an object before its bits are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    /// The span is not the object's any more.
+    Recycled,
     Answer(Look),
     Again(Discard),
     Bit(Bit),
@@ -340,13 +343,14 @@ impl MarksReader {
         let finalized = self.finalized(memory, &steps, &spans, &blocks, specials)?;
         let later = self.heap.records(memory, &spans.addresses())?;
         // Proofs of death and refusals need no second reading; bits do, and that of the cycle is the last.
-        let same_cycle = self.cycle(memory)? == now;
+        let end = self.cycle(memory)?;
         let mut outcomes = Vec::with_capacity(steps.len());
         for ((object, step), finalized) in objects.iter().zip(steps).zip(finalized) {
             outcomes.push(match step {
+                Step::Recycled => Ok(Look::Dead { cycle: end }),
                 Step::Answer(look) => Ok(look),
                 Step::Again(reason) => Err(reason),
-                Step::Bit(_) if !same_cycle => Err(Discard::CycleMoved),
+                Step::Bit(_) if end != now => Err(Discard::CycleMoved),
                 Step::Bit(bit) => {
                     let still = spans.record(bit.span).zip(later.get(&bit.span)).is_some_and(|(a, b)| a.is_still(b));
                     if still { self.answer(object, bit, &blocks, finalized, now) } else { Err(Discard::SpanMoved) }
@@ -374,7 +378,7 @@ impl MarksReader {
         let is_other = || object.span.is_some_and(|span| span != record.identity());
         if !record.covers(object.address) || is_other() {
             self.sources.recycled += 1;
-            return Step::Answer(Look::Dead { cycle: now });
+            return Step::Recycled;
         }
         let Some(index) = record.index_of(object.address) else { return self.refuse(Censored::Implausible) };
         let (unswept, bits) = match record.sweepgen.wrapping_sub(now.0).cast_signed() {
@@ -525,7 +529,7 @@ enum Finalized {
 fn places(step: &Step) -> impl Iterator<Item = Avma> + use<> {
     let (bit, inline) = match step {
         Step::Bit(bit) => (Some(bit.byte), bit.inline),
-        Step::Answer(_) | Step::Again(_) => (None, None),
+        Step::Recycled | Step::Answer(_) | Step::Again(_) => (None, None),
     };
     bit.into_iter().chain(inline.map(|inline| inline.flag)).chain(inline.and_then(|inline| inline.mark))
 }
