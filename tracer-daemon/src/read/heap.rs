@@ -25,7 +25,7 @@ const ARENA_NUMBER_BITS: u32 = 22;
 const ARENAS_MAX: usize = 1 << 16;
 /// Bytes that are read around each word that is wanted: neighbours are mostly wanted, too, and each piece costs about as
 /// much as a kilobyte.
-const BLOCK_BYTES: u64 = 256;
+const BLOCK_BYTES: usize = 256;
 /// Most bytes between the first and the last field of a span that we read; all releases have 120 or less.
 const SPAN_BYTES_MAX: u64 = 1024;
 /// `heapBitsInSpan` (runtime/mbitmap.go, go1.22 and later): larger objects with pointers have a header.
@@ -206,6 +206,10 @@ impl Spans {
     }
 }
 
+const fn offset_in_block(at: Avma) -> u64 {
+    at.0 % BLOCK_BYTES as u64
+}
+
 /// Words at scattered places, read as the aligned blocks around them.
 #[derive(Debug)]
 pub(super) struct Blocks {
@@ -218,21 +222,20 @@ pub(super) struct Blocks {
 impl Blocks {
     /// Reads the blocks around all places.
     pub(super) fn read(memory: &dyn TargetMemory, places: impl IntoIterator<Item = Avma>) -> Result<Self, MemoryError> {
-        let mut starts: Vec<Avma> = places.into_iter().map(|at| Avma(at.0 - at.0 % BLOCK_BYTES)).collect();
+        let mut starts: Vec<Avma> = places.into_iter().map(|at| Avma(at.0 - offset_in_block(at))).collect();
         starts.sort_unstable();
         starts.dedup();
-        let mut bytes = vec![0; BLOCK_BYTES as usize * starts.len()];
+        let mut bytes = vec![0; BLOCK_BYTES * starts.len()];
         let readable = memory.read_each(&starts, &mut bytes)?;
         Ok(Self { starts, bytes, readable })
     }
 
     fn at(&self, at: Avma, length: u64) -> Option<(Words<'_>, u64)> {
-        let offset = at.0 % BLOCK_BYTES;
+        let offset = offset_in_block(at);
         let index = self.starts.binary_search(&Avma(at.0 - offset)).ok()?;
-        let begin = index.checked_mul(BLOCK_BYTES as usize)?;
-        let block = self.bytes.get(begin..begin.checked_add(BLOCK_BYTES as usize)?)?;
+        let block = self.bytes.chunks(BLOCK_BYTES).nth(index)?;
         let readable = self.readable.get(index).copied().unwrap_or_default();
-        (readable && offset + length <= BLOCK_BYTES).then_some((Words(block), offset))
+        (readable && offset + length <= BLOCK_BYTES as u64).then_some((Words(block), offset))
     }
 
     /// The word at a place that was asked for; none where it cannot be read.
@@ -264,12 +267,11 @@ impl Heap {
     /// # Errors
     /// Where it is not known, or the layout is one of another system than Linux on 64 bits.
     pub(super) fn new(runtime: &Runtime) -> Result<Self, ReadError> {
-        let layout = *runtime.layout();
         // Programs for other processors are not inspected.
-        Self::of(layout, Architecture::Amd64, runtime.address(Global::Mheap)?)
+        Self::of(runtime.layout(), Architecture::Amd64, runtime.address(Global::Mheap)?)
     }
 
-    pub(super) fn of(layout: RuntimeLayout, architecture: Architecture, mheap: Avma) -> Result<Self, ReadError> {
+    pub(super) fn of(layout: &RuntimeLayout, architecture: Architecture, mheap: Avma) -> Result<Self, ReadError> {
         let pages = layout.heap_arena.spans_count;
         if pages != ARENA_PAGES {
             return Err(ReadError::Implausible { what: "number of pages of an arena", value: pages });
@@ -292,7 +294,7 @@ impl Heap {
         let length = words.into_iter().max().unwrap_or_default().saturating_add(8).saturating_sub(first);
         let piece = usize::try_from(length).ok().filter(|_| length <= SPAN_BYTES_MAX);
         let piece = piece.ok_or(ReadError::Implausible { what: "bytes of a span", value: length })?;
-        Ok(Self { layout, architecture, mheap, arenas: HashMap::new(), span_piece: (first, piece) })
+        Ok(Self { layout: *layout, architecture, mheap, arenas: HashMap::new(), span_piece: (first, piece) })
     }
 
     /// `mheap_.sweepgen`: grows by 2 at the end of each marking, while the world is stopped (`gcSweep` in runtime/mgc.go).
@@ -482,19 +484,19 @@ mod tests {
     #[test]
     fn layouts_of_other_systems_are_refused() {
         let mut layout = known(27, Architecture::Amd64).unwrap();
-        let refused = |layout| Heap::of(layout, Architecture::Amd64, Avma(0)).is_err();
-        assert!(!refused(layout));
+        let refused = |layout: &RuntimeLayout| Heap::of(layout, Architecture::Amd64, Avma(0)).is_err();
+        assert!(!refused(&layout));
         layout.mspan.limit = u64::MAX;
-        assert!(refused(layout));
+        assert!(refused(&layout));
         let mut layout = known(27, Architecture::Amd64).unwrap();
         layout.heap_arena.spans_count = 512;
-        assert!(refused(layout));
+        assert!(refused(&layout));
     }
 
     #[test]
     fn only_small_objects_with_pointers_above_512_bytes_have_headers() {
         for minor in 19..=27 {
-            let heap = Heap::of(known(minor, Architecture::Amd64).unwrap(), Architecture::Amd64, Avma(0)).unwrap();
+            let heap = Heap::of(&known(minor, Architecture::Amd64).unwrap(), Architecture::Amd64, Avma(0)).unwrap();
             for (class, slot_bytes) in CLASS_TO_SIZE.into_iter().enumerate().skip(1) {
                 for without_pointers in [0, 1] {
                     let record = span(class, 8, without_pointers);
@@ -534,7 +536,7 @@ mod tests {
             index: prop::sample::Index,
             within: prop::sample::Index,
         ) {
-            let heap = Heap::of(known(27, Architecture::Amd64).unwrap(), Architecture::Amd64, Avma(0)).unwrap();
+            let heap = Heap::of(&known(27, Architecture::Amd64).unwrap(), Architecture::Amd64, Avma(0)).unwrap();
             let record = span(class, pages, without_pointers);
             let index = index.index(usize::try_from(record.slots).unwrap()) as u64;
             let start = record.start + index * record.slot_bytes;

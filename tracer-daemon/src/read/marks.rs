@@ -38,6 +38,7 @@
 //! Out of reach: objects that programs free by hand (`GOEXPERIMENT=runtimefreegc` and `arenas`).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::heap::{Blocks, Heap, Lookup, NoSlot, PAGE_BYTES, Slot, SpanIdentity, SpanRecord, Spans};
 use super::memory::{TargetMemory, Words};
@@ -437,14 +438,15 @@ impl MarksReader {
                 found.push(Finalized::No);
                 continue;
             }
-            if !searched.contains_key(&bit.span) {
-                searched.insert(bit.span, self.finalizers(memory, record.specials, budget)?);
-            }
+            let offsets = match searched.entry(bit.span) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(self.finalizers(memory, record.specials, budget)?),
+            };
             let slot = |offset: &u64| offset.checked_div(record.slot_bytes) == Some(bit.index);
-            found.push(match searched.get(&bit.span) {
-                None | Some(None) => Finalized::Unknown,
-                Some(Some(offsets)) if offsets.iter().any(slot) => Finalized::Yes,
-                Some(Some(_)) => Finalized::No,
+            found.push(match offsets {
+                None => Finalized::Unknown,
+                Some(offsets) if offsets.iter().any(slot) => Finalized::Yes,
+                Some(_) => Finalized::No,
             });
         }
         Ok(found)

@@ -3,6 +3,7 @@
 
 mod cost;
 mod inspect;
+mod marks;
 mod stats;
 mod symbolize;
 mod target;
@@ -27,6 +28,8 @@ enum Bench {
     Cost(cost::CostArgs),
     /// CPU time and memory that inspecting a large binary takes. Fetches one from Debian; takes a minute.
     Inspect(inspect::InspectArgs),
+    /// CPU time of looking whether objects of a running program are alive; a minute after the build.
+    Marks(marks::MarksArgs),
     /// What naming an address costs leakline, in thread CPU time, for new and for known addresses
     Symbolize(symbolize::SymbolizeArgs),
 }
@@ -36,6 +39,7 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
     match &args.bench {
         Bench::Cost(args) => cost::run(root, args),
         Bench::Inspect(args) => inspect::run(root, args),
+        Bench::Marks(args) => marks::run(root, args),
         Bench::Symbolize(args) => symbolize::run(root, args),
     }
 }

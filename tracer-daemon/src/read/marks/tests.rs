@@ -16,7 +16,7 @@ const SPAN: u64 = 0x5000_0000_0000;
 const ALLOC_BITS: u64 = 0x4000_0000_0000;
 const MARK_BITS: u64 = 0x4000_0000_1000;
 const SPECIALS: u64 = 0x3000_0000_0000;
-/// 64 bytes with pointers: size class 5 of two pages... the class says what it must be.
+/// Of a span of one page with 126 slots of 64 bytes, with pointers: size class 6.
 const START: u64 = 0xc0_0123_4000;
 const SLOT_BYTES: u64 = 64;
 const SPAN_CLASS: u8 = 12;
@@ -147,7 +147,7 @@ impl FakeHeap {
     }
 
     fn reader(&self) -> MarksReader {
-        MarksReader::of(Heap::of(self.layout, Architecture::Amd64, Avma(MHEAP)).unwrap())
+        MarksReader::of(Heap::of(&self.layout, Architecture::Amd64, Avma(MHEAP)).unwrap())
     }
 
     fn look(&self) -> (Look, MarksReader) {
@@ -455,7 +455,11 @@ impl TargetMemory for Garbage {
     fn read(&self, at: Avma, into: &mut [u8]) -> Result<(), MemoryError> {
         for (byte, at) in into.iter_mut().zip(at.0..) {
             let mixed = (at ^ self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            *byte = if mixed >> 61 == 0 { (mixed >> 32) as u8 } else { (self.0 >> (at % 8 * 8)) as u8 & 3 };
+            *byte = if mixed >> 61 == 0 {
+                mixed.to_le_bytes()[4]
+            } else {
+                self.0.to_le_bytes()[usize::try_from(at % 8).unwrap()] & 3
+            };
         }
         Ok(())
     }
@@ -464,7 +468,7 @@ impl TargetMemory for Garbage {
 proptest! {
     #[test]
     fn garbage_ends_and_never_panics(seed: u64, addresses in prop::collection::vec(any::<u64>(), 1..40), now: u32) {
-        let mut reader = MarksReader::of(Heap::of(layout(), Architecture::Amd64, Avma(seed)).unwrap());
+        let mut reader = MarksReader::of(Heap::of(&layout(), Architecture::Amd64, Avma(seed)).unwrap());
         let addresses: Vec<Avma> = addresses.into_iter().map(Avma).collect();
         let memory = Garbage(seed);
         prop_assert_eq!(reader.slots(&memory, &addresses).unwrap().len(), addresses.len());

@@ -5,20 +5,23 @@
 //! at its own pace.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tracer_daemon::read::marks::{Censored, Cycle, Look, MarkSources, MarksReader, TrackedObject};
+use tracer_daemon::read::marks::{Censored, Cycle, Look, MarksReader, TrackedObject};
 use tracer_daemon::read::memory::ProcessMemory;
 
 use super::program::{Followed, Program};
 use super::results::Row;
 use crate::target::wait_until;
 
-/// Collections that the concurrent phase must see.
+/// Collections that the concurrent phase must look at.
 const CYCLES: u32 = 200;
+/// Answers of each kind without which nothing is proved.
+const ANSWERS: u64 = 5000;
 /// Answers that must come from unswept spans, and from marks within spans where the collector makes those.
 const UNSWEPT: u64 = 500;
 
@@ -69,7 +72,7 @@ fn drop_some(program: &mut Program, followed: &mut [Followed], n: usize) {
     let mut line = "drop".to_owned();
     for followed in followed.iter_mut().filter(|followed| !followed.holders.is_empty()).step_by(n) {
         for id in followed.holders.drain(..) {
-            line.push_str(&format!(" {id}"));
+            write!(line, " {id}").unwrap();
         }
     }
     program.tell(&line);
@@ -239,9 +242,11 @@ pub(super) fn concurrent(program: &mut Program, mistakes: &mut Mistakes, row: &m
     for mistake in seen.iter().filter_map(Seen::mistake) {
         mistakes.add(format!("concurrent: {mistake}"));
     }
-    let sources = reader.sources();
-    row.add_sources(&sources);
-    assert_ne!(sources, MarkSources::default());
+    row.add_sources(&reader.sources());
+    for answer in ["alive", "dead"] {
+        let count = row.answers.get(answer).copied().unwrap_or_default();
+        assert!(count >= ANSWERS, "only {count} answers say {answer}: nothing is proved");
+    }
 }
 
 /// Lets the program allocate and forget, batch by batch, until the other thread has seen enough.
@@ -270,7 +275,7 @@ fn speak(program: &mut Program, events: &SyncSender<Event>, done: &AtomicBool) {
             for followed in batch.iter_mut().filter(|followed| !followed.holders.is_empty()).step_by(n) {
                 dropped.push(followed.object.address.0);
                 for id in followed.holders.drain(..) {
-                    line.push_str(&format!(" {id}"));
+                    write!(line, " {id}").unwrap();
                 }
             }
         }
@@ -291,7 +296,7 @@ fn follow(reader: &mut MarksReader, memory: &ProcessMemory, events: &Receiver<Ev
     let mut open: Vec<usize> = Vec::new();
     let mut by_address: HashMap<u64, usize> = HashMap::new();
     let mut last = reader.cycle(memory).unwrap();
-    while row.cycles < CYCLES {
+    while row.cycles - row.missed_cycles < CYCLES {
         for event in events.try_iter() {
             match event {
                 Event::Born(followed) => {
