@@ -180,9 +180,10 @@ pub(super) fn frozen(program: &mut Program, mistakes: &mut Mistakes, row: &mut R
 
 /// What the thread that speaks to the program tells the one that looks.
 enum Event {
-    Born(Vec<Followed>),
-    /// Slots of which nothing is kept any more; the cycles before and after.
-    Dropped(Vec<u64>, Cycle, Cycle),
+    /// With their numbers.
+    Born(Vec<(usize, Followed)>),
+    /// The numbers of those of which nothing is kept any more; the cycles before and after.
+    Dropped(Vec<usize>, Cycle, Cycle),
 }
 
 /// One slot and what was seen of it.
@@ -201,9 +202,9 @@ impl Seen {
         let alive = self.followed.object.alive;
         match (self.dead, self.dropped) {
             (Some(dead), _) if self.followed.revived => Some(format!("{name}: dead in {dead:?}, but revived")),
-            (Some(dead), None) => Some(format!("{name}: dead in {dead:?}, but kept")),
+            (Some(dead), None) => Some(format!("{name}: dead in {dead:?}, but kept: {:?}", self.followed)),
             (Some(dead), Some((before, _))) if dead.since(before) <= 0 => {
-                Some(format!("{name}: dead in {dead:?}, but kept until {before:?}"))
+                Some(format!("{name}: dead in {dead:?}, but kept until {before:?}: {:?}", self.followed))
             }
             (_, Some((_, after))) if self.followed.ours_alone && !self.followed.revived && alive.since(after) >= 2 => {
                 Some(format!("{name}: alive in {alive:?}, but forgotten in {after:?}: {:?}", self.followed.object))
@@ -230,8 +231,13 @@ pub(super) fn concurrent(program: &mut Program, mistakes: &mut Mistakes, row: &m
                     self.0.store(true, Ordering::Relaxed);
                 }
             }
-            let _done = Done(finished);
-            follow(reading, &memory, &receiver, counted)
+            let done = Done(finished);
+            let mut seen = HashMap::new();
+            follow(reading, &memory, &receiver, &mut seen, counted);
+            drop(done);
+            // What was forgotten last may be dead already.
+            receiver.iter().for_each(|event| take_note(event, &mut seen));
+            seen
         });
         speak(program, &sender, &done);
         drop(sender);
@@ -239,7 +245,7 @@ pub(super) fn concurrent(program: &mut Program, mistakes: &mut Mistakes, row: &m
     });
     program.tell("stop");
     row.objects += seen.len();
-    for mistake in seen.iter().filter_map(Seen::mistake) {
+    for mistake in seen.values().filter_map(Seen::mistake) {
         mistakes.add(format!("concurrent: {mistake}"));
     }
     row.add_sources(&reader.sources());
@@ -251,7 +257,8 @@ pub(super) fn concurrent(program: &mut Program, mistakes: &mut Mistakes, row: &m
 
 /// Lets the program allocate and forget, batch by batch, until the other thread has seen enough.
 fn speak(program: &mut Program, events: &SyncSender<Event>, done: &AtomicBool) {
-    let mut batches: Vec<Vec<Followed>> = Vec::new();
+    let mut batches: Vec<Vec<(usize, Followed)>> = Vec::new();
+    let mut numbers = 0..;
     while !done.load(Ordering::Relaxed) {
         let half = batches.len() % 2 == 1;
         let (mut followed, before, after) = program.allocate(if half { "half 1" } else { "fill 1" });
@@ -259,21 +266,22 @@ fn speak(program: &mut Program, events: &SyncSender<Event>, done: &AtomicBool) {
             // What was not kept may have been gone, and its slot another's, before we knew where it was.
             followed.retain(|followed| !followed.holders.is_empty());
         }
-        let forgotten = followed.iter().filter(|followed| followed.holders.is_empty());
-        let forgotten = Event::Dropped(forgotten.map(|followed| followed.object.address.0).collect(), before, after);
-        let born = Event::Born(followed.clone());
+        let batch: Vec<(usize, Followed)> = numbers.by_ref().zip(followed).collect();
+        let forgotten = batch.iter().filter(|(_, followed)| followed.holders.is_empty());
+        let forgotten = Event::Dropped(forgotten.map(|(number, _)| *number).collect(), before, after);
+        let born = Event::Born(batch.clone());
         if events.send(born).is_err() || events.send(forgotten).is_err() {
             return;
         }
-        batches.push(followed);
+        batches.push(batch);
         // A quarter of all that is kept, and what is old altogether.
         let mut dropped = Vec::new();
         let mut line = "drop".to_owned();
         let young = batches.len().saturating_sub(8);
         for (index, batch) in batches.iter_mut().enumerate() {
             let n = if index < young { 1 } else { 4 };
-            for followed in batch.iter_mut().filter(|followed| !followed.holders.is_empty()).step_by(n) {
-                dropped.push(followed.object.address.0);
+            for (number, followed) in batch.iter_mut().filter(|(_, followed)| !followed.holders.is_empty()).step_by(n) {
+                dropped.push(*number);
                 for id in followed.holders.drain(..) {
                     write!(line, " {id}").unwrap();
                 }
@@ -290,28 +298,39 @@ fn speak(program: &mut Program, events: &SyncSender<Event>, done: &AtomicBool) {
     }
 }
 
+fn take_note(event: Event, seen: &mut HashMap<usize, Seen>) {
+    match event {
+        Event::Born(followed) => {
+            seen.extend(
+                followed
+                    .into_iter()
+                    .map(|(number, followed)| (number, Seen { followed, dropped: None, dead: None, censored: false })),
+            );
+        }
+        Event::Dropped(numbers, before, after) => {
+            for number in numbers {
+                seen.get_mut(&number).expect("born before").dropped = Some((before, after));
+            }
+        }
+    }
+}
+
 /// Looks once in each cycle at all that is followed.
-fn follow(reader: &mut MarksReader, memory: &ProcessMemory, events: &Receiver<Event>, row: &mut Row) -> Vec<Seen> {
-    let mut all: Vec<Seen> = Vec::new();
+fn follow(
+    reader: &mut MarksReader,
+    memory: &ProcessMemory,
+    events: &Receiver<Event>,
+    all: &mut HashMap<usize, Seen>,
+    row: &mut Row,
+) {
     let mut open: Vec<usize> = Vec::new();
-    let mut by_address: HashMap<u64, usize> = HashMap::new();
     let mut last = reader.cycle(memory).unwrap();
     while row.cycles - row.missed_cycles < CYCLES {
         for event in events.try_iter() {
-            match event {
-                Event::Born(followed) => {
-                    for followed in followed {
-                        by_address.insert(followed.object.address.0, all.len());
-                        open.push(all.len());
-                        all.push(Seen { followed, dropped: None, dead: None, censored: false });
-                    }
-                }
-                Event::Dropped(addresses, before, after) => {
-                    for index in addresses.iter().filter_map(|address| by_address.get(address)) {
-                        all[*index].dropped = Some((before, after));
-                    }
-                }
+            if let Event::Born(followed) = &event {
+                open.extend(followed.iter().map(|(number, _)| *number));
             }
+            take_note(event, all);
         }
         let now = reader.cycle(memory).unwrap();
         if now == last {
@@ -322,18 +341,17 @@ fn follow(reader: &mut MarksReader, memory: &ProcessMemory, events: &Receiver<Ev
         row.cycles += u32::try_from(now.since(last)).unwrap();
         row.missed_cycles += u32::try_from(now.since(last) - 1).unwrap();
         last = now;
-        let objects: Vec<TrackedObject> = open.iter().map(|index| all[*index].followed.object).collect();
+        let objects: Vec<TrackedObject> = open.iter().map(|number| all[number].followed.object).collect();
         let looks = reader.look(memory, &objects, now).unwrap();
         row.count(&looks);
-        for (index, look) in open.iter().zip(looks) {
-            let seen = &mut all[*index];
+        for (number, look) in open.iter().zip(looks) {
+            let seen = all.get_mut(number).expect("born before");
             match look {
                 Look::Alive { cycle } => seen.followed.object.alive = cycle,
                 Look::Dead { cycle } => seen.dead = Some(cycle),
                 Look::Censored(reason) => seen.censored = reason.is_final(),
             }
         }
-        open.retain(|index| !all[*index].censored && all[*index].dead.is_none());
+        open.retain(|number| !all[number].censored && all[number].dead.is_none());
     }
-    all
 }
