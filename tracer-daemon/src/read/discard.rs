@@ -59,6 +59,18 @@ reasons! {
     WaiterImplausible: "waiter_implausible", "the record of what a goroutine waits for belongs to another one";
     /// What a goroutine waits for is no channel.
     ChannelImplausible: "channel_implausible", "a goroutine waits for a channel at an address that holds none";
+    /// A span was swept, freed or made while its mark bits were read.
+    SpanMoved: "span_moved", "a span was swept, freed or made while its mark bits were read";
+    /// A span was being swept when its mark bits were to be read.
+    SpanBeingSwept: "span_being_swept", "a span was being swept when its mark bits were to be read";
+    /// The collector went on to its next cycle while mark bits were read.
+    CycleMoved: "cycle_moved", "the collector went on to its next cycle while mark bits were read";
+    /// The collector had not yet ended the cycle that was asked for.
+    CycleNotOver: "cycle_not_over", "the collector had not yet ended the cycle whose mark bits were to be read";
+    /// A span that mark bits were to be read of contradicts itself.
+    SpanImplausible: "span_implausible", "a span whose mark bits were to be read contradicts itself";
+    /// A pointer on the way to mark bits leads nowhere.
+    MarksUnreadable: "marks_unreadable", "a pointer on the way to mark bits leads nowhere";
 }
 
 /// How often each was the reason.

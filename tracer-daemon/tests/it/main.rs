@@ -23,6 +23,7 @@ mod inspect;
 mod inventory;
 mod layouts;
 mod leakline;
+mod marks;
 mod matrix;
 mod memory;
 mod places;

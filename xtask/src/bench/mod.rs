@@ -5,6 +5,7 @@ mod books;
 mod cost;
 mod goroutines;
 mod inspect;
+mod marks;
 mod soak_books;
 mod stats;
 mod symbolize;
@@ -36,6 +37,8 @@ enum Bench {
     Inspect(inspect::InspectArgs),
     /// CPU time and memory of one look at the goroutine table, for up to a million goroutines. A minute; 4 GB of memory.
     Goroutines(goroutines::GoroutinesArgs),
+    /// CPU time of looking whether objects of a running program are alive; a minute after the build.
+    Marks(marks::MarksArgs),
     /// What naming an address costs leakline, in thread CPU time, for new and for known addresses
     Symbolize(symbolize::SymbolizeArgs),
 }
@@ -48,6 +51,7 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
         Bench::SoakBooks(args) => soak_books::run(root, args),
         Bench::Inspect(args) => inspect::run(root, args),
         Bench::Goroutines(args) => goroutines::run(root, args),
+        Bench::Marks(args) => marks::run(root, args),
         Bench::Symbolize(args) => symbolize::run(root, args),
     }
 }

@@ -610,6 +610,8 @@ layouts! {
         malloc_header_bytes: Option<u64> = constant("runtime.mallocHeaderSize"),
         /// The `kind` of a special that stands for a sampled object (runtime/mheap.go).
         special_kind_profile: u64 = constant("runtime._KindSpecialProfile"),
+        /// The `kind` of a special that stands for a finalizer (runtime/mheap.go).
+        special_kind_finalizer: u64 = constant("runtime._KindSpecialFinalizer"),
     }
 }
 

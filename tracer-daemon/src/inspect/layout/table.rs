@@ -794,10 +794,14 @@ const HCHAN_1_25: ChannelLayout = ChannelLayout {
     timer: Some(32),
 };
 const WAITQ_1_19: QueueLayout = QueueLayout { first: 0, last: 8 };
-const CONSTANTS_1_19: RuntimeConstants = RuntimeConstants { malloc_header_bytes: None, special_kind_profile: 2 };
-const CONSTANTS_1_22: RuntimeConstants = RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 2 };
-const CONSTANTS_1_23: RuntimeConstants = RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 3 };
-const CONSTANTS_1_25: RuntimeConstants = RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 4 };
+const CONSTANTS_1_19: RuntimeConstants =
+    RuntimeConstants { malloc_header_bytes: None, special_kind_profile: 2, special_kind_finalizer: 1 };
+const CONSTANTS_1_22: RuntimeConstants =
+    RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 2, special_kind_finalizer: 1 };
+const CONSTANTS_1_23: RuntimeConstants =
+    RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 3, special_kind_finalizer: 1 };
+const CONSTANTS_1_25: RuntimeConstants =
+    RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 4, special_kind_finalizer: 2 };
 
 /// Of programs that go1.19.1 and go1.19.13 built for amd64.
 const GO_1_19: RuntimeLayout = RuntimeLayout {
