@@ -164,7 +164,7 @@ pub(crate) fn books() -> Snapshot {
         evidence: vec![Evidence::Books, Evidence::Profile],
         heap: Some(heap()),
         profile: Some(profile),
-        exact: None,
+        ..Snapshot::default()
     }
 }
 

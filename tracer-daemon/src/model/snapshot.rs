@@ -4,7 +4,10 @@
 use std::{fmt, sync::Arc};
 
 use super::Heap;
+use super::goroutines::GoroutineTable;
 use super::live::LiveSite;
+use super::memory::MemoryStatement;
+use crate::read::Discards;
 use crate::symbolize::Frame;
 
 /// Stable identity of a site over restarts and rebuilds of the same code.
@@ -148,7 +151,7 @@ pub struct LossCount {
 }
 
 /// What the model says about one process. A part that was not measured is `None`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Length of the window, seconds.
     pub window_s: f64,
@@ -158,6 +161,12 @@ pub struct Snapshot {
     pub heap: Option<Heap>,
     /// What is alive by the runtime's own profile.
     pub profile: Option<Profile>,
+    /// Every goroutine, by what it waits for.
+    pub goroutines: Option<GoroutineTable>,
+    /// What the resident memory consists of.
+    pub memory: Option<MemoryStatement>,
+    /// What was read from the target and not believed.
+    pub discards: Discards,
     /// What hooks on every allocation counted.
     pub exact: Option<ExactCounts>,
 }
@@ -177,13 +186,7 @@ pub struct Profile {
 
 impl From<ExactCounts> for Snapshot {
     fn from(exact: ExactCounts) -> Self {
-        Self {
-            window_s: exact.window_s,
-            evidence: vec![Evidence::Exact],
-            heap: None,
-            profile: None,
-            exact: Some(exact),
-        }
+        Self { window_s: exact.window_s, evidence: vec![Evidence::Exact], exact: Some(exact), ..Self::default() }
     }
 }
 

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::{
     StartError, Subject,
-    looks::{HeapLooks, ProfileLooks},
+    looks::{GoroutineLooks, HeapLooks, MemoryLooks, ProfileLooks},
     own,
 };
 use crate::{
     export::Refusal,
     model::{Evidence, Snapshot},
-    read::{ReadError, memory::MemoryError},
+    read::{Discards, ReadError, memory::MemoryError},
 };
 
 /// A target that is read.
@@ -19,6 +19,8 @@ pub struct BooksSession {
     subject: Subject,
     heap: Option<HeapLooks>,
     profile: Option<ProfileLooks>,
+    goroutines: Option<GoroutineLooks>,
+    memory: MemoryLooks,
     opened: Instant,
     /// When the last look was.
     looked: Instant,
@@ -35,11 +37,13 @@ impl BooksSession {
         let now = own::now();
         let mut parts = Parts { refused, first_error: None };
         let heap = parts.take(HeapLooks::start(&subject, now));
-        let profile = parts.take(ProfileLooks::start(&subject)).flatten();
-        if profile.is_none() && parts.first_error.is_none() {
-            parts.refused.push(sampler_off(&subject));
+        let mut profile = None;
+        match ProfileLooks::start(&subject) {
+            Ok(None) => parts.refused.push(sampler_off(&subject)),
+            started => profile = parts.take(started).flatten(),
         }
-        if heap.is_none() && profile.is_none() {
+        let goroutines = parts.take(GoroutineLooks::start(&subject));
+        if heap.is_none() && profile.is_none() && goroutines.is_none() {
             let error = parts.first_error.map(|error| subject.unread(error));
             let error = error.unwrap_or(StartError::Vanished { pid: subject.identity.pid });
             return Err(Box::new((subject, error)));
@@ -48,7 +52,17 @@ impl BooksSession {
             return Err(Box::new((subject, error)));
         }
         let refused = parts.refused;
-        Ok(Self { subject, heap, profile, opened: now, looked: now, is_closed: false, refused })
+        Ok(Self {
+            subject,
+            heap,
+            profile,
+            goroutines,
+            memory: MemoryLooks::default(),
+            opened: now,
+            looked: now,
+            is_closed: false,
+            refused,
+        })
     }
 
     /// The window begins.
@@ -92,7 +106,14 @@ impl BooksSession {
         }
         let now = own::now();
         let outcome = self.look_at_parts(now, must);
-        self.unless_over(outcome)
+        self.unless_over(outcome)?;
+        // The least urgent part, and the only one that reads more than the target's memory.
+        match self.memory.look(&self.subject, now, must) {
+            Ok(refused) => self.refused.extend(refused),
+            Err(_) if self.subject.still_there().is_err() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn look_at_parts(&mut self, now: Instant, must: bool) -> Result<(), ReadError> {
@@ -102,6 +123,9 @@ impl BooksSession {
         let collections = self.heap.as_ref().map(|heap| heap.last().collections);
         if let Some(profile) = &mut self.profile {
             profile.look(&mut self.subject, now, collections, must)?;
+        }
+        if let Some(goroutines) = &mut self.goroutines {
+            goroutines.look(&mut self.subject, now, must)?;
         }
         self.looked = now;
         Ok(())
@@ -121,12 +145,25 @@ impl BooksSession {
         let books = self.heap.as_ref().map(HeapLooks::last);
         let now_unix_ns = own::unix_ms().saturating_mul(1_000_000);
         let profile = self.profile.as_ref().and_then(|profile| profile.live(&self.subject, books, now_unix_ns));
-        let used = [(self.heap.is_some(), Evidence::Books), (profile.is_some(), Evidence::Profile)];
+        let goroutines = self.goroutines.as_ref().and_then(GoroutineLooks::last).cloned();
+        let used = [
+            (self.heap.is_some(), Evidence::Books),
+            (goroutines.is_some(), Evidence::GoroutineTable),
+            (profile.is_some(), Evidence::Profile),
+        ];
+        let discards = [
+            self.heap.as_ref().map(HeapLooks::discards),
+            self.profile.as_ref().map(ProfileLooks::discards),
+            self.goroutines.as_ref().map(GoroutineLooks::discards),
+        ];
         Snapshot {
             window_s: self.window().as_secs_f64(),
             evidence: used.into_iter().filter(|(is_used, _)| *is_used).map(|(_, evidence)| evidence).collect(),
             heap: self.heap.as_ref().map(HeapLooks::account),
             profile,
+            goroutines,
+            memory: self.memory.last().cloned(),
+            discards: discards.into_iter().flatten().fold(Discards::default(), Discards::plus),
             exact: None,
         }
     }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{StartError, Subject, stdout};
+use super::{Subject, stdout};
 use crate::addr::Avma;
 use crate::cli::OutputFormat;
 use crate::discover::Target;
 use crate::export::{GoroutineReport, json, text};
 use crate::inspect::cache::FactsCache;
 use crate::model::goroutines::{GoroutineTable, IdClock, TableInput, tabulate};
+use crate::read::ReadError;
 use crate::read::goroutines::{GoroutineReader, Table};
 use crate::symbolize::{Frame, Origin};
 
@@ -27,7 +28,8 @@ pub fn print(target: &Target, output: OutputFormat) -> anyhow::Result<()> {
     let mut reader = GoroutineReader::new(subject.runtime()).map_err(|source| subject.unread(source))?;
     let now_ns = monotonic_ns();
     let mut clock = IdClock::new(began_ns(subject.identity.start_ticks, now_ns));
-    let (table, read) = look(&mut subject, &mut reader, &mut clock, now_ns)?;
+    let (table, read) =
+        tabulated(&mut subject, &mut reader, &mut clock, now_ns).map_err(|source| subject.unread(source))?;
     subject.still_there()?;
     let report = GoroutineReport { process: &subject.process_facts(), table: &table, discards: &read.discards };
     stdout::print(&match output {
@@ -41,13 +43,13 @@ pub fn print(target: &Target, output: OutputFormat) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// Where the target cannot be read.
-pub fn look(
+pub fn tabulated(
     subject: &mut Subject,
     reader: &mut GoroutineReader,
     clock: &mut IdClock,
     now_ns: u64,
-) -> Result<(GoroutineTable, Table), StartError> {
-    let read = reader.read(&subject.memory, now_ns).map_err(|source| subject.unread(source))?;
+) -> Result<(GoroutineTable, Table), ReadError> {
+    let read = reader.read(&subject.memory, now_ns)?;
     if let Some(highest_id) = read.highest_id {
         clock.record(now_ns, highest_id);
     }
@@ -96,7 +98,7 @@ pub fn monotonic_ns() -> u64 {
 }
 
 /// When a process began by that clock: the kernel counts from boot, the time asleep included. `None`: before that clock began.
-fn began_ns(start_ticks: u64, now_ns: u64) -> Option<u64> {
+pub(super) fn began_ns(start_ticks: u64, now_ns: u64) -> Option<u64> {
     let start = Duration::from_secs(start_ticks) / u32::try_from(procfs::ticks_per_second()).ok()?;
     let age_ns = nanoseconds(ClockId::Boottime).checked_sub(u64::try_from(start.as_nanos()).ok()?)?;
     now_ns.checked_sub(age_ns)

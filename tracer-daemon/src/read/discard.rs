@@ -90,6 +90,13 @@ impl Discards {
         self.0.get(reason as usize).copied().unwrap_or_default()
     }
 
+    /// Of two readers.
+    #[must_use]
+    pub fn plus(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum = sum.saturating_add(more));
+        self
+    }
+
     /// Those that happened.
     pub fn iter(&self) -> impl Iterator<Item = (Discard, u64)> + '_ {
         Discard::ALL.iter().copied().zip(self.0).filter(|(_, count)| *count > 0)

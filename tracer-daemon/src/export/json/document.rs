@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::{goroutines::Table, memory::Memory};
 use crate::model;
 
 /// One document about one process.
@@ -33,13 +34,26 @@ pub struct Document {
     /// Sorted by counted bytes, else by live bytes, descending; `other` last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sites: Option<Vec<Site>>,
-    /// Creations and exits.
+    /// Creations and exits, or the table of all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub goroutines: Option<Goroutines>,
+    pub goroutines: Option<GoroutinePart>,
+    /// What the resident memory consists of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
     /// What the look cost.
     pub cost: Cost,
     /// What could not be kept, by reason.
     pub loss: BTreeMap<&'static str, u64>,
+}
+
+/// Goroutines by the evidence that there is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum GoroutinePart {
+    /// What hooks counted in the window.
+    Counted(Goroutines),
+    /// All that there are at the last look.
+    Table(Table),
 }
 
 /// The process and its binary.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Frame, Process, SCHEMA, file, frame, line_number, owned_name, process};
 use crate::export::report::GoroutineReport;
 use crate::model::goroutines::{AgeBounds, GoroutineTable, Holders, Object, TablePath, TableSite, TableState};
+use crate::read::Discards;
 use crate::read::goroutines::{Channel, Queue};
 
 #[derive(Serialize)]
@@ -16,8 +17,9 @@ struct Document {
     goroutines: Table,
 }
 
-#[derive(Serialize)]
-struct Table {
+/// The goroutines of one process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Table {
     live: u64,
     system: u64,
     callbacks: u64,
@@ -30,7 +32,7 @@ struct Table {
     discarded: BTreeMap<&'static str, u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct Site {
     site: String,
     function: String,
@@ -47,7 +49,7 @@ struct Site {
     states: Vec<State>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct Oldest {
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_s: Option<f64>,
@@ -55,7 +57,7 @@ struct Oldest {
     oldest_at_most_s: Option<f64>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct State {
     wait_reason: String,
     count: u64,
@@ -80,7 +82,7 @@ struct State {
     paths: Vec<Path>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct WaitsOn {
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,14 +95,14 @@ struct WaitsOn {
     cases: Vec<Case>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct Case {
     address: String,
     #[serde(flatten)]
     channel: ChannelFacts,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct ChannelFacts {
     len: u64,
     cap: u64,
@@ -112,7 +114,7 @@ struct ChannelFacts {
     or_more: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct Channels {
     count: u64,
     on_no_other_stack: u64,
@@ -120,7 +122,7 @@ struct Channels {
     candidates: Vec<Candidate>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct Candidate {
     site: String,
     wait_reason: String,
@@ -133,7 +135,7 @@ struct Candidate {
     line: Option<u32>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct Path {
     count: u64,
     cut: bool,
@@ -142,22 +144,23 @@ struct Path {
 
 /// The table as one line of JSON without the line feed.
 pub fn goroutine_table(report: &GoroutineReport<'_>) -> serde_json::Result<String> {
-    let table = report.table;
-    serde_json::to_string(&Document {
-        schema: SCHEMA,
-        process: process(report.process),
-        goroutines: Table {
-            live: table.live,
-            system: table.system,
-            callbacks: table.callbacks,
-            unknown: table.unknown,
-            stack_bytes: table.stack_bytes,
-            sampled: table.sampled,
-            without_stack: table.without_stack,
-            sites: table.sites.iter().map(|one| site(table, one)).collect(),
-            discarded: report.discards.iter().map(|(reason, count)| (reason.id(), count)).collect(),
-        },
-    })
+    let goroutines = document(report.table, report.discards);
+    serde_json::to_string(&Document { schema: SCHEMA, process: process(report.process), goroutines })
+}
+
+/// The table under the key `goroutines`.
+pub(super) fn document(table: &GoroutineTable, discards: &Discards) -> Table {
+    Table {
+        live: table.live,
+        system: table.system,
+        callbacks: table.callbacks,
+        unknown: table.unknown,
+        stack_bytes: table.stack_bytes,
+        sampled: table.sampled,
+        without_stack: table.without_stack,
+        sites: table.sites.iter().map(|one| site(table, one)).collect(),
+        discarded: discards.iter().map(|(reason, count)| (reason.id(), count)).collect(),
+    }
 }
 
 fn site(table: &GoroutineTable, site: &TableSite) -> Site {

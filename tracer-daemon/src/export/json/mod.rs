@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 
 pub use self::goroutines::goroutine_table;
 pub use document::{
-    Allocator, Cost, Counted, Document, Evidence, Frame, GoroutineSite, Goroutines, Heap, Path, Process, Profile, Rate,
-    Refused, Site, SizeClass,
+    Allocator, Cost, Counted, Document, Evidence, Frame, GoroutinePart, GoroutineSite, Goroutines, Heap, Path, Process,
+    Profile, Rate, Refused, Site, SizeClass,
 };
 
 use super::{
@@ -54,7 +54,12 @@ pub fn document(report: &Report) -> Document {
             lag_s: profile.lag_s.and_then(finite),
         }),
         sites: snapshot.exact.as_ref().map(sites).or_else(|| snapshot.profile.as_ref().map(live_sites)),
-        goroutines: snapshot.exact.as_ref().map(goroutines),
+        goroutines: match (&snapshot.exact, &snapshot.goroutines) {
+            (Some(exact), _) => Some(GoroutinePart::Counted(goroutines(exact))),
+            (None, Some(table)) => Some(GoroutinePart::Table(goroutines::document(table, &snapshot.discards))),
+            (None, None) => None,
+        },
+        memory: snapshot.memory.as_ref().map(|statement| memory::memory(statement, &[])),
         cost: Cost {
             budget_ratio: report.cost.budget_ratio.and_then(finite),
             target_ratio: report.cost.target_ratio.and_then(finite),
@@ -257,7 +262,8 @@ fn net(created: u64, exited: u64) -> i128 {
 
 /// Every counter by its id. A reason that the snapshot does not name was not counted, and is absent.
 fn loss(snapshot: &model::Snapshot) -> BTreeMap<&'static str, u64> {
-    snapshot.exact.iter().flat_map(|exact| &exact.losses).map(|loss| (loss.reason.id(), loss.count)).collect()
+    let lost = snapshot.exact.iter().flat_map(|exact| &exact.losses).map(|loss| (loss.reason.id(), loss.count));
+    lost.chain(snapshot.discards.iter().map(|(reason, count)| (reason.id(), count))).collect()
 }
 
 fn frame(frame: &symbolize::Frame) -> Frame {

@@ -1,11 +1,13 @@
 //! The page about what was read from the target's memory, without a probe.
 
-use super::{binary, go_version, layout::Page, live, workload};
+use super::{binary, go_version, goroutine_table, layout::Page, live, memory, workload};
 use crate::{
     export::{human, report::Report, untrusted},
     model::Heap,
 };
 
+/// Groups of goroutines.
+const MAX_GROUPS: usize = 6;
 /// Rows of the table of size classes.
 const MAX_CLASSES: usize = 8;
 
@@ -17,6 +19,14 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     }
     if let Some(heap) = &report.snapshot.heap {
         size_classes(page, heap);
+    }
+    if let Some(table) = &report.snapshot.goroutines {
+        goroutine_table::section(page, table, MAX_GROUPS);
+    }
+    if let Some(statement) = &report.snapshot.memory {
+        memory::lines(page, statement);
+        memory::findings(page, statement);
+        memory::advice(page, statement);
     }
 }
 

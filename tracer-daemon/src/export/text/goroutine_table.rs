@@ -35,6 +35,18 @@ pub fn goroutine_table(report: &GoroutineReport<'_>, style: Style) -> String {
     page.finish()
 }
 
+/// The most frequent groups, as part of another page.
+pub(super) fn section(page: &mut Page, table: &GoroutineTable, groups_max: usize) {
+    let mut groups = by_count(table);
+    let hidden = groups.len().saturating_sub(groups_max);
+    groups.truncate(groups_max);
+    rows(page, table, &groups);
+    if hidden > 0 {
+        page.quiet_line(&format!("… {hidden} more groups (leakline goroutines, or --output json)"));
+        page.blank();
+    }
+}
+
 fn by_count(table: &GoroutineTable) -> Vec<Index> {
     let of_site = |(site, one): (usize, &TableSite)| (0..one.states.len()).map(move |state| (site, state));
     let mut groups: Vec<Index> = table.sites.iter().enumerate().flat_map(of_site).collect();

@@ -56,7 +56,7 @@ fn headline(page: &mut Page, process: &ProcessFacts, statement: &MemoryStatement
     page.blank();
 }
 
-fn lines(page: &mut Page, statement: &MemoryStatement) {
+pub(super) fn lines(page: &mut Page, statement: &MemoryStatement) {
     page.section("WHAT TAKES THE MEMORY", "Bytes in memory; the lines sum to the resident memory.");
     page.quiet_line(&format!("{:>10}  {:>7}  {:16}  {:11}  what it is", "bytes", "share", "name", "source"));
     let share = |bytes: f64| human::percent(bytes / human::approximate(statement.rss_bytes.max(1)));
@@ -103,7 +103,7 @@ fn parts(page: &mut Page, line: &Line) {
     }
 }
 
-fn findings(page: &mut Page, statement: &MemoryStatement) {
+pub(super) fn findings(page: &mut Page, statement: &MemoryStatement) {
     if statement.diagnoses.is_empty() {
         return;
     }
@@ -114,7 +114,7 @@ fn findings(page: &mut Page, statement: &MemoryStatement) {
     page.blank();
 }
 
-fn advice(page: &mut Page, statement: &MemoryStatement) {
+pub(super) fn advice(page: &mut Page, statement: &MemoryStatement) {
     if statement.advice.is_empty() {
         return;
     }

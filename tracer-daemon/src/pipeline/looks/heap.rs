@@ -7,7 +7,7 @@ use crate::{
     model::{Heap, HeapLook, account},
     pipeline::Subject,
     read::{
-        ReadError,
+        Discards, ReadError,
         books::{Books, BooksReader},
     },
 };
@@ -62,6 +62,11 @@ impl HeapLooks {
         let at_s = |look: &Look| look.at.duration_since(self.first.at).as_secs_f64();
         let [first, last] = [&self.first, &self.last].map(|look| HeapLook { at_s: at_s(look), books: &look.books });
         account(first, last)
+    }
+
+    /// What was not believed so far.
+    pub(in crate::pipeline) fn discards(&self) -> Discards {
+        self.reader.discards()
     }
 
     /// The last look.

@@ -1,10 +1,14 @@
 //! The parts of a target that are read without probes, each with its own reader, pace, and last look. What one of them
 //! cannot read is refused by itself; the others go on.
 
+mod goroutines;
 mod heap;
+mod memory;
 mod profile;
 
+pub(super) use self::goroutines::GoroutineLooks;
 pub(super) use self::heap::HeapLooks;
+pub(super) use self::memory::MemoryLooks;
 pub(super) use self::profile::ProfileLooks;
 
 use std::time::{Duration, Instant};

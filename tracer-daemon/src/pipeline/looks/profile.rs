@@ -11,7 +11,7 @@ use crate::{
     },
     pipeline::Subject,
     read::{
-        ReadError,
+        Discards, ReadError,
         books::Books,
         profile::{Bucket, HeapProfile, ProfileReader},
     },
@@ -60,6 +60,11 @@ impl ProfileLooks {
         self.collections = collections;
         self.name_the_new(subject);
         Ok(())
+    }
+
+    /// What was not believed so far.
+    pub(in crate::pipeline) fn discards(&self) -> Discards {
+        self.reader.discards()
     }
 
     fn name_the_new(&mut self, subject: &mut Subject) {
