@@ -162,17 +162,19 @@ impl StartError {
             | Self::Attach(
                 AttachError::NotAllowed { .. } | AttachError::Load { .. } | AttachError::LoadProgram { .. },
             ) => 3,
-            Self::Discover(DiscoverError::Unreadable { .. }) | Self::Exe { .. } | Self::Collect(_) => 1,
+            Self::Discover(DiscoverError::Unreadable { .. })
+            | Self::Exe { .. }
+            | Self::Collect(_)
+            | Self::Read { source: ReadError::Memory(MemoryError::System { .. }), .. }
+            | Self::Adopt { source: AdoptError::System { .. } | AdoptError::Note { .. }, .. } => 1,
             Self::Discover(_)
             | Self::Vanished { .. }
             | Self::Attach(AttachError::TargetGone { .. })
-            | Self::Name(NameError::NoMatch { .. }) => 4,
+            | Self::Name(NameError::NoMatch { .. })
+            | Self::Read { source: ReadError::Memory(MemoryError::Gone { .. }), .. }
+            | Self::Adopt { source: AdoptError::Gone { .. }, .. } => 4,
             Self::Attach(_) => 1,
             Self::Name(_) => 2,
-            Self::Read { source: ReadError::Memory(MemoryError::Gone { .. }), .. } => 4,
-            Self::Read { source: ReadError::Memory(MemoryError::System { .. }), .. } => 1,
-            Self::Adopt { source: AdoptError::Gone { .. }, .. } => 4,
-            Self::Adopt { source: AdoptError::System { .. } | AdoptError::Note { .. }, .. } => 1,
             Self::Read { .. } | Self::SamplerOff { .. } | Self::Adopt { .. } => 3,
             Self::Inspect { source, .. } | Self::InspectFile { source, .. } => {
                 if source.is_no_target() {

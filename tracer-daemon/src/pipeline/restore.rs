@@ -44,10 +44,7 @@ pub fn restore(pid: u32, folder: &Path) -> Result<Outcome, StartError> {
             _ => outcome(format!("process {pid} that was written to is gone, and with it what was written"), 0),
         });
     };
-    let target = match target_by_pid(pid) {
-        Ok(target) => target,
-        Err(error) => return Err(error.into()),
-    };
+    let target = target_by_pid(pid)?;
     let subject = Subject::open(&target, &FactsCache::default())?;
     let restored = leftovers.restore(&subject.facts, subject.bias).map_err(failed)?;
     Ok(match restored {

@@ -128,10 +128,12 @@ async fn adopted(subject: &Subject, reader: &mut ProfileReader, adoption: &Adopt
     let started = own::now();
     let rate_bytes = adopted.rate_bytes();
     tracing::info!(pid, rate_bytes, "the sampler of the target is on; it is turned off again at the end");
-    wait(subject, &mut stop, SETTLE.min(adoption.duration / SETTLE_PART)).await?;
+    let settled = wait(subject, &mut stop, SETTLE.min(adoption.duration / SETTLE_PART)).await?;
     let baseline = read(subject, reader)?.counts.iter().map(|bucket| bucket.newest).collect();
     tracing::info!(pid, "samples count from now on");
-    wait(subject, &mut stop, adoption.duration.saturating_sub(started.elapsed())).await?;
+    if settled == Waited::InFull {
+        wait(subject, &mut stop, adoption.duration.saturating_sub(started.elapsed())).await?;
+    }
     let profile = read(subject, reader)?;
     let duration = Some(started.elapsed());
     match adopted.restore().map_err(|error| subject.unadopted(error))? {
@@ -146,15 +148,22 @@ async fn adopted(subject: &Subject, reader: &mut ProfileReader, adoption: &Adopt
     Ok(Taken { profile, baseline, rate_bytes, state: State::Newest, duration })
 }
 
+/// Why waiting ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    InFull,
+    UntilInterrupted,
+}
+
 /// Waits for the time, for a signal, or for the end of the target, which is an error.
-async fn wait(subject: &Subject, stop: &mut Stop, duration: Duration) -> Result<(), StartError> {
+async fn wait(subject: &Subject, stop: &mut Stop, duration: Duration) -> Result<Waited, StartError> {
     let started = own::now();
     let mut progress = Progress::new();
     loop {
         let now = own::now();
         let left = duration.saturating_sub(now - started);
         if left.is_zero() {
-            return Ok(());
+            return Ok(Waited::InFull);
         }
         if subject.presence() != Presence::Running {
             return Err(StartError::Vanished { pid: subject.identity.pid });
@@ -162,7 +171,7 @@ async fn wait(subject: &Subject, stop: &mut Stop, duration: Duration) -> Result<
         progress
             .show(now, || format!("sampling {}, {:.0} s left, Ctrl-C writes now", subject.name, left.as_secs_f64()));
         tokio::select! {
-            () = stop.asked() => return Ok(()),
+            () = stop.asked() => return Ok(Waited::UntilInterrupted),
             () = sleep(STEP.min(left)) => {}
         }
     }
@@ -242,9 +251,10 @@ fn freshness(subject: &Subject, taken: &Taken) -> String {
         }
         (State::Published, 0) => format!("counts until now{unsettled}"),
         (State::Published, cycles) => {
-            let which = if cycles == 1 { "the last collection" } else { "the last collection but one" };
+            let (which, noun) =
+                if cycles == 1 { ("the last collection", "cycle") } else { ("the last collection but one", "cycles") };
             let age = age_s(subject, cycles).map_or_else(String::new, |age| format!(", {age:.1} s ago"));
-            format!("counts as of the end of {which}{age} (lag: {cycles} cycles){unsettled}")
+            format!("counts as of the end of {which}{age} (lag: {cycles} {noun}){unsettled}")
         }
     }
 }

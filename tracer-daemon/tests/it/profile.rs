@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
-use rustix::process::Signal;
+use rustix::{
+    process::Signal,
+    time::{ClockId, clock_gettime},
+};
 use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -27,8 +30,8 @@ const TOOLCHAINS: [&str; 9] =
 
 /// Frames in a `runtime.MemProfileRecord`.
 const RECORD_FRAMES: usize = 32;
-/// What the program asks for when it is told `known`.
-const KNOWN_BYTES: u64 = 1234;
+/// Bytes of the slot of what the program asks for when it is told `known`: 1,234 bytes (runtime/sizeclasses.go).
+const KNOWN_BYTES: u64 = 1280;
 
 /// Stack and bytes allocated, freed, objects allocated, freed: how often.
 type Records = BTreeMap<(Vec<u64>, [u64; 4]), usize>;
@@ -160,6 +163,32 @@ fn the_newest_state_has_every_object_at_once_and_lag_says_what_the_other_lacks()
     }
 }
 
+/// What it costs us to read is printed and never asserted.
+#[test]
+fn thousands_of_stacks_are_read_and_only_once() {
+    let mut target = Target::start(&build("heapprofile", "go1.26.6", &["-ldflags=-s -w"]), &["1"]);
+    let subject = subject(&target);
+    let mut reader = ProfileReader::new(&subject.runtime()).unwrap();
+    tell(&mut target, "stacks 13");
+    let (first_us, profile) = timed(|| reader.read(&subject.memory).unwrap());
+    let first = reader.buckets().len();
+    assert!(first > 1 << 13 && profile.counts.len() == first, "{first} buckets");
+    let (again_us, _) = timed(|| reader.read(&subject.memory).unwrap());
+    println!("{first} buckets: first read {first_us} us, second {again_us} us");
+    tell(&mut target, "known 10");
+    let profile = reader.read(&subject.memory).unwrap();
+    assert!(profile.counts.len() > first && profile.counts.len() < first + 50, "{}", profile.counts.len());
+}
+
+/// CPU time of this thread, us.
+pub(crate) fn timed<T>(what: impl FnOnce() -> T) -> (i64, T) {
+    let now = || clock_gettime(ClockId::ThreadCPUTime);
+    let before = now();
+    let value = what();
+    let behind = now();
+    ((behind.tv_sec - before.tv_sec) * 1_000_000 + (behind.tv_nsec - before.tv_nsec) / 1000, value)
+}
+
 #[test]
 fn counts_never_fall_and_frees_never_exceed_allocations_while_collections_publish() {
     for toolchain in ["go1.22.12", "go1.27.3"] {
@@ -207,12 +236,12 @@ pub(crate) fn lines(profile: &Profile) -> Vec<String> {
     lines
 }
 
-fn read_profile(path: &Path) -> Profile {
+pub(crate) fn read_profile(path: &Path) -> Profile {
     Profile::parse(&fs::read(path).unwrap()).unwrap()
 }
 
 /// What `go tool pprof` prints of the top, without the first lines, which name the file, the time, and our comments.
-fn top(path: &Path, index: &str) -> Vec<String> {
+pub(crate) fn top(path: &Path, index: &str) -> Vec<String> {
     let mut command = Command::new("go");
     command.env("GOTOOLCHAIN", "go1.26.6").args(["tool", "pprof", "-top", "-nodecount=1000"]);
     let output = command.arg(format!("-sample_index={index}")).arg(path).output().unwrap();
@@ -221,7 +250,7 @@ fn top(path: &Path, index: &str) -> Vec<String> {
     text.lines().skip_while(|line| !line.starts_with("Showing nodes")).map(str::to_owned).collect()
 }
 
-fn snapshot(pid: u32, file: &Path, more: &[&str]) -> String {
+pub(crate) fn snapshot(pid: u32, file: &Path, more: &[&str]) -> String {
     let pid = pid.to_string();
     let mut arguments = vec!["snapshot", "--pid", &pid, "-o", file.to_str().unwrap()];
     arguments.extend(more);
@@ -231,8 +260,7 @@ fn snapshot(pid: u32, file: &Path, more: &[&str]) -> String {
     said
 }
 
-/// Go's own numbers are those of another `exp`: its last digit may differ.
-fn assert_same_profile(ours: &Profile, own: &Profile, what: &str) {
+pub(crate) fn assert_same_profile(ours: &Profile, own: &Profile, what: &str) {
     let (ours_lines, own_lines) = (lines(ours), lines(own));
     let differing: Vec<_> = ours_lines.iter().filter(|line| own_lines.binary_search(line).is_err()).collect();
     let missing: Vec<_> = own_lines.iter().filter(|line| ours_lines.binary_search(line).is_err()).collect();
@@ -427,7 +455,7 @@ fn an_adopted_sampler_sees_what_is_allocated_and_is_given_back() {
             assert!(said.1.contains("nothing to restore"), "{said:?}");
             assert_eq!((ask(&mut target, "rate"), notes(&places)), ("0".to_owned(), 0));
             let profile = read_profile(Path::new(&places.file));
-            let known = profile.samples.iter().filter(|sample| sample.size_bytes == Some(1280));
+            let known = profile.samples.iter().filter(|sample| sample.size_bytes == Some(KNOWN_BYTES.cast_signed()));
             let bytes: i64 = known.map(|sample| sample.values[3]).sum();
             // Five standard deviations.
             assert!((85_000_000..175_000_000).contains(&bytes), "{toolchain} {flags:?}: {bytes}");

@@ -102,15 +102,6 @@ pub(super) struct Mapping {
     /// Whether all its locations have functions.
     #[prost(bool, tag = "7")]
     pub(super) has_functions: bool,
-    /// Whether they have files.
-    #[prost(bool, tag = "8")]
-    pub(super) has_filenames: bool,
-    /// Whether they have lines.
-    #[prost(bool, tag = "9")]
-    pub(super) has_line_numbers: bool,
-    /// Whether they have inlined calls.
-    #[prost(bool, tag = "10")]
-    pub(super) has_inline_frames: bool,
 }
 
 /// An address.

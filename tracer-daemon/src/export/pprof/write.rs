@@ -55,7 +55,6 @@ impl Profile {
                     filename: texts.number(&mapping.file),
                     build_id: texts.number(&mapping.build_id),
                     has_functions: mapping.has_functions,
-                    ..message::Mapping::default()
                 })
                 .collect(),
             location: self

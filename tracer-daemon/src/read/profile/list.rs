@@ -38,7 +38,7 @@ impl Buckets {
         self.sizes.is_empty()
     }
 
-    /// Bytes of each object of a bucket, as asked for; 0 where there is no such bucket.
+    /// Bytes of the slot of each object of a bucket; 0 where there is no such bucket.
     pub fn size_bytes(&self, number: usize) -> u64 {
         self.sizes.get(number).copied().unwrap_or(0)
     }
@@ -141,7 +141,7 @@ impl BucketList {
 /// The bucket at an address, and where the next one is.
 fn bucket(blocks: &mut Blocks<'_>, at: Avma, layouts: &Layouts) -> Result<(Found, Avma), ReadError> {
     let layout = &layouts.bucket;
-    if at.0 % 8 != 0 {
+    if !at.0.is_multiple_of(8) {
         return Err(ReadError::Implausible { what: "address of a memory bucket", value: at.0 });
     }
     let header = blocks.read(at, layout.size_bytes)?;

@@ -40,7 +40,7 @@ pub struct Counts {
     pub allocs: u64,
     /// Freed: swept.
     pub frees: u64,
-    /// Bytes of the allocated ones.
+    /// Bytes of the allocated ones, in slots.
     pub alloc_bytes: u64,
     /// Bytes of the freed ones.
     pub free_bytes: u64,

@@ -5,6 +5,8 @@
 //	> done
 //	< known N          allocate N objects of 1234 bytes at one line and keep them
 //	> done
+//	< stacks N         allocate once from each of 2^N stacks
+//	> done
 //	< drop             let go of all
 //	> done
 //	< gc               collect, sweeping included
@@ -81,6 +83,21 @@ func deep(n int) {
 }
 
 //go:noinline
+func left(depth int) { branch(depth - 1) }
+
+//go:noinline
+func right(depth int) { branch(depth - 1) }
+
+func branch(depth int) {
+	if depth == 0 {
+		keep(make([]byte, 48))
+		return
+	}
+	left(depth)
+	right(depth)
+}
+
+//go:noinline
 func allocateKnown(n int) {
 	for i := 0; i < n; i++ {
 		known = append(known, make([]byte, 1234))
@@ -146,6 +163,9 @@ func main() {
 		case "known":
 			n, _ := strconv.Atoi(argument)
 			allocateKnown(n)
+		case "stacks":
+			n, _ := strconv.Atoi(argument)
+			branch(n)
 		case "drop":
 			drop()
 		case "gc":
