@@ -32,7 +32,8 @@ struct Table {
 
 #[derive(Serialize)]
 struct Site {
-    site: String,
+    #[serde(rename = "site")]
+    id: String,
     function: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
@@ -162,7 +163,7 @@ pub fn goroutine_table(report: &GoroutineReport<'_>) -> serde_json::Result<Strin
 
 fn site(table: &GoroutineTable, site: &TableSite) -> Site {
     Site {
-        site: site.id.to_string(),
+        id: site.id.to_string(),
         function: owned_name(&site.place.function),
         file: file(&site.place),
         line: line_number(&site.place),

@@ -323,10 +323,11 @@ impl GoroutineReader {
     fn name_reasons(&self, memory: &dyn TargetMemory, table: &mut Table) -> Result<(), ReadError> {
         let Some(strings) = self.reason_strings else { return Ok(()) };
         for reason in table.kinds.iter().map(|counted| counted.kind.wait_reason) {
-            if reason != 0 && !table.wait_reasons.contains_key(&reason) {
-                if let Some(text) = wait::wait_reason(memory, strings, reason)? {
-                    table.wait_reasons.insert(reason, text);
-                }
+            if reason != 0
+                && !table.wait_reasons.contains_key(&reason)
+                && let Some(text) = wait::wait_reason(memory, strings, reason)?
+            {
+                table.wait_reasons.insert(reason, text);
             }
         }
         Ok(())
