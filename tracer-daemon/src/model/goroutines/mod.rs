@@ -6,6 +6,8 @@
 
 mod ages;
 mod object;
+#[cfg(test)]
+mod tests;
 mod waits;
 
 use std::collections::{BTreeMap, HashMap};

@@ -35,6 +35,12 @@ const LISTED_MAX: u64 = 1 << 27;
 pub struct StackId(pub(super) u32);
 
 impl StackId {
+    /// Of the stack at this place, for tests.
+    #[cfg(test)]
+    pub(crate) fn new(index: usize) -> Self {
+        Self(u32::try_from(index).unwrap())
+    }
+
     /// Its place in [`Table::stacks`].
     pub fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
