@@ -218,3 +218,88 @@ pub(super) fn wait_reason(memory: &dyn TargetMemory, strings: Avma, reason: u8) 
     let printable = bytes.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
     Ok(String::from_utf8(bytes).ok().filter(|_| printable))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspect::{Architecture, layout};
+    use crate::read::memory::FakeMemory;
+
+    const CHANNEL: Avma = Avma(0x1000);
+
+    fn layout_of(minor: u32) -> RuntimeLayout {
+        layout::known(minor, Architecture::Amd64).unwrap()
+    }
+
+    fn put(memory: &mut FakeMemory, at: u64, value: u64) {
+        let (start, bytes) = memory.0.range_mut(..=at).next_back().unwrap();
+        let from = usize::try_from(at - start).unwrap();
+        bytes[from..from + 8].copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// A channel with the first record of a queue of senders, and records that each lead to the next one.
+    fn queue(layout: &RuntimeLayout, next: &[u64]) -> FakeMemory {
+        let mut memory = FakeMemory(std::iter::once((0x1000, vec![0; 0x1_0000])).collect());
+        let record = |index: u64| 0x2000 + 0x100 * index;
+        put(&mut memory, CHANNEL.0 + layout.hchan.sendq + layout.waitq.first, record(0));
+        for (index, next) in (0..).zip(next) {
+            put(&mut memory, record(index) + layout.sudog.c + layout.sudog.c_bytes - 8, CHANNEL.0);
+            put(&mut memory, record(index) + layout.sudog.next, *next);
+        }
+        memory
+    }
+
+    fn senders(memory: &FakeMemory, layout: &RuntimeLayout, known: &HashMap<Avma, (Avma, Avma)>) -> Queue {
+        read_channels(memory, layout, &[CHANNEL], known).unwrap()[&CHANNEL].senders
+    }
+
+    #[test]
+    fn a_queue_is_followed_to_its_end_and_one_that_goes_round_is_not_followed_for_ever() {
+        for minor in [19, 25, 26, 27] {
+            let layout = layout_of(minor);
+            let none = HashMap::new();
+            let three = queue(&layout, &[0x2100, 0x2200, 0]);
+            assert_eq!(senders(&three, &layout, &none), Queue { count: 3, or_more: false }, "go1.{minor}");
+            let round = queue(&layout, &[0x2100, 0x2200, 0x2000]);
+            let counted = senders(&round, &layout, &none);
+            assert!(counted.or_more && counted.count <= UNKNOWN_STEPS_MAX as u64, "go1.{minor}: {counted:?}");
+            // Records that were read before: the steps are as many as they are.
+            let known: HashMap<Avma, (Avma, Avma)> =
+                [(0x2000, 0x2100), (0x2100, 0x2000)].map(|(at, next)| (Avma(at), (CHANNEL, Avma(next)))).into();
+            assert_eq!(senders(&round, &layout, &known), Queue { count: 2, or_more: true }, "go1.{minor}");
+            let nowhere = queue(&layout, &[0x2100, 8]);
+            assert_eq!(senders(&nowhere, &layout, &none), Queue { count: 2, or_more: true }, "go1.{minor}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_channel_is_none() {
+        let layout = layout_of(26);
+        for (offset, value) in
+            [(layout.hchan.dataqsiz, CAPACITY_MAX + 1), (layout.hchan.qcount, 1), (layout.hchan.closed, 2)]
+        {
+            let mut memory = queue(&layout, &[0]);
+            put(&mut memory, CHANNEL.0 + offset, value);
+            assert!(read_channels(&memory, &layout, &[CHANNEL], &HashMap::new()).unwrap().is_empty(), "{offset}");
+        }
+        let memory = queue(&layout, &[0]);
+        assert!(read_channels(&memory, &layout, &[Avma(8)], &HashMap::new()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_wait_reason_is_text_that_can_be_printed_or_none() {
+        let mut memory = FakeMemory(std::iter::once((0x1000, vec![0; 0x1000])).collect());
+        let mut string = |reason: u64, text: &[u8; 8], length: u64| {
+            put(&mut memory, 0x1800 + 8 * reason, u64::from_le_bytes(*text));
+            put(&mut memory, 0x1000 + 16 * reason, 0x1800 + 8 * reason);
+            put(&mut memory, 0x1008 + 16 * reason, length);
+        };
+        string(1, b"select  ", 6);
+        string(2, b"\x1b[2J    ", 4);
+        string(3, b"select  ", u64::MAX);
+        string(4, b"select  ", 0);
+        let text = |reason| wait_reason(&memory, Avma(0x1000), reason).unwrap();
+        assert_eq!(text(1).as_deref(), Some("select"));
+        assert_eq!([text(0), text(2), text(3), text(4), text(200)], [const { None }; 5]);
+    }
+}

@@ -14,9 +14,20 @@ use serde_json::Value;
 use super::stats::Estimate;
 use crate::{command, setup};
 
-/// Goroutines, looks, and bounds: CPU time of a look in ms, and memory in MiB; where they are promised.
-const ROWS: [(u64, u32, Option<(f64, f64)>); 3] =
-    [(1_000, 100, Some((5.0, 64.0))), (100_000, 11, None), (1_000_000, 5, Some((3000.0, 64.0)))];
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    goroutines: u64,
+    looks: u32,
+    /// CPU time of a look in ms, and memory in MiB, where they are promised.
+    bounds: Option<(f64, f64)>,
+}
+
+const ROWS: [Row; 3] = [
+    Row { goroutines: 1_000, looks: 100, bounds: Some((5.0, 64.0)) },
+    Row { goroutines: 100_000, looks: 11, bounds: None },
+    Row { goroutines: 1_000_000, looks: 5, bounds: Some((3000.0, 64.0)) },
+];
 
 /// Options of `cargo xtask bench goroutines`.
 #[derive(Debug, clap::Args)]
@@ -33,10 +44,10 @@ pub(super) fn run(root: &Path, args: &GoroutinesArgs) -> Result<()> {
     let example = crate::build_example(root, "goroutines_cost")?;
     let program = build(root, &args.go)?;
     let mut too_much = false;
-    for (count, runs, bounds) in ROWS.into_iter().filter(|(count, ..)| *count <= args.at_most) {
-        let target = Target::start(&program, count)?;
+    for Row { goroutines, looks, bounds } in ROWS.into_iter().filter(|row| row.goroutines <= args.at_most) {
+        let target = Target::start(&program, goroutines)?;
         let pid = target.0.id().to_string();
-        let text = command::capture(Command::new(&example).args([&pid, &runs.to_string()]))?;
+        let text = command::capture(Command::new(&example).args([&pid, &looks.to_string()]))?;
         let measured: Value = serde_json::from_str(&text)?;
         let milliseconds = |field: &str| -> Result<Estimate> {
             let values = measured[field].as_array().with_context(|| format!("no {field}"))?;

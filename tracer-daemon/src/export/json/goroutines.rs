@@ -34,7 +34,8 @@ pub struct Table {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Site {
-    site: String,
+    #[serde(rename = "site")]
+    id: String,
     function: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
@@ -165,7 +166,7 @@ pub(super) fn document(table: &GoroutineTable, discards: &Discards) -> Table {
 
 fn site(table: &GoroutineTable, site: &TableSite) -> Site {
     Site {
-        site: site.id.to_string(),
+        id: site.id.to_string(),
         function: owned_name(&site.place.function),
         file: file(&site.place),
         line: line_number(&site.place),

@@ -124,9 +124,9 @@ fn rows(page: &mut Page, table: &GoroutineTable, groups: &[Index]) {
             untrusted::name(&state.wait_reason)
         );
         if waits_for_ever(state) {
-            page.strong_line(&line)
+            page.strong_line(&line);
         } else {
-            page.line(&line)
+            page.line(&line);
         }
         if let Some(blocked) = &state.blocked {
             page.indented(INDENT, &format!("at {}", place(blocked)));
@@ -187,17 +187,14 @@ fn object_text(object: &Object, state: &TableState) -> String {
     };
     let mut text = format!("for {what}{address}");
     if let Some(channel) = &object.channel {
-        text.push_str(&format!(" ({})", channel_text(channel)));
+        text += &format!(" ({})", channel_text(channel));
     }
     if !object.cases.is_empty() {
         let cases = object.cases.iter().map(|case| format!("{:#x} ({})", case.address.0, channel_text(case)));
-        text.push_str(&format!(" of {} channels: {}", object.cases.len(), cases.collect::<Vec<_>>().join(", ")));
+        text += &format!(" of {} channels: {}", object.cases.len(), cases.collect::<Vec<_>>().join(", "));
     }
     if state.objects > 1 {
-        text.push_str(&format!(
-            "; this one: {} of {}, {} different in all",
-            object.waiters, state.looked_at, state.objects
-        ));
+        text += &format!("; this one: {} of {}, {} different in all", object.waiters, state.looked_at, state.objects);
     }
     text
 }
@@ -214,7 +211,7 @@ fn channel_text(channel: &Channel) -> String {
     }
     for (count, one) in [(channel.senders, "sender"), (channel.receivers, "receiver")] {
         if count != Queue::default() {
-            text.push_str(&format!(", {} waiting", queue(count, one)));
+            text += &format!(", {} waiting", queue(count, one));
         }
     }
     text

@@ -6,6 +6,8 @@
 
 mod ages;
 mod object;
+#[cfg(test)]
+mod tests;
 mod waits;
 
 use std::collections::{BTreeMap, HashMap};
@@ -272,7 +274,8 @@ impl Grouping<'_> {
         let reason = self.input.table.state_name(&counted.kind);
         if members.is_empty() {
             let group = self.group(site, &reason, None, &entry);
-            self.add_to(group, count as f64, (count as f64, count as f64), counted.lowest_id, counted.waiting_since_ns);
+            let (share, bounds) = all(count);
+            self.add_to(group, share, bounds, counted.lowest_id, counted.waiting_since_ns);
             return;
         }
         let mut by_place: BTreeMap<Option<Frame>, Vec<usize>> = BTreeMap::new();
@@ -282,7 +285,11 @@ impl Grouping<'_> {
             by_place.entry(blocked).or_default().push(*index);
         }
         for (blocked, of_place) in by_place {
-            let (share, bounds) = share(of_place.len(), members.len(), count);
+            let (share, bounds) = if members.len() as u64 >= count {
+                all(of_place.len() as u64)
+            } else {
+                share_of(of_place.len(), members.len(), count)
+            };
             let group = self.group(site, &reason, blocked, &entry);
             for index in &of_place {
                 let (id, lived_ns) = self.goroutine(*index).map_or((u64::MAX, 0), |one| (one.id, one.waiting_since_ns));
@@ -510,14 +517,17 @@ fn whole(count: f64) -> u64 {
     count.round().max(0.0) as u64
 }
 
+/// A count without an error.
+#[expect(clippy::cast_precision_loss, reason = "counts of goroutines are below 2^52")]
+fn all(count: u64) -> (f64, (f64, f64)) {
+    (count as f64, (count as f64, count as f64))
+}
+
 /// How many of `count` have what `hits` of `looks` have, and the bounds of that, 95 % (the score interval of Wilson, 1927).
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn share(hits: usize, looks: usize, count: u64) -> (f64, (f64, f64)) {
+fn share_of(hits: usize, looks: usize, count: u64) -> (f64, (f64, f64)) {
     const Z: f64 = 1.959_964;
     let (hits, looks, count) = (hits as f64, looks as f64, count as f64);
-    if looks >= count {
-        return (hits, (hits, hits));
-    }
     let share = hits / looks;
     let spread = Z * (share * (1.0 - share) / looks + Z * Z / (4.0 * looks * looks)).sqrt();
     let scale = 1.0 + Z * Z / looks;

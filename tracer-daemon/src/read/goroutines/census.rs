@@ -88,10 +88,10 @@ impl Census {
         // Each member stays with the same probability (algorithm R of Vitter, 1985).
         if sample.len() < SAMPLE {
             sample.push(member);
-        } else if let Some(place) = usize::try_from(self.random.below(counted.count)).ok() {
-            if let Some(kept) = sample.get_mut(place) {
-                *kept = member;
-            }
+        } else if let Ok(place) = usize::try_from(self.random.below(counted.count))
+            && let Some(kept) = sample.get_mut(place)
+        {
+            *kept = member;
         }
     }
 
@@ -104,7 +104,7 @@ impl Census {
     }
 }
 
-/// Numbers that look random (SplitMix64, Steele et al. 2014): enough to choose a sample by.
+/// Numbers that look random (`SplitMix64`, Steele et al. 2014): enough to choose a sample by.
 #[derive(Clone, Copy, Debug)]
 struct Random(u64);
 

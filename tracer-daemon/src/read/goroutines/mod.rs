@@ -35,6 +35,12 @@ const LISTED_MAX: u64 = 1 << 27;
 pub struct StackId(pub(super) u32);
 
 impl StackId {
+    /// Of the stack at this place, for tests.
+    #[cfg(test)]
+    pub(crate) fn new(index: usize) -> Self {
+        Self(u32::try_from(index).unwrap())
+    }
+
     /// Its place in [`Table::stacks`].
     pub fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -323,10 +329,11 @@ impl GoroutineReader {
     fn name_reasons(&self, memory: &dyn TargetMemory, table: &mut Table) -> Result<(), ReadError> {
         let Some(strings) = self.reason_strings else { return Ok(()) };
         for reason in table.kinds.iter().map(|counted| counted.kind.wait_reason) {
-            if reason != 0 && !table.wait_reasons.contains_key(&reason) {
-                if let Some(text) = wait::wait_reason(memory, strings, reason)? {
-                    table.wait_reasons.insert(reason, text);
-                }
+            if reason != 0
+                && !table.wait_reasons.contains_key(&reason)
+                && let Some(text) = wait::wait_reason(memory, strings, reason)?
+            {
+                table.wait_reasons.insert(reason, text);
             }
         }
         Ok(())
