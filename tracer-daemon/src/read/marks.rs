@@ -31,9 +31,11 @@
 //! size, class and state of its span do not change. Anything else than at birth proves its death, even if read while it changes: by
 //! the cycle that is read afterwards, since the collector may have gone on meanwhile.
 //!
-//! *Torn reads.* `h` and the span are read before and after the bits; what differs is read again. `sweepgen` is written
+//! *Torn reads.* The span is read before and after the bits; where it differs, all is read again. `sweepgen` is written
 //! atomically before and after a sweep touches bits, and a freed span's bits are not used again in the same cycle
-//! (`nextMarkBitArenaEpoch` in runtime/mheap.go): so bits between two equal readings are of one state.
+//! (`nextMarkBitArenaEpoch` in runtime/mheap.go): so bits between two equal readings are of one state. Which cycle that is follows
+//! from `h`, which is read first. Where it grows meanwhile, what is swept relative to the old one is still what was said; but 1
+//! would be -1 relative to the new one. So bits of unswept spans count only if `h` is the same afterwards.
 //!
 //! Out of reach: objects that programs free by hand (`GOEXPERIMENT=runtimefreegc` and `arenas`).
 
@@ -343,7 +345,7 @@ impl MarksReader {
         let blocks = Blocks::read(memory, steps.iter().flat_map(places))?;
         let finalized = self.finalized(memory, &steps, &spans, &blocks, specials)?;
         let later = self.heap.records(memory, &spans.addresses())?;
-        // Proofs of death and refusals need no second reading; bits do, and that of the cycle is the last.
+        // Proofs of death and refusals need no second reading of the span; bits do.
         let end = self.cycle(memory)?;
         let mut outcomes = Vec::with_capacity(steps.len());
         for ((object, step), finalized) in objects.iter().zip(steps).zip(finalized) {
@@ -351,7 +353,7 @@ impl MarksReader {
                 Step::Recycled => Ok(Look::Dead { cycle: end }),
                 Step::Answer(look) => Ok(look),
                 Step::Again(reason) => Err(reason),
-                Step::Bit(_) if end != now => Err(Discard::CycleMoved),
+                Step::Bit(bit) if bit.unswept && end != now => Err(Discard::CycleMoved),
                 Step::Bit(bit) => {
                     let still = spans.record(bit.span).zip(later.get(&bit.span)).is_some_and(|(a, b)| a.is_still(b));
                     if still { self.answer(object, bit, &blocks, finalized, now) } else { Err(Discard::SpanMoved) }
