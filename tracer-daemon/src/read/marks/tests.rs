@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::inspect::layout::known;
 use crate::inspect::{Architecture, RuntimeLayout};
+use crate::read::heap::SpanIdentity;
 use crate::read::memory::{FakeMemory, MemoryError};
 
 const MHEAP: u64 = 0x10_0000;
