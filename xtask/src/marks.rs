@@ -14,12 +14,16 @@ pub(crate) struct Options {
     /// Run the cells whose name holds this, such as `go1.27.3` or `PIE`
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
+    /// Collections at the program's own pace
+    #[arg(long, default_value_t = 200)]
+    cycles: u32,
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let mut cargo = Command::new(workspace::cargo());
     cargo.current_dir(root).args(["test", "--package", "tracer-daemon", "--test", "it", "--"]);
     cargo.args(["--ignored", "--exact", "marks::all_cells", "--nocapture"]);
-    cargo.env("LEAKLINE_MARKS_ONLY", &options.only).env(setup::GO_VARIABLE, setup::go_command(root)?);
+    cargo.env("LEAKLINE_MARKS_ONLY", &options.only).env("LEAKLINE_MARKS_CYCLES", options.cycles.to_string());
+    cargo.env(setup::GO_VARIABLE, setup::go_command(root)?);
     command::run(&mut cargo).context("some cells are wrong; `cargo xtask marks --only CELL` runs one again")
 }

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 
 use tracer_common::size_class::CLASS_TO_SIZE;
 
-use super::memory::{MemoryError, TargetMemory, Words};
+use super::blocks::Blocks;
+use super::memory::{TargetMemory, Words};
 use super::{ReadError, Runtime};
 use crate::addr::Avma;
 use crate::inspect::{Architecture, Global, RuntimeLayout};
@@ -23,9 +24,6 @@ const ARENA_PAGES: u64 = 8192;
 const ARENA_NUMBER_BITS: u32 = 22;
 /// Arenas that are kept, about: 4 TiB of heap. Beyond, they are looked up anew.
 const ARENAS_MAX: usize = 1 << 16;
-/// Bytes that are read around each word that is wanted: neighbours are mostly wanted, too, and each piece costs about as
-/// much as a kilobyte.
-const BLOCK_BYTES: usize = 256;
 /// Most bytes between the first and the last field of a span that we read; all releases have 120 or less.
 const SPAN_BYTES_MAX: u64 = 1024;
 /// `heapBitsInSpan` (runtime/mbitmap.go, go1.22 and later): larger objects with pointers have a header.
@@ -203,49 +201,6 @@ impl Spans {
     /// The addresses of the structures that could be read.
     pub(super) fn addresses(&self) -> Vec<Avma> {
         self.records.keys().copied().collect()
-    }
-}
-
-const fn offset_in_block(at: Avma) -> u64 {
-    at.0 % BLOCK_BYTES as u64
-}
-
-/// Words at scattered places, read as the aligned blocks around them.
-#[derive(Debug)]
-pub(super) struct Blocks {
-    /// Sorted.
-    starts: Vec<Avma>,
-    bytes: Vec<u8>,
-    readable: Vec<bool>,
-}
-
-impl Blocks {
-    /// Reads the blocks around all places.
-    pub(super) fn read(memory: &dyn TargetMemory, places: impl IntoIterator<Item = Avma>) -> Result<Self, MemoryError> {
-        let mut starts: Vec<Avma> = places.into_iter().map(|at| Avma(at.0 - offset_in_block(at))).collect();
-        starts.sort_unstable();
-        starts.dedup();
-        let mut bytes = vec![0; BLOCK_BYTES * starts.len()];
-        let readable = memory.read_each(&starts, &mut bytes)?;
-        Ok(Self { starts, bytes, readable })
-    }
-
-    fn at(&self, at: Avma, length: u64) -> Option<(Words<'_>, u64)> {
-        let offset = offset_in_block(at);
-        let index = self.starts.binary_search(&Avma(at.0 - offset)).ok()?;
-        let block = self.bytes.chunks(BLOCK_BYTES).nth(index)?;
-        let readable = self.readable.get(index).copied().unwrap_or_default();
-        (readable && offset + length <= BLOCK_BYTES as u64).then_some((Words(block), offset))
-    }
-
-    /// The word at a place that was asked for; none where it cannot be read.
-    pub(super) fn u64(&self, at: Avma) -> Option<u64> {
-        self.at(at, 8).map(|(words, offset)| words.u64(offset))
-    }
-
-    /// As [`Self::u64`], of one byte.
-    pub(super) fn u8(&self, at: Avma) -> Option<u8> {
-        self.at(at, 1).map(|(words, offset)| words.u8(offset))
     }
 }
 
@@ -459,94 +414,4 @@ impl Heap {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::inspect::layout::known;
-
-    const MIB_64: u64 = 64 << 20;
-
-    #[test]
-    fn arenas_are_counted_from_the_lowest_address_of_the_architecture() {
-        let number = |architecture, address| arena_number(architecture, Avma(address));
-        // Where heaps began before go1.26.
-        assert_eq!(number(Architecture::Arm64, 0x40_0000_0000), Some(0x40_0000_0000 / MIB_64));
-        assert_eq!(number(Architecture::Amd64, 0xc0_0000_0000), Some((0xc0_0000_0000 + (1 << 47)) / MIB_64));
-        // The ends of what can be addressed.
-        assert_eq!(number(Architecture::Amd64, 0xffff_8000_0000_0000), Some(0));
-        assert_eq!(number(Architecture::Amd64, 0x7fff_ffff_ffff), Some((1 << 22) - 1));
-        assert_eq!(number(Architecture::Amd64, 0x8000_0000_0000), None);
-        assert_eq!(number(Architecture::Arm64, 0xffff_ffff_ffff), Some((1 << 22) - 1));
-        assert_eq!(number(Architecture::Arm64, 1 << 48), None);
-    }
-
-    #[test]
-    fn layouts_of_other_systems_are_refused() {
-        let mut layout = known(27, Architecture::Amd64).unwrap();
-        let refused = |layout: &RuntimeLayout| Heap::of(layout, Architecture::Amd64, Avma(0)).is_err();
-        assert!(!refused(&layout));
-        layout.mspan.limit = u64::MAX;
-        assert!(refused(&layout));
-        let mut layout = known(27, Architecture::Amd64).unwrap();
-        layout.heap_arena.spans_count = 512;
-        assert!(refused(&layout));
-    }
-
-    #[test]
-    fn only_small_objects_with_pointers_above_512_bytes_have_headers() {
-        for minor in 19..=27 {
-            let heap = Heap::of(&known(minor, Architecture::Amd64).unwrap(), Architecture::Amd64, Avma(0)).unwrap();
-            for (class, slot_bytes) in CLASS_TO_SIZE.into_iter().enumerate().skip(1) {
-                for without_pointers in [0, 1] {
-                    let record = span(class, 8, without_pointers);
-                    let slot = heap.slot(&record, Avma(record.start)).unwrap();
-                    let has_header = minor >= 22 && slot_bytes > 512 && without_pointers == 0;
-                    assert_eq!(slot.header_bytes, if has_header { 8 } else { 0 }, "go1.{minor}, {slot_bytes} bytes");
-                }
-            }
-            let large = span(0, 20, 0);
-            assert_eq!(heap.slot(&large, Avma(large.start)).unwrap().header_bytes, 0);
-        }
-    }
-
-    /// Of a size class and so many pages.
-    fn span(class: usize, pages: u64, without_pointers: u8) -> SpanRecord {
-        let start = 0xc0_0000_0000 + 3 * PAGE_BYTES;
-        let slot_bytes = if class == 0 { pages * PAGE_BYTES } else { u64::from(CLASS_TO_SIZE[class]) };
-        let slots = pages * PAGE_BYTES / slot_bytes;
-        SpanRecord {
-            start,
-            pages,
-            slots,
-            slot_bytes,
-            limit: start + slots * slot_bytes,
-            span_class: u8::try_from(2 * class).unwrap() + without_pointers,
-            state: STATE_IN_USE,
-            ..SpanRecord::default()
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_address_within_a_slot_leads_back_to_it(
-            class in 0..CLASS_TO_SIZE.len(),
-            pages in 4u64..20,
-            without_pointers in 0u8..2,
-            index: prop::sample::Index,
-            within: prop::sample::Index,
-        ) {
-            let heap = Heap::of(&known(27, Architecture::Amd64).unwrap(), Architecture::Amd64, Avma(0)).unwrap();
-            let record = span(class, pages, without_pointers);
-            let index = index.index(usize::try_from(record.slots).unwrap()) as u64;
-            let start = record.start + index * record.slot_bytes;
-            let address = start + within.index(usize::try_from(record.slot_bytes).unwrap()) as u64;
-            let slot = heap.slot(&record, Avma(address)).unwrap();
-            prop_assert_eq!((slot.index, slot.start()), (index, Avma(start)));
-            prop_assert_eq!(slot.span.size_class(), class);
-            prop_assert_eq!(heap.slot(&record, slot.object()).unwrap(), slot);
-            prop_assert_eq!(heap.slot(&record, Avma(record.limit)), Err(NoSlot::NotInUse));
-            prop_assert_eq!(heap.slot(&record, Avma(record.start - 1)), Err(NoSlot::NotInUse));
-        }
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 //! times, then refused or counted, never believed. Never stops a target, never writes to it.
 
 mod batch;
+mod blocks;
 pub mod books;
 mod denial;
 mod discard;

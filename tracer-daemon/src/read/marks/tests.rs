@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::inspect::layout::known;
 use crate::inspect::{Architecture, RuntimeLayout};
+use crate::read::heap::SpanIdentity;
 use crate::read::memory::{FakeMemory, MemoryError};
 
 const MHEAP: u64 = 0x10_0000;
@@ -314,6 +315,37 @@ fn a_span_that_is_swept_between_the_readings_is_read_again() {
     let (look, reader) = heap.look();
     assert_eq!(look, ALIVE);
     assert_eq!(discarded(&reader, Discard::SpanMoved), 1);
+}
+
+/// The next cycle begins right after the present one was read for the first time.
+fn next_cycle_begins_early(heap: &FakeHeap) {
+    let mheap = MHEAP + heap.layout.mheap.sweepgen;
+    heap.on_read(move |at, memory| {
+        if at == mheap {
+            put(memory, mheap, &(NOW + 2).to_le_bytes());
+        }
+    });
+}
+
+#[test]
+fn what_was_swept_in_a_cycle_answers_for_it_when_the_next_one_has_begun() {
+    for (difference, expected) in [(0, ALIVE), (3, ALIVE)] {
+        let heap = FakeHeap::new();
+        heap.set_sweepgen(difference);
+        heap.set_bit(ALLOC_BITS);
+        next_cycle_begins_early(&heap);
+        assert_eq!(heap.look().0, expected, "sweepgen {difference}");
+    }
+}
+
+#[test]
+fn a_span_that_is_being_swept_in_the_next_cycle_is_not_taken_for_a_cached_one() {
+    let heap = FakeHeap::new();
+    heap.set_sweepgen(1);
+    next_cycle_begins_early(&heap);
+    let (look, reader) = heap.look();
+    assert_eq!(look, Look::Censored(Censored::Moving));
+    assert_eq!(discarded(&reader, Discard::CycleMoved), 1);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! at its own pace.
 
 use std::collections::HashMap;
+use std::env;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -18,7 +19,7 @@ use super::program::{Followed, Program};
 use super::results::Row;
 use crate::target::wait_until;
 
-/// Collections that the concurrent phase must look at.
+/// Collections that the concurrent phase must look at, unless `LEAKLINE_MARKS_CYCLES` says another number.
 const CYCLES: u32 = 200;
 /// Answers of each kind without which nothing is proved.
 const ANSWERS: u64 = 5000;
@@ -236,7 +237,9 @@ pub(super) fn concurrent(program: &mut Program, mistakes: &mut Mistakes, row: &m
             follow(reading, &memory, &receiver, &mut seen, counted);
             drop(done);
             // What was forgotten last may be dead already.
-            receiver.iter().for_each(|event| take_note(event, &mut seen));
+            for event in receiver {
+                take_note(event, &mut seen);
+            }
             seen
         });
         speak(program, &sender, &done);
@@ -325,7 +328,8 @@ fn follow(
 ) {
     let mut open: Vec<usize> = Vec::new();
     let mut last = reader.cycle(memory).unwrap();
-    while row.cycles - row.missed_cycles < CYCLES {
+    let wanted = env::var("LEAKLINE_MARKS_CYCLES").map_or(CYCLES, |number| number.parse().unwrap());
+    while row.cycles - row.missed_cycles < wanted {
         for event in events.try_iter() {
             if let Event::Born(followed) = &event {
                 open.extend(followed.iter().map(|(number, _)| *number));
