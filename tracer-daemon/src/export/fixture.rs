@@ -7,8 +7,8 @@ use tracer_common::loss::Loss;
 use super::report::{CostFacts, ProcessFacts, Refusal, Report};
 use crate::{
     model::{
-        ClassAccount, Counted, Evidence, ExactCounts, GoroutineSite, Heap, LossCount, Path, Profile, Rate, Site,
-        SiteId, Snapshot, Totals, Turnover,
+        ClassAccount, Counted, Evidence, ExactCounts, GoroutineSite, Heap, Limit, LimitSource, LossCount, Path,
+        Profile, Rate, Site, SiteId, Snapshot, Totals, Turnover,
         live::{LivePath, LiveSite},
     },
     symbolize::{Frame, Origin},
@@ -164,6 +164,7 @@ pub(crate) fn books() -> Snapshot {
         evidence: vec![Evidence::Books, Evidence::Profile],
         heap: Some(heap()),
         profile: Some(profile),
+        limit: Some(Limit { bytes: 536_870_912, source: LimitSource::Cgroup }),
         ..Snapshot::default()
     }
 }

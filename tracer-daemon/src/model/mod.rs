@@ -5,6 +5,7 @@
 mod exact;
 pub mod goroutines;
 mod heap;
+mod limit;
 pub mod live;
 pub mod memory;
 pub mod profile;
@@ -14,6 +15,7 @@ mod snapshot;
 
 pub use exact::{ExactInput, Stack, summarize};
 pub use heap::{ClassAccount, Heap, HeapLook, account};
+pub use limit::{Limit, LimitSource};
 pub use snapshot::{
     Counted, Evidence, ExactCounts, GoroutineSite, LossCount, Path, Profile, Rate, SharedSnapshot, Site, SiteId,
     Snapshot, Totals, Turnover,

@@ -3,10 +3,10 @@
 
 use std::{fmt, sync::Arc};
 
-use super::Heap;
 use super::goroutines::GoroutineTable;
 use super::live::LiveSite;
 use super::memory::MemoryStatement;
+use super::{Heap, Limit};
 use crate::read::Discards;
 use crate::symbolize::Frame;
 
@@ -165,6 +165,8 @@ pub struct Snapshot {
     pub goroutines: Option<GoroutineTable>,
     /// What the resident memory consists of.
     pub memory: Option<MemoryStatement>,
+    /// The limit that its memory will reach first. `None`: there is none, or it is not known.
+    pub limit: Option<Limit>,
     /// What was read from the target and not believed.
     pub discards: Discards,
     /// What hooks on every allocation counted.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     export::Refusal,
-    model::{Evidence, Snapshot},
+    model::{Evidence, Limit, Snapshot},
     read::{Discards, ReadError, memory::MemoryError},
 };
 
@@ -162,6 +162,7 @@ impl BooksSession {
             heap: self.heap.as_ref().map(HeapLooks::account),
             profile,
             goroutines,
+            limit: Limit::least(books, self.memory.last()),
             memory: self.memory.last().cloned(),
             discards: discards.into_iter().flatten().fold(Discards::default(), Discards::plus),
             exact: None,

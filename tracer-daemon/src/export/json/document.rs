@@ -136,6 +136,12 @@ pub struct Heap {
     /// The longest pause of those.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gc_pause_max_s: Option<f64>,
+    /// The limit that memory will reach first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<u64>,
+    /// Whose it is: `cgroup`, `gomemlimit`, `host`, `none`. Absent: not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_source: Option<&'static str>,
     /// Slots in use, by size.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub size_classes: Vec<SizeClass>,

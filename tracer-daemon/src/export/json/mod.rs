@@ -81,6 +81,8 @@ fn heap(snapshot: &model::Snapshot) -> Heap {
         counted: Some(heap.allocated.into()),
         gc_cycles: Some(heap.gc_cycles),
         gc_pause_max_s: heap.gc_pause_max_s.and_then(finite),
+        limit_bytes: snapshot.limit.map(|limit| limit.bytes),
+        limit_source: snapshot.memory.as_ref().map(|_| snapshot.limit.map_or("none", |limit| limit.source.name())),
         size_classes: heap
             .size_classes
             .iter()

@@ -44,6 +44,8 @@ pub(super) struct State {
     processes: BTreeMap<ProcessKey, Process>,
     pub(super) refusals: BTreeMap<Cow<'static, str>, u64>,
     pub(super) losses: BTreeMap<&'static str, u64>,
+    /// What was read and not believed.
+    pub(super) discards: BTreeMap<&'static str, u64>,
     pub(super) probe_hits: u64,
     pub(super) identities_forgotten: u64,
     pub(super) own: OwnFacts,
@@ -59,6 +61,8 @@ pub(super) struct Group {
     pub(super) places: BTreeMap<SiteId, Place>,
     pub(super) runtime: RuntimeBooks,
     pub(super) memory: MemoryGauges,
+    /// The least limit of a process that was seen last.
+    pub(super) limits: BTreeMap<ProcessKey, u64>,
     /// Bytes that are alive, by site.
     pub(super) live: SiteGauges,
     /// Goroutines by site and what they wait for.
@@ -93,6 +97,7 @@ impl State {
             processes: BTreeMap::new(),
             refusals: BTreeMap::new(),
             losses: tracer_common::loss::Loss::ALL.into_iter().map(|reason| (reason.id(), 0)).collect(),
+            discards: BTreeMap::new(),
             probe_hits: 0,
             identities_forgotten: 0,
             own: OwnFacts::default(),
@@ -113,6 +118,10 @@ impl State {
         group.observe(key, snapshot);
 
         process.best_evidence = snapshot.evidence.iter().copied().max();
+        for (reason, count) in snapshot.discards.iter() {
+            let before = process.losses.entry(reason.id()).or_default();
+            *self.discards.entry(reason.id()).or_default() += grown(before, count);
+        }
         let Some(exact) = &snapshot.exact else { return };
         self.probe_hits += grown(&mut process.probe_hits, exact.totals.probe_hits);
         for loss in &exact.losses {
@@ -183,6 +192,7 @@ struct Stood {
     goroutines: Option<Cursor>,
     heap: Option<Heap>,
     memory: Option<MemoryStatement>,
+    limit: Option<u64>,
     live: Option<Values>,
     table: Option<Values>,
 }
@@ -194,19 +204,33 @@ impl Group {
             goroutines: self.goroutines.end(key),
             heap: self.runtime.end(key),
             memory: self.memory.end(key),
+            limit: self.limits.remove(&key),
             live: self.live.end(key),
             table: self.table.end(key),
         }
     }
 
     fn go_on(&mut self, key: ProcessKey, stood: Stood) {
-        let Stood { allocations, goroutines, heap, memory, live, table } = stood;
-        allocations.into_iter().for_each(|stood| self.allocations.go_on(key, stood));
-        goroutines.into_iter().for_each(|stood| self.goroutines.go_on(key, stood));
-        heap.into_iter().for_each(|stood| self.runtime.go_on(key, stood));
-        memory.iter().for_each(|stood| self.memory.observe(key, stood));
-        live.into_iter().for_each(|stood| self.live.observe(key, stood));
-        table.into_iter().for_each(|stood| self.table.observe(key, stood));
+        let Stood { allocations, goroutines, heap, memory, limit, live, table } = stood;
+        if let Some(stood) = allocations {
+            self.allocations.go_on(key, stood);
+        }
+        if let Some(stood) = goroutines {
+            self.goroutines.go_on(key, stood);
+        }
+        if let Some(stood) = heap {
+            self.runtime.go_on(key, stood);
+        }
+        if let Some(stood) = memory {
+            self.memory.observe(key, &stood);
+        }
+        self.limits.extend(limit.map(|limit| (key, limit)));
+        if let Some(stood) = live {
+            self.live.observe(key, stood);
+        }
+        if let Some(stood) = table {
+            self.table.observe(key, stood);
+        }
     }
 
     fn new(capacity: usize) -> Self {
@@ -222,6 +246,7 @@ impl Group {
             places: BTreeMap::new(),
             runtime: RuntimeBooks::default(),
             memory: MemoryGauges::default(),
+            limits: BTreeMap::new(),
             live: SiteGauges::new(capacity),
             table: SiteGauges::new(capacity),
             living: 0,
@@ -235,6 +260,9 @@ impl Group {
         }
         if let Some(statement) = &snapshot.memory {
             self.memory.observe(key, statement);
+        }
+        if let Some(limit) = snapshot.limit {
+            self.limits.insert(key, limit.bytes);
         }
         if let Some(profile) = &snapshot.profile {
             let bytes = |site: &LiveSite| ((site.id, String::new()), whole(site.bytes.value));

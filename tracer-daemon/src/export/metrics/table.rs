@@ -155,6 +155,19 @@ pub(super) const TABLE: &[Definition] = &[
         },
     },
     Definition {
+        stem: "leakline_memory_limit",
+        kind: Kind::Gauge,
+        unit: Some(Base::Bytes),
+        by_identity: true,
+        labels: &[],
+        help: "The limit that memory will reach first, of the control group, GOMEMLIMIT and the host; the least of all processes.",
+        samples: |state| {
+            by_identity(state, |group| {
+                group.limits.values().min().map(|bytes| (Vec::new(), Value::Count(*bytes))).into_iter().collect()
+            })
+        },
+    },
+    Definition {
         stem: "leakline_heap_live",
         kind: Kind::Gauge,
         unit: Some(Base::Bytes),
@@ -248,6 +261,15 @@ pub(super) const TABLE: &[Definition] = &[
         labels: &["reason"],
         help: "How often something that happened could not be kept, by reason.",
         samples: |state| state.losses.iter().map(|(reason, count)| own([reason], Value::Count(*count))).collect(),
+    },
+    Definition {
+        stem: "leakline_reads_discarded",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: false,
+        labels: &["reason"],
+        help: "How often something that was read from a target's memory was not believed, and read again or left out.",
+        samples: |state| state.discards.iter().map(|(reason, count)| own([reason], Value::Count(*count))).collect(),
     },
     Definition {
         stem: "leakline_probe_hits",

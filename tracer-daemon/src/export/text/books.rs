@@ -81,10 +81,10 @@ fn collector(heap: &Heap) -> String {
         cycles => format!("{} collections ended in the window", human::count(human::approximate(cycles))),
     };
     if let Some(pause) = heap.gc_pause_max_s {
-        text.push_str(&format!(", the longest pause took {:.2}\u{a0}ms", pause * 1e3));
+        text = format!("{text}, the longest pause took {:.2}\u{a0}ms", pause * 1e3);
     }
     if let Some(goal) = heap.goal_bytes {
-        text.push_str(&format!("; the next one is to end at {}", human::bytes(human::approximate(goal))));
+        text = format!("{text}; the next one is to end at {}", human::bytes(human::approximate(goal)));
     }
     text
 }

@@ -49,7 +49,7 @@ impl GoroutineLooks {
     ) -> Result<(), ReadError> {
         if must || self.pace.is_due(now) {
             let (table, read) = tabulated(subject, &mut self.reader, &mut self.clock, monotonic_ns())?;
-            (self.last, self.discards) = (Some(table), read.discards);
+            (self.last, self.discards) = (Some(table), self.discards.plus(read.discards));
         }
         Ok(())
     }
@@ -59,7 +59,7 @@ impl GoroutineLooks {
         self.last.as_ref()
     }
 
-    /// What was not believed at the last look.
+    /// What was not believed so far.
     pub(in crate::pipeline) fn discards(&self) -> Discards {
         self.discards
     }

@@ -33,13 +33,12 @@ impl MemoryLooks {
         }
         let look = look(subject)?;
         let mut refused = Vec::new();
-        self.last = Some(match &self.first {
-            Some((at, first)) => look.statement.since(first, now.duration_since(*at).as_secs_f64()),
-            None => {
-                self.first = Some((now, look.statement.clone()));
-                refused = look.refused;
-                look.statement
-            }
+        self.last = Some(if let Some((at, first)) = &self.first {
+            look.statement.since(first, now.duration_since(*at).as_secs_f64())
+        } else {
+            self.first = Some((now, look.statement.clone()));
+            refused = look.refused;
+            look.statement
         });
         Ok(refused)
     }

@@ -74,7 +74,7 @@ impl ProfileLooks {
             return;
         }
         let named = subject.symbolizer.recorded(&new, RuntimeFrames::Shown);
-        self.stacks.extend((0..new.len()).map(|stack| Stack::from_iter(named.frames(stack).cloned())));
+        self.stacks.extend((0..new.len()).map(|stack| named.frames(stack).cloned().collect::<Stack>()));
     }
 
     /// What is alive by the last look. `None`: there was none.
