@@ -148,6 +148,29 @@ impl Case {
     }
 }
 
+/// A program that a limit, swap, fragmentation and others of its group trouble.
+pub(crate) fn example() -> MemoryStatement {
+    Case::with(|case| {
+        let residency = case.residency.as_mut().unwrap();
+        residency.rss_bytes += 90 * MIB;
+        residency.swap_bytes = 5 * MIB;
+        residency.file.parts = vec![
+            Part { name: "the executable".into(), bytes: 15 * MIB },
+            Part { name: "/data/a\nb".into(), bytes: 5 * MIB },
+        ];
+        let heap = residency.heap.as_mut().unwrap();
+        heap.tally.gaps_resident_bytes += 90 * MIB;
+        let mut group = group(512 * MIB);
+        (group.oom_kills, group.limit_reached, group.low_bytes) = (Some(1), Some(3), Some(MIB));
+        (group.swap_bytes, group.swap_limit_bytes, group.shared_bytes) = (Some(5 * MIB), Some(9 * MIB), Some(MIB));
+        group.high = Some(Limit { bytes: 500 * MIB, levels_above: 1 });
+        group.pressure =
+            Some(crate::read::system::cgroup::Pressure { some_10s: 12.5, some_60s: 3.0, full_10s: 1.0, full_60s: 0.5 });
+        case.cgroup = Some(group);
+    })
+    .since(&Case::default().statement(), 10.0)
+}
+
 fn sum(statement: &MemoryStatement) -> i128 {
     statement.lines.iter().map(|line| i128::from(line.bytes)).sum::<i128>() + statement.unexplained_bytes
 }
