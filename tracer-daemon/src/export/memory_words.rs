@@ -94,8 +94,8 @@ pub(super) fn diagnosis(diagnosis: &Diagnosis, statement: &MemoryStatement) -> S
             format!("{why}: of {} allocated nothing can be said to be in use or dead.", bytes(allocated_bytes))
         }
         Diagnosis::StacksLarge { stacks_bytes, rss_bytes } => format!(
-            "{} ({}) are stacks: very many goroutines, or deep ones. `leakline attach` counts which `go` statements start \
-             more than end.",
+            "{} ({}) are stacks: very many goroutines, or deep ones. `leakline goroutines` says who started \
+             them and what they wait for.",
             bytes(stacks_bytes),
             share(stacks_bytes, rss_bytes)
         ),
@@ -172,7 +172,7 @@ pub(super) fn advice(advice: &Advice) -> String {
             bytes(room.limit_bytes),
             bytes(limit_bytes)
         ),
-        Advice::LowerGogc { room, gc_percent, goal_bytes, fitting_percent } => format!(
+        Advice::LowerGogc { room, gc_percent, goal_bytes, fitting_percent, .. } => format!(
             "Without GOMEMLIMIT: GOGC={gc_percent} lets the heap grow to {}, beyond what is left for Go below {}; \
              GOGC={fitting_percent} is the largest that fits.",
             bytes(goal_bytes),
@@ -212,11 +212,21 @@ pub(super) fn arithmetic(advice: &Advice) -> Vec<String> {
             ));
             steps
         }
-        Advice::LowerGogc { room, gc_percent, goal_bytes, fitting_percent } => {
+        Advice::LowerGogc { room, gc_percent, marked_bytes, goal_bytes, besides_bytes, fitting_percent } => {
             let mut steps = room_steps(&room);
             steps.push(format!(
-                "goal with GOGC={gc_percent}: {}; with GOGC={fitting_percent} it fits",
-                bytes(goal_bytes)
+                "heap {} by GOGC={gc_percent} + {} besides > {}",
+                bytes(goal_bytes),
+                bytes(besides_bytes),
+                bytes(room.for_go_bytes)
+            ));
+            steps.push(format!(
+                "({} - {} besides - {} marked) / ({} - {} marked) x {gc_percent} = {fitting_percent}",
+                bytes(room.for_go_bytes),
+                bytes(besides_bytes),
+                bytes(marked_bytes),
+                bytes(goal_bytes),
+                bytes(marked_bytes)
             ));
             steps
         }

@@ -232,3 +232,125 @@ fn resident_in(mapping: &Mapping, ranges: &[(Avma, Avma)], pages: &dyn Pages) ->
     }
     Ok(resident)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Everything is there.
+    #[derive(Debug)]
+    struct AllPages;
+
+    impl Pages for AllPages {
+        fn page_bytes(&self) -> u64 {
+            4096
+        }
+
+        fn each(&self, start: Avma, end: Avma, visit: &mut dyn FnMut(Avma, Page)) -> io::Result<()> {
+            (start.0.div_ceil(4096)..end.0.div_ceil(4096)).for_each(|page| visit(Avma(page * 4096), Page::Own));
+            Ok(())
+        }
+    }
+
+    fn mapping(start: u64, bytes: u64, kind: MappingKind) -> Mapping {
+        Mapping {
+            start: Avma(start),
+            end: Avma(start + bytes),
+            kind,
+            rss_bytes: bytes,
+            anonymous_bytes: bytes,
+            lazy_free_bytes: 0,
+            huge_bytes: 0,
+            swap_bytes: 0,
+        }
+    }
+
+    const MIB: u64 = 1 << 20;
+    const ARENA: u64 = 0xc0_0000_0000;
+    const FAR: u64 = 0x7f00_0000_0000;
+
+    fn unnamed(start: u64, bytes: u64) -> Mapping {
+        mapping(start, bytes, MappingKind::Anonymous { name: None })
+    }
+
+    fn named(start: u64, name: &str) -> Mapping {
+        mapping(start, MIB, MappingKind::Anonymous { name: Some(name.to_owned()) })
+    }
+
+    fn file(start: u64, path: &str) -> Mapping {
+        mapping(start, MIB, MappingKind::File { path: path.to_owned() })
+    }
+
+    fn heap(structures: Vec<(Avma, Avma)>) -> HeapPages {
+        let tally = HeapTally { free_resident_bytes: 8 * MIB, ..HeapTally::default() };
+        HeapPages { own: tally, all: tally, arenas: BTreeSet::from([ARENA]), spans: 0, structures }
+    }
+
+    const PROGRAM: Program<'static> = Program { exe: "/srv/x", variables: &[(Avma(0x60_0000), Avma(0x70_0000))] };
+
+    #[test]
+    fn every_mapping_has_an_owner_and_the_owners_have_it_all() {
+        let mappings = [
+            file(0x40_0000, "/srv/x"),
+            unnamed(0x60_0000, MIB),
+            mapping(0x900_0000, 3 * MIB, MappingKind::Break),
+            unnamed(ARENA, 8 * MIB),
+            unnamed(FAR, 4 * MIB),
+            named(FAR + 8 * MIB, "Go: gc bits"),
+            named(FAR + 16 * MIB, "glibc: malloc"),
+            file(FAR + 32 * MIB, "/lib/libc.so"),
+            mapping(FAR + 64 * MIB, 4096, MappingKind::Kernel),
+            mapping(FAR + 65 * MIB, 8192, MappingKind::Stack),
+        ];
+        // One page of structures in the second mebibyte of four: with a chunk around it.
+        let known = heap(vec![(Avma(FAR + 2 * MIB), Avma(FAR + 2 * MIB + 4096))]);
+        let found = residency(&mappings, Some(&known), &AllPages, PROGRAM).unwrap();
+        assert_eq!(found.heap.unwrap().rss_bytes, 8 * MIB);
+        let near = 2 * CHUNK_BYTES + 4096;
+        assert_eq!(found.runtime_bytes, Some(near + MIB));
+        assert_eq!(found.native.bytes, 3 * MIB + (4 * MIB - near) + MIB);
+        assert_eq!(found.native.parts[0], Part { name: "anonymous mappings".into(), bytes: 4 * MIB - near });
+        assert_eq!(found.file.bytes, 3 * MIB + 4096);
+        assert_eq!(found.first_stack_bytes, 8192);
+        let all = 8 * MIB + near + MIB + found.native.bytes + found.file.bytes + 8192;
+        assert_eq!(found.rss_bytes, all);
+
+        let untold = residency(&mappings, None, &AllPages, PROGRAM).unwrap();
+        assert_eq!((untold.heap, untold.runtime_bytes), (None, None));
+        assert_eq!(untold.native.bytes, 3 * MIB);
+        assert_eq!(untold.unknown_bytes, 14 * MIB);
+    }
+
+    #[test]
+    fn a_mapping_that_the_heap_shares_is_divided() {
+        // The last half of the arena, and as much behind it.
+        let mappings = [unnamed(ARENA + ARENA_BYTES / 2, ARENA_BYTES)];
+        let found = residency(&mappings, Some(&heap(Vec::new())), &AllPages, PROGRAM).unwrap();
+        assert_eq!(found.heap.unwrap().rss_bytes, ARENA_BYTES / 2);
+        assert_eq!(found.native.bytes, ARENA_BYTES / 2);
+    }
+
+    #[test]
+    fn pages_of_zeros_are_left_out_where_the_kernel_leaves_them_out() {
+        let mut known = heap(Vec::new());
+        known.all.small_resident_bytes = 100 * MIB;
+        let of = |bytes: u64| residency(&[unnamed(ARENA, bytes)], Some(&known), &AllPages, PROGRAM).unwrap();
+        assert_eq!(of(8 * MIB).heap.unwrap().tally, known.own);
+        // A child has the same pages: they are shared, and count.
+        let shared = Mapping { rss_bytes: 60 << 20, ..unnamed(ARENA, 64 << 20) };
+        let found = residency(&[shared], Some(&known), &AllPages, PROGRAM).unwrap();
+        assert_eq!(found.heap.unwrap().tally, known.all);
+    }
+
+    #[test]
+    fn the_largest_contributors_are_named() {
+        let mappings: Vec<Mapping> =
+            (0..20).map(|number| file(FAR + number * 2 * MIB, &format!("/data/{}", number / 2))).collect();
+        let found = residency(&mappings, None, &AllPages, PROGRAM).unwrap();
+        assert_eq!(found.file.bytes, 20 * MIB);
+        assert_eq!(found.file.parts.len(), PARTS_MAX);
+        assert!(found.file.parts.iter().all(|part| part.bytes == 2 * MIB));
+    }
+}

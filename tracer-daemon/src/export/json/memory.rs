@@ -335,3 +335,32 @@ fn group(group: &cgroup::Cgroup) -> Cgroup {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::export::json::closed_schema::closed;
+    use crate::model::memory::tests::example;
+
+    #[test]
+    fn a_statement_with_everything_is_what_the_schema_says() {
+        let process = ProcessFacts { pid: 7, ..ProcessFacts::default() };
+        let refused = [Refusal::new("meminfo_unread", "cannot read it")];
+        let document: Value = serde_json::from_str(&line(&process, &example(), &refused).unwrap()).unwrap();
+        let schema = include_str!("../../../../docs/schema/memory.schema.json");
+        let validator = jsonschema::validator_for(&closed(serde_json::from_str(schema).unwrap())).unwrap();
+        let problems: Vec<String> = validator.iter_errors(&document).map(|error| error.to_string()).collect();
+        assert!(problems.is_empty(), "{problems:#?}");
+
+        let memory = &document["memory"];
+        let sum: i64 = memory["lines"].as_array().unwrap().iter().map(|line| line["bytes"].as_i64().unwrap()).sum();
+        assert_eq!(sum + memory["unexplained_bytes"].as_i64().unwrap(), memory["rss_bytes"].as_i64().unwrap());
+        assert_eq!(memory["advice"][0]["environment"]["GOMEMLIMIT"], "448MiB");
+        assert_eq!(memory["diagnoses"][0]["numbers"]["swap_bytes"], 5 << 20);
+        let file = &memory["lines"][6];
+        assert_eq!(file["parts"][1]["name"], "/data/a\\u{a}b", "a path from the target is escaped");
+        assert!(!document.to_string().contains('\u{a0}'), "no-break spaces are for the terminal");
+    }
+}

@@ -29,14 +29,14 @@ fn bytes(value: u64) -> String {
 
 fn words(component: Component) -> &'static str {
     match component {
-        Component::LiveHeap => "objects that the last collection found in use",
-        Component::Garbage => "objects that are dead, or newer than the last collection",
+        Component::LiveHeap => "in use at the last collection",
+        Component::Garbage => "dead, or newer than that",
         Component::Fragmentation => "room between objects",
-        Component::Idle => "pages of the heap without objects, not given back",
+        Component::Idle => "empty pages, not given back",
         Component::Stacks => "stacks of goroutines",
-        Component::RuntimeMetadata => "what Go's runtime needs for itself",
-        Component::File => "executable, libraries, mapped files",
-        Component::Native => "C code, and memory that the program maps",
+        Component::RuntimeMetadata => "the runtime's own structures",
+        Component::File => "executable, libraries, files",
+        Component::Native => "C code, mappings of the program",
     }
 }
 
@@ -58,31 +58,25 @@ fn headline(page: &mut Page, process: &ProcessFacts, statement: &MemoryStatement
 
 pub(super) fn lines(page: &mut Page, statement: &MemoryStatement) {
     page.section("WHAT TAKES THE MEMORY", "Bytes in memory; the lines sum to the resident memory.");
-    page.quiet_line(&format!("{:>10}  {:>7}  {:16}  {:11}  what it is", "bytes", "share", "name", "source"));
+    let has_growth = statement.lines.iter().any(|line| line.growth_bytes_per_s.is_some());
+    let row = |bytes: &str, share: &str, growth: &str, name: &str, source: &str, words: &str| {
+        let growth = if has_growth { format!("  {growth:>12}") } else { String::new() };
+        format!("{bytes:>10}  {share:>7}{growth}  {name:16}  {source:11}  {words}")
+    };
+    page.quiet_line(&row("bytes", "share", "growth", "name", "source", "what it is"));
     let share = |bytes: f64| human::percent(bytes / human::approximate(statement.rss_bytes.max(1)));
     for line in &statement.lines {
-        let of_all = share(human::approximate(line.bytes));
         let growth = line.growth_bytes_per_s.map_or_else(String::new, |rate| {
             let sign = if rate.value > 0.0 { "+" } else { "" };
-            format!(" ({sign}{}/s)", human::bytes(rate.value))
+            format!("{sign}{}/s", human::bytes(rate.value))
         });
-        page.line(&format!(
-            "{:>10}  {of_all:>7}  {:16}  {:11}  {}{growth}",
-            bytes(line.bytes),
-            line.component.name(),
-            line.source,
-            words(line.component)
-        ));
+        let of_all = share(human::approximate(line.bytes));
+        let name = line.component.name();
+        page.line(&row(&bytes(line.bytes), &of_all, &growth, name, line.source, words(line.component)));
         parts(page, line);
     }
     let unexplained = human::whole(statement.unexplained_bytes);
-    page.line(&format!(
-        "{:>10}  {:>7}  {:16}  {:11}  no line explains it",
-        human::bytes(unexplained),
-        share(unexplained),
-        "unexplained",
-        ""
-    ));
+    page.line(&row(&human::bytes(unexplained), &share(unexplained), "", "unexplained", "", "no line explains it"));
     page.strong_line(&format!(
         "{:>10}  {:>7}  resident",
         bytes(statement.rss_bytes),
@@ -122,7 +116,7 @@ pub(super) fn advice(page: &mut Page, statement: &MemoryStatement) {
     for advice in &statement.advice {
         page.item(&memory_words::advice(advice));
         for step in memory_words::arithmetic(advice) {
-            page.quiet_line(&format!("    {step}"));
+            page.fact("", &step);
         }
     }
     page.blank();
@@ -195,4 +189,74 @@ fn cgroup(group: &Cgroup) -> String {
         format!("waits for memory {} of the time", human::percent(f64::from(pressure.some_10s) / 100.0))
     }));
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::model::memory::tests::example;
+
+    #[test]
+    fn what_takes_the_memory_stands_first_then_what_is_odd_then_what_to_set() {
+        let process =
+            ProcessFacts { pid: 7, exe: "/srv/shop".into(), go_version: "go1.27.3".into(), ..Default::default() };
+        let refused = [Refusal::new("cgroup_unread", "cannot read /proc/7/cgroup: \u{1b}[31m")];
+        let text = render(&process, &example(), &refused, Style::default());
+        assert!(text.lines().all(|line| line.chars().count() <= Style::default().width), "{text}");
+        expect![[r#"
+            shop (pid 7, go1.27.3) has 383 MiB in memory; the most of it, 45.4 %, is live_heap: in use at the
+            last collection.
+
+            WHAT TAKES THE MEMORY
+            Bytes in memory; the lines sum to the resident memory.
+                 bytes    share        growth  name              source       what it is
+               174 MiB   45.4 %         0 B/s  live_heap         books+pages  in use at the last collection
+              46.0 MiB   12.0 %         0 B/s  garbage           books+pages  dead, or newer than that
+               100 MiB   26.1 %   +9.00 MiB/s  fragmentation     pages        room between objects
+              8.00 MiB    2.1 %         0 B/s  idle              pages        empty pages, not given back
+              5.00 MiB    1.3 %         0 B/s  stacks            pages        stacks of goroutines
+              10.0 MiB    2.6 %         0 B/s  runtime_metadata  pages        the runtime's own structures
+              20.0 MiB    5.2 %         0 B/s  file              smaps        executable, libraries, files
+              15.0 MiB           the executable
+              5.00 MiB           /data/a\u{a}b
+              20.0 MiB    5.2 %         0 B/s  native            smaps        C code, mappings of the program
+                   0 B   0.00 %                unexplained                    no line explains it
+               383 MiB  100.0 %  resident
+
+            WHAT IS NOTEWORTHY
+            - Resident memory misleads: 5.00 MiB are in swap on top of 383 MiB. Each collection reads what it
+              marks, so swap makes collections slow. (swapped)
+            - 100 MiB lie between objects, in spans that a few objects keep (HeapInuse is 260 MiB): after a peak
+              of small objects, those that are left are spread thin. New objects of the same sizes use this room
+              first; other sizes cannot. (fragmented)
+            - The kernel has killed a process of this cgroup once for lack of memory. (oom_kills)
+            - Tasks of the cgroup waited for memory for 12.5 % of the last 10 s. (memory_pressure)
+
+            WHAT TO SET
+            - Set GOMEMLIMIT=448MiB (now it is not set): then the collector works harder before the cgroup's
+              limit of 512 MiB is reached.
+                      limit 512 MiB - 40.0 MiB outside Go (native, files) = 472 MiB
+                      472 MiB x 95 % = 448 MiB for Go
+                      Go needs 289 MiB now (live heap, fragmentation, stacks, metadata)
+            - Without GOMEMLIMIT: GOGC=100 lets the heap grow to 400 MiB, beyond what is left for Go below
+              512 MiB; GOGC=79 is the largest that fits.
+                      limit 512 MiB - 40.0 MiB outside Go (native, files) = 472 MiB
+                      472 MiB x 95 % = 448 MiB for Go
+                      Go needs 289 MiB now (live heap, fragmentation, stacks, metadata)
+                      heap 400 MiB by GOGC=100 + 89.0 MiB besides > 448 MiB
+                      (448 MiB - 89.0 MiB besides - 200 MiB marked) / (400 MiB - 200 MiB marked) x 100 = 79
+
+            collector 7 collections; marked 200 MiB, next goal 400 MiB; GOGC 100, GOMEMLIMIT none; 5.00 MiB
+                      allocated per second since the last
+            addresses HeapSys 272 MiB, HeapInuse 260 MiB, HeapIdle 12.0 MiB of which released 4.00 MiB,
+                      HeapAlloc 250 MiB, StackInuse 4.00 MiB
+            cgroup    /x (version 2), uses 300 MiB, limit 512 MiB, slowed down from 500 MiB on, 5.00 MiB in
+                      swap, 1 OOM kills, waits for memory 12.5 % of the time
+            host      64.0 GiB of memory, 32.0 GiB available
+            not read  cannot read /proc/7/cgroup: \u{1b}[31m (cgroup_unread)
+        "#]]
+        .assert_eq(&text);
+    }
 }

@@ -60,8 +60,12 @@ pub enum Advice {
         room: Room,
         /// What it is.
         gc_percent: u32,
+        /// Marked by the last collection.
+        marked_bytes: u64,
         /// How large the heap may become with it.
         goal_bytes: u64,
+        /// What Go needs besides the heap.
+        besides_bytes: u64,
         /// The largest that fits.
         fitting_percent: u32,
     },
@@ -158,8 +162,8 @@ fn of_memory_limit(room: Room, pacer: &PacerNumbers) -> Advice {
 fn of_gogc(room: Room, pacer: &PacerNumbers) -> Option<Advice> {
     let gc_percent = pacer.gc_percent.filter(|_| pacer.memory_limit_bytes.is_none())?;
     let goal_bytes = pacer.percent_goal_bytes?;
-    let besides = room.needed_bytes.saturating_sub(pacer.marked_bytes);
-    let for_heap = room.for_go_bytes.saturating_sub(besides);
+    let besides_bytes = room.needed_bytes.saturating_sub(pacer.marked_bytes);
+    let for_heap = room.for_go_bytes.saturating_sub(besides_bytes);
     if goal_bytes <= for_heap || pacer.marked_bytes < 4 * MIB || goal_bytes <= pacer.marked_bytes {
         return None;
     }
@@ -167,7 +171,8 @@ fn of_gogc(room: Room, pacer: &PacerNumbers) -> Option<Advice> {
     let added = u128::from(goal_bytes - pacer.marked_bytes);
     let fitting = u128::from(for_heap.saturating_sub(pacer.marked_bytes)) * u128::from(gc_percent) / added;
     let fitting_percent = u32::try_from(fitting).ok().filter(|percent| *percent >= 10)?;
-    Some(Advice::LowerGogc { room, gc_percent, goal_bytes, fitting_percent })
+    let marked_bytes = pacer.marked_bytes;
+    Some(Advice::LowerGogc { room, gc_percent, marked_bytes, goal_bytes, besides_bytes, fitting_percent })
 }
 
 fn of_pace(pacer: &PacerNumbers, spare_bytes: u64) -> Option<Advice> {

@@ -43,7 +43,8 @@ diagnoses! {
         /// All.
         rss_bytes,
     },
-    /// Resident memory exceeds all that was ever taken for the Go heap, by at least 64 MiB and 25 %, and it is not native.
+    /// Resident memory exceeds all that was ever taken for the Go heap, by at least 64 MiB and 25 %, and it is files for
+    /// the most part.
     BeyondHeap = "rss_beyond_heap" {
         /// All.
         rss_bytes,
@@ -217,7 +218,9 @@ fn of_heap(statement: &MemoryStatement) -> Vec<Diagnosis> {
     let mut found = Vec::new();
     let beyond = rss_bytes.saturating_sub(heap.sys_bytes);
     let is_native = matters(bytes(Component::Native), 64 * MIB, 20, rss_bytes);
-    if !is_native && matters(beyond, 64 * MIB, 25, rss_bytes) {
+    // Stacks and structures have findings of their own.
+    let outside = bytes(Component::File) + bytes(Component::Native);
+    if !is_native && outside >= beyond / 2 && matters(beyond, 64 * MIB, 25, rss_bytes) {
         found.push(Diagnosis::BeyondHeap {
             rss_bytes,
             heap_sys_bytes: heap.sys_bytes,

@@ -15,7 +15,7 @@
 mod advice;
 mod diagnosis;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::advice::{Advice, Room};
 pub use self::diagnosis::Diagnosis;

@@ -19,7 +19,7 @@ use super::{Absent, System};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Most groups above one another that are looked at.
 const DEPTH_MAX: usize = 64;
-/// Version 1 says this, rounded down to pages, where there is no limit (`PAGE_COUNTER_MAX` of include/linux/page_counter.h).
+/// Version 1 says this, rounded down to pages, where there is no limit (`PAGE_COUNTER_MAX` of `include/linux/page_counter.h`).
 const NO_LIMIT_V1: u64 = 1 << 62;
 
 /// Which interface a group has.
@@ -88,11 +88,12 @@ pub struct Pressure {
     pub full_60s: f32,
 }
 
-/// The folders of the group and of those above, as far as they can be seen; the process's own first.
+/// The group and those above, as far as they can be seen.
 struct Folders {
     version: Version,
     path: String,
-    folders: Vec<PathBuf>,
+    /// The process's own first.
+    upwards: Vec<PathBuf>,
 }
 
 impl System {
@@ -101,7 +102,7 @@ impl System {
     /// # Errors
     /// The reason for which it is not known.
     pub fn cgroup(&self, pid: u32) -> Result<Cgroup, Absent> {
-        let Folders { version, path, folders } = self.folders(pid)?;
+        let Folders { version, path, upwards: folders } = self.folders(pid)?;
         let own = folders.first().cloned().unwrap_or_default();
         let number = |file: &str| number(&own.join(file));
         let least = |file: &str, none: u64| {
@@ -195,7 +196,7 @@ impl System {
             let Ok(mounts) = MountInfos::from_buf_read(BufReader::new(file)) else { continue };
             let found = mounts.0.iter().rev().find_map(|mount| folders_below(mount, version, &group.pathname, &root));
             if let Some(folders) = found {
-                return Ok(Folders { version, path: group.pathname.clone(), folders });
+                return Ok(Folders { version, path: group.pathname.clone(), upwards: folders });
             }
         }
         Err(Absent {

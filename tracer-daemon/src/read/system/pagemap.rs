@@ -1,7 +1,7 @@
 //! `/proc/PID/pagemap`: which pages of a range are in memory.
 //!
 //! One word of 64 bits for each page (Documentation/admin-guide/mm/pagemap.rst). Where the page lies is hidden from who has
-//! no CAP_SYS_ADMIN; whether it is there is not.
+//! no `CAP_SYS_ADMIN`; whether it is there is not.
 
 use std::fs::File;
 use std::io;
@@ -94,14 +94,14 @@ mod tests {
 
     #[test]
     fn touched_pages_are_there_and_others_are_not() {
-        let size = 40 * usize::try_from(procfs::page_size()).unwrap();
-        let mut memory: Vec<u8> = Vec::with_capacity(size + 2 * usize::try_from(procfs::page_size()).unwrap());
+        let page = usize::try_from(procfs::page_size()).unwrap();
+        // Beyond any threshold of malloc, so that it is a fresh mapping; pages behind the twelfth are not touched.
+        let mut memory: Vec<u8> = Vec::with_capacity(64 << 20);
         let base = (memory.as_ptr() as u64).next_multiple_of(procfs::page_size());
-        // A fresh mapping, since it is large; pages behind the tenth are not touched.
-        memory.resize(11 * usize::try_from(procfs::page_size()).unwrap(), 1);
+        memory.resize(12 * page, 1);
         let map = PageMap::open(Path::new("/proc/self")).unwrap();
         let mut seen = Vec::new();
-        map.each(Avma(base), Avma(base + size as u64), &mut |at, page| seen.push((at, page))).unwrap();
+        map.each(Avma(base), Avma(base + 40 * procfs::page_size()), &mut |at, page| seen.push((at, page))).unwrap();
         assert_eq!(seen.len(), 40);
         assert_eq!(seen[0].0, Avma(base));
         assert!(seen[..9].iter().all(|(_, page)| *page == Page::Own), "{seen:?}");

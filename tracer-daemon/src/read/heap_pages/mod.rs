@@ -6,10 +6,18 @@
 //!
 //! One arena is held at a time, so memory stays small for a heap of any size.
 
+mod known;
+mod resident;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::known::Known;
+use self::resident::Resident;
+
 use super::memory::{READ_BYTES_MAX, TargetMemory, Words};
-use super::system::pagemap::{Page, Pages};
+use super::system::pagemap::Pages;
 use super::system::smaps::{Mapping, MappingKind};
 use super::{ReadError, Runtime};
 use crate::addr::Avma;
@@ -26,10 +34,6 @@ const ARENA_OFFSET: u64 = if cfg!(target_arch = "x86_64") { 1 << 47 } else { 0 }
 const ARENAS_MAX: u64 = 1 << 22;
 /// Most arenas that are looked at: 4 TiB of heap.
 const ARENAS_LOOKED_AT_MAX: usize = 1 << 16;
-/// Most pages of structures that are remembered.
-const KNOWN_PAGES_MAX: usize = 1 << 20;
-/// Bytes to which the places of structures are rounded.
-const KNOWN_PAGE_BYTES: u64 = 4 << 10;
 /// Bytes of one bitmap of free pages and of what it stands for (`pallocData` times `1 << pallocChunksL2Bits`,
 /// runtime/mpagealloc.go; 128 bytes for 512 pages).
 const CHUNKS_BYTES: u64 = 128 << 13;
@@ -130,42 +134,6 @@ pub fn heap_pages(
 
 fn heap_field(heap: Avma, offset: u64) -> Avma {
     Avma(heap.0.wrapping_add(offset))
-}
-
-/// Where structures of the runtime are.
-#[derive(Debug, Default)]
-struct Known {
-    pages: BTreeSet<u64>,
-    ranges: Vec<(Avma, Avma)>,
-}
-
-impl Known {
-    fn range(&mut self, start: u64, bytes: u64) {
-        if start != 0 && bytes > 0 && self.ranges.len() < KNOWN_PAGES_MAX {
-            self.ranges.push((Avma(start), Avma(start.saturating_add(bytes))));
-        }
-    }
-
-    fn object(&mut self, at: u64) {
-        if at != 0 && self.pages.len() < KNOWN_PAGES_MAX {
-            self.pages.insert(at / KNOWN_PAGE_BYTES);
-        }
-    }
-
-    /// In order, none touching another.
-    fn ranges(mut self) -> Vec<(Avma, Avma)> {
-        let page = |page: u64| Avma(page.saturating_mul(KNOWN_PAGE_BYTES));
-        self.ranges.extend(self.pages.into_iter().map(|number| (page(number), page(number.saturating_add(1)))));
-        self.ranges.sort_unstable();
-        let mut merged: Vec<(Avma, Avma)> = Vec::new();
-        for (start, end) in self.ranges {
-            match merged.last_mut() {
-                Some(last) if start <= last.1 => last.1 = last.1.max(end),
-                _ => merged.push((start, end)),
-            }
-        }
-        merged
-    }
 }
 
 struct Walk<'a> {
@@ -386,56 +354,4 @@ fn runs(table: &[u8]) -> Vec<Run> {
         }
     }
     runs
-}
-
-/// Bytes in memory of each page of an arena.
-struct Resident {
-    own: Vec<u16>,
-    all: Vec<u16>,
-}
-
-impl Resident {
-    fn of(base: u64, mappings: &[Mapping], pages: &dyn Pages) -> Result<Self, ReadError> {
-        let count = usize::try_from(ARENA_BYTES / PAGE_BYTES).unwrap_or_default();
-        let mut resident = Self { own: vec![0; count], all: vec![0; count] };
-        let end = base.saturating_add(ARENA_BYTES);
-        let kernel_page = pages.page_bytes();
-        for mapping in mappings {
-            let (from, to) = (mapping.start.0.max(base), mapping.end.0.min(end));
-            if from >= to || mapping.rss_bytes == 0 {
-                continue;
-            }
-            let mut add = |at: Avma, page: Page| {
-                if page == Page::Absent {
-                    return;
-                }
-                // A page of the kernel is a part of one of the runtime's, or, where it is large, several.
-                let (mut from, to) = (at.0, at.0.saturating_add(kernel_page).min(to));
-                while from < to {
-                    let index = usize::try_from((from - base) / PAGE_BYTES).unwrap_or(usize::MAX);
-                    let bytes = (to - from).min(PAGE_BYTES - from % PAGE_BYTES);
-                    let bytes_16 = u16::try_from(bytes).unwrap_or_default();
-                    let to_slot = |slots: &mut [u16]| {
-                        if let Some(slot) = slots.get_mut(index) {
-                            *slot = slot.saturating_add(bytes_16);
-                        }
-                    };
-                    to_slot(&mut resident.all);
-                    if page == Page::Own {
-                        to_slot(&mut resident.own);
-                    }
-                    from += bytes;
-                }
-            };
-            pages.each(Avma(from), Avma(to), &mut add).map_err(|error| ReadError::Pages { source: error })?;
-        }
-        Ok(resident)
-    }
-
-    fn of_run(&self, run: Run) -> (u64, u64) {
-        let sum = |slots: &[u16]| {
-            slots.get(run.first..run.first + run.count).unwrap_or_default().iter().map(|bytes| u64::from(*bytes)).sum()
-        };
-        (sum(&self.own), sum(&self.all))
-    }
 }
