@@ -545,6 +545,20 @@ fn sigterm_gives_the_sampler_back() {
 }
 
 #[test]
+fn a_panic_gives_the_sampler_back() {
+    let (mut target, folder) = without_sampler("go1.27.3", &["-ldflags=-s -w"]);
+    let places = places(&folder);
+    let adopted = subject(&target).adopt(Path::new(&places.state)).unwrap();
+    assert_eq!((ask(&mut target, "rate"), notes(&places)), ("524288".to_owned(), 1));
+    let panicked = std::panic::catch_unwind(move || {
+        let _held = adopted;
+        panic!("on purpose");
+    });
+    assert!(panicked.is_err());
+    assert_eq!((ask(&mut target, "rate"), notes(&places)), ("0".to_owned(), 0));
+}
+
+#[test]
 fn a_folder_of_notes_that_others_can_write_to_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     let (mut target, folder) = without_sampler("go1.26.6", &[]);

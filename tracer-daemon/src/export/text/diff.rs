@@ -99,10 +99,9 @@ fn numbers(change: Change) -> String {
 }
 
 fn table(page: &mut Page, sites: &[&SiteChange], most: usize) {
-    page.quiet_line(&format!(
-        "{:>11}{:>11}{:>12}{:>12}  {}",
-        "bytes", "objects", "before", "after", "function and line"
-    ));
+    let title = "function and line";
+    let title = if page.width() < NUMBERS_WIDTH + 2 + title.len() { "line" } else { title };
+    page.quiet_line(&format!("{:>11}{:>11}{:>12}{:>12}  {title}", "bytes", "objects", "before", "after"));
     for site in sites.iter().take(most) {
         row(page, &format!("{}  ", numbers(site.in_use)), &site.place, Page::line);
         if site.allocator != site.place {
@@ -155,4 +154,48 @@ fn stacks(page: &mut Page, grown: &[&SiteChange]) {
         }
     }
     page.blank();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        export::fixture,
+        model::profile_change::{ProfileStack, compare},
+    };
+
+    fn rendered(width: usize, function: &str) -> String {
+        let stack = |bytes: i64| ProfileStack {
+            frames: vec![fixture::frame(function, "/src/very/long/path/of/a/module/store.go", 42)],
+            in_use: Amount { objects: bytes / 100, bytes },
+            allocated: Amount { objects: bytes / 50, bytes: bytes * 2 },
+        };
+        let file = |name: &str, seconds: i64| FileFacts {
+            name: name.into(),
+            time_unix_ns: seconds * 1_000_000_000,
+            rate_bytes: 524_288,
+        };
+        let change = compare(&[stack(1 << 20)], &[stack(3 << 20)], None);
+        render(&change, &file("a.pb.gz", 100), &file("b.pb.gz", 160), Style { width, colour: false })
+    }
+
+    #[test]
+    fn the_first_line_says_how_much_and_how_fast() {
+        let text = rendered(100, "main.put");
+        let expected = "Heap in use grew by 2.00 MiB in 60.0 s (34.1 KiB/s): 1.00 MiB before, 3.00 MiB after.";
+        assert_eq!(text.lines().next(), Some(expected), "{text}");
+        assert!(text.contains("  +2.00 MiB"), "{text}");
+    }
+
+    #[test]
+    fn tables_fit_their_width() {
+        for width in [60, 80, 100, 160] {
+            for function in ["main.put", &*"f".repeat(200)] {
+                let text = rendered(width, function);
+                // Stacks have whole names, so that they can be copied.
+                let (table, _) = text.split_once("HOW IT GETS THERE").unwrap();
+                assert!(table.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
+            }
+        }
+    }
 }

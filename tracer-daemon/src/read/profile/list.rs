@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::records::{Span, spans};
 use super::{Layouts, Places, implausible};
 use crate::addr::Avma;
 use crate::read::memory::{TargetMemory, Words};
@@ -71,6 +72,8 @@ pub(super) struct BucketList {
     buckets: Buckets,
     /// Where the counts of each are.
     records: Vec<Avma>,
+    /// How they are read.
+    spans: Vec<Span>,
     known: HashSet<Avma>,
     /// The head of the list when it was walked last.
     head: Avma,
@@ -84,8 +87,8 @@ impl BucketList {
         &self.buckets
     }
 
-    pub(super) fn records(&self) -> &[Avma] {
-        &self.records
+    pub(super) fn spans(&self) -> &[Span] {
+        &self.spans
     }
 
     /// Adds what is new. Says whether there are buckets that were left out because there are too many.
@@ -119,6 +122,7 @@ impl BucketList {
             next = following;
         }
         self.head = head;
+        let is_longer = !found.is_empty();
         for bucket in found.into_iter().rev() {
             self.known.insert(bucket.at);
             // That of nothing but a plugin's code, say, or an empty one.
@@ -129,6 +133,9 @@ impl BucketList {
             let behind_stack = layouts.bucket.size_bytes + 8 * bucket.stack.len() as u64;
             self.records.push(Avma(bucket.at.0.saturating_add(behind_stack)));
             self.buckets.push(bucket.size_bytes, &bucket.stack);
+        }
+        if is_longer {
+            self.spans = spans(&self.records, layouts.record.size_bytes);
         }
         if self.foreign > 0 && self.foreign == self.buckets.len() {
             let first = self.buckets.stack(0).first().copied().unwrap_or_default();

@@ -180,6 +180,23 @@ fn error_of(memory: &FakeMemory) -> String {
 }
 
 #[test]
+fn records_that_lie_together_are_read_together_across_holes_too() {
+    let layouts = layouts(22);
+    let near: Vec<Made> = (0..300).map(|n| made(0x1_0000 + n * 192, (n + 1, n), [(0, 0); 3])).collect();
+    let joined = memory(22, FLUSHED_7, &near);
+    // In memory without holes it takes one span for each 64 KiB.
+    let records: Vec<Avma> = near.iter().map(|bucket| Avma(bucket.at + 64)).collect();
+    assert_eq!(records::spans(&records, layouts.record.size_bytes).len(), 1);
+    let apart: Vec<Avma> = records.iter().map(|at| Avma(at.0 * 100)).collect();
+    assert_eq!(records::spans(&apart, layouts.record.size_bytes).len(), 300);
+    // The fake memory has a hole between any two buckets.
+    let profile = reader(22).read(&joined).unwrap();
+    assert_eq!(profile.counts.len(), 300);
+    let mut expected = (0..300).map(|n| counts(n + 1, n));
+    assert!(profile.counts.iter().all(|bucket| Some(bucket.published) == expected.next()));
+}
+
+#[test]
 fn lists_that_cannot_be_are_refused() {
     let word = |memory: &mut FakeMemory, at: u64, index: usize, value: u64| {
         memory.0.get_mut(&at).unwrap()[8 * index..8 * index + 8].copy_from_slice(&value.to_le_bytes());
