@@ -187,14 +187,15 @@ fn object_text(object: &Object, state: &TableState) -> String {
     };
     let mut text = format!("for {what}{address}");
     if let Some(channel) = &object.channel {
-        text += &format!(" ({})", channel_text(channel));
+        text = format!("{text} ({})", channel_text(channel));
     }
     if !object.cases.is_empty() {
         let cases = object.cases.iter().map(|case| format!("{:#x} ({})", case.address.0, channel_text(case)));
-        text += &format!(" of {} channels: {}", object.cases.len(), cases.collect::<Vec<_>>().join(", "));
+        text = format!("{text} of {} channels: {}", object.cases.len(), cases.collect::<Vec<_>>().join(", "));
     }
     if state.objects > 1 {
-        text += &format!("; this one: {} of {}, {} different in all", object.waiters, state.looked_at, state.objects);
+        text =
+            format!("{text}; this one: {} of {}, {} different in all", object.waiters, state.looked_at, state.objects);
     }
     text
 }
@@ -211,7 +212,7 @@ fn channel_text(channel: &Channel) -> String {
     }
     for (count, one) in [(channel.senders, "sender"), (channel.receivers, "receiver")] {
         if count != Queue::default() {
-            text += &format!(", {} waiting", queue(count, one));
+            text = format!("{text}, {} waiting", queue(count, one));
         }
     }
     text

@@ -168,10 +168,10 @@ fn lock(frames: &[Frame]) -> Option<(ObjectKind, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fixture;
+    use crate::model::goroutines::tests::frames;
 
     fn kind_of(reason: &str, functions: &[&str], semaphore: u64) -> (ObjectKind, Option<u64>) {
-        let frames: Vec<Frame> = functions.iter().map(|function| fixture::frame(function, "/f.go", 1)).collect();
+        let frames = frames(functions);
         let waits_on = if semaphore == 0 { WaitsOn::Nothing } else { WaitsOn::Semaphore(Avma(semaphore)) };
         let waited = of(State::Waiting, reason, &waits_on, |_| false, &frames).unwrap();
         (waited.kind, waited.address.map(|address| address.0))

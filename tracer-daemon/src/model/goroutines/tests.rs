@@ -1,11 +1,21 @@
+//! Tables made by hand, and what becomes of them.
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::export::fixture;
 use crate::read::goroutines::{Channel, NoStack, Queue, Stack, State, WaitsOn};
+use crate::symbolize::Origin;
 
-fn frames(functions: &[&str]) -> Vec<Frame> {
-    functions.iter().map(|function| fixture::frame(function, "/src/f.go", 12)).collect()
+pub(super) fn frames(functions: &[&str]) -> Vec<Frame> {
+    let frame = |function: &&str| Frame {
+        function: (*function).into(),
+        file: "/src/f.go".into(),
+        line: 12,
+        function_start_line: 10,
+        inlined: false,
+        origin: Origin::Go,
+    };
+    functions.iter().map(frame).collect()
 }
 
 const USER: Kind = Kind { creation: Avma(1), start: Avma(2), state: State::Waiting, wait_reason: 14 };
