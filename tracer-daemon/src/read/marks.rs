@@ -37,6 +37,9 @@
 //! from `h`, which is read first. Where it grows meanwhile, what is swept relative to the old one is still what was said; but 1
 //! would be -1 relative to the new one. So bits of unswept spans count only if `h` is the same afterwards.
 //!
+//! *Alive* means kept by the collector. That can be more than the program refers to: a frame that is searched for whatever looks
+//! like a pointer (`scanframeworker` in runtime/mgcmark.go), the other objects of a tiny object's block.
+//!
 //! Out of reach: objects that programs free by hand (`GOEXPERIMENT=runtimefreegc` and `arenas`).
 
 mod look;

@@ -36,7 +36,8 @@ on request, frozen in the middle of sweeping, and at its own pace for 200 collec
 says *alive*, *dead*, or why it cannot know. A row is here only if no kept object was called dead and no forgotten one alive after the first \
 collection that began without it; a slot that another object took while no one looked must be called unknown. *missed*: collections that \
 ended between two looks (every 0.5 ms, without a probe). The last columns say how many answers came from spans that were not swept yet, and from marks \
-that lie within such spans (Green Tea).";
+that lie within such spans (Green Tea). The program runs with `GODEBUG=asyncpreemptoff=1`: a goroutine that is interrupted anywhere has its \
+innermost frame searched for whatever looks like a pointer, which may keep what the program has forgotten.";
 
 fn text(root: &Path) -> Result<String> {
     let json = fs::read_to_string(root.join(RESULTS)).with_context(|| format!("cannot read {RESULTS}"))?;
