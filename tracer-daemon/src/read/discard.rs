@@ -33,6 +33,8 @@ reasons! {
     ProcessorsMoved: "processors_moved", "GOMAXPROCS changed while the processors were read";
     /// The runtime merged its statistics while they were read; the look was begun anew.
     StatisticsMoved: "statistics_moved", "the runtime merged its statistics while they were read";
+    /// A collection's marking ended while the caches were read; the look was begun anew.
+    CollectionEnded: "collection_ended", "a collection ended while the processors' caches were read";
     /// A count was below what it was before; the look was begun anew.
     CountFell: "count_fell", "a count that cannot fall was smaller than before";
     /// The runtime published a cycle of its heap profile while that was read; the look was begun anew.

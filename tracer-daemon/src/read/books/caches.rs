@@ -48,8 +48,19 @@ pub(super) struct Processors {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Confirmation {
     header: Slot,
-    array: Slot,
-    caches: Vec<Slot>,
+    /// Asked for where an entry was empty: others stay, as long as the array and its length do.
+    array: Option<Slot>,
+    /// Of each processor that was asked about, its index and where its cache is.
+    caches: Vec<(usize, Slot)>,
+}
+
+/// Which caches are asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// All: a processor that was unmade and made again since may have another.
+    All,
+    /// Those that were missing: one that is unmade meanwhile gives its spans back, which is seen.
+    Missing,
 }
 
 impl Processors {
@@ -83,24 +94,29 @@ impl Processors {
     }
 
     /// Adds to a batch what says whether they still are the same.
-    pub(super) fn ask(&self, batch: &mut Batch, allp: Avma, layout: &RuntimeLayout, asked: &mut Confirmation) {
-        asked.header = batch.add(allp, 16);
-        asked.array = batch.add(self.array, 8 * self.places.len() as u64);
-        asked.caches.clear();
-        for place in self.places.iter().filter(|place| place.0 != 0) {
-            asked.caches.push(batch.add(Avma(place.0.saturating_add(layout.p.mcache)), 8));
-        }
+    pub(super) fn ask(&self, batch: &mut Batch, allp: Avma, layout: &RuntimeLayout, ask: Ask) -> Confirmation {
+        let header = batch.add(allp, 16);
+        let has_empty = self.places.iter().any(|place| place.0 == 0);
+        let array = has_empty.then(|| batch.add(self.array, 8 * self.places.len() as u64));
+        let both = self.places.iter().zip(&self.caches).enumerate();
+        let asked = both.filter(|(_, (place, cache))| place.0 != 0 && (ask == Ask::All || cache.0 == 0));
+        let caches = asked
+            .map(|(index, (place, _))| (index, batch.add(Avma(place.0.saturating_add(layout.p.mcache)), 8)))
+            .collect();
+        Confirmation { header, array, caches }
     }
 
     /// Whether they still were the same.
     pub(super) fn are_confirmed(&self, batch: &Batch, asked: &Confirmation) -> bool {
         let header = batch.words(asked.header);
-        let array = batch.words(asked.array);
-        let known = self.places.iter().zip(&self.caches).filter(|(place, _)| place.0 != 0);
+        let is_entry = |(place, index): (&Avma, u64), array: Slot| batch.words(array).u64(8 * index) == place.0;
         header.u64(0) == self.array.0
             && header.u64(8) == self.places.len() as u64
-            && self.places.iter().zip(0_u64..).all(|(place, index)| array.u64(8 * index) == place.0)
-            && known.zip(&asked.caches).all(|((_, cache), slot)| batch.words(*slot).u64(0) == cache.0)
+            && asked.array.is_none_or(|array| self.places.iter().zip(0_u64..).all(|entry| is_entry(entry, array)))
+            && asked
+                .caches
+                .iter()
+                .all(|(index, slot)| self.caches.get(*index).is_some_and(|cache| batch.words(*slot).u64(0) == cache.0))
     }
 
     /// Each processor that has a cache, and the cache.
@@ -110,24 +126,28 @@ impl Processors {
     }
 }
 
-/// Where in a batch one processor's cache is.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct CacheSlots {
-    sequence: Slot,
-    cache: Slot,
-}
-
 /// What one cache held.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cache<'a> {
-    /// Odd while the processor changes the statistics.
-    pub(super) sequence: u32,
     /// Tiny objects that are not yet in the statistics.
     pub(super) tiny_allocs: u64,
     spans: Words<'a>,
 }
 
-impl Cache<'_> {
+impl<'a> Cache<'a> {
+    /// Adds it to a batch.
+    pub(super) fn ask(batch: &mut Batch, cache: Avma, layout: &RuntimeLayout) -> Slot {
+        let (start, end) = range(layout);
+        batch.add(Avma(cache.0.saturating_add(start)), end - start)
+    }
+
+    pub(super) fn read(batch: &'a Batch, slot: Slot, layout: &RuntimeLayout) -> Self {
+        let (start, _) = range(layout);
+        let spans = slot.part(layout.mcache.alloc - start, 8 * SPAN_CLASSES as u64);
+        let tiny_allocs = batch.words(slot).u64(layout.mcache.tiny_allocs - start);
+        Self { tiny_allocs, spans: batch.words(spans) }
+    }
+
     /// The span of a span class; the empty one for all where there is none.
     pub(super) fn span(&self, span_class: usize) -> Avma {
         Avma(self.spans.u64(8 * span_class as u64))
@@ -136,25 +156,6 @@ impl Cache<'_> {
     /// The empty span: what the class of large objects has, which is never cached.
     pub(super) fn empty_span(&self) -> Avma {
         self.span(0)
-    }
-}
-
-impl CacheSlots {
-    /// Adds them to a batch.
-    pub(super) fn ask(batch: &mut Batch, (place, cache): (Avma, Avma), layout: &RuntimeLayout) -> Self {
-        let sequence = batch.add(Avma(place.0.saturating_add(layout.p.stats_seq)), 4);
-        let (start, end) = range(layout);
-        Self { sequence, cache: batch.add(Avma(cache.0.saturating_add(start)), end - start) }
-    }
-
-    pub(super) fn get<'a>(&self, batch: &'a Batch, layout: &RuntimeLayout) -> Cache<'a> {
-        let (start, _) = range(layout);
-        let spans = self.cache.part(layout.mcache.alloc - start, 8 * SPAN_CLASSES as u64);
-        Cache {
-            sequence: batch.words(self.sequence).u32(0),
-            tiny_allocs: batch.words(self.cache).u64(layout.mcache.tiny_allocs - start),
-            spans: batch.words(spans),
-        }
     }
 }
 

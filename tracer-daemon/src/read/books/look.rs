@@ -1,10 +1,12 @@
-//! One look at caches and statistics: caches, their spans, statistics twice, the spans and the caches again.
+//! One look: caches, statistics twice, the spans of the caches, the caches again.
 //!
-//! Two system calls: which spans there are is known after the first. Spans that lie close together are read in one piece.
+//! Two system calls: which spans there are is known after the first. Spans that lie close together are read in one piece. What a
+//! call costs depends on the number of its pieces, some 0.2 to 0.4 us each.
 
-use super::caches::{BATCH_BYTES_MAX, Cache, CacheSlots, ClassSet, Confirmation, Processors, SPAN_CLASSES};
+use super::caches::{Ask, BATCH_BYTES_MAX, Cache, ClassSet, Processors, SPAN_CLASSES};
 use super::statistics::Deltas;
 use crate::addr::Avma;
+use crate::inspect::layout::StatisticsLayout;
 use crate::inspect::{GlobalMissing, RuntimeLayout};
 use crate::read::batch::{Batch, Slot};
 use crate::read::memory::{TargetMemory, Words};
@@ -12,6 +14,11 @@ use crate::read::{Discard, ReadError};
 
 /// Spans no further apart than this are read together: so many bytes take less time than another piece.
 const GAP_BYTES_MAX: u64 = 512;
+
+/// Entries of the rings of pauses that are believed.
+pub(super) const PAUSES_MAX: u64 = 1024;
+/// More than `memstats` is.
+const STATISTICS_BYTES_MAX: u64 = 64 << 10;
 
 /// Where the variables are. Without those that may be missing there are fewer parts.
 #[derive(Clone, Debug)]
@@ -32,8 +39,7 @@ pub(super) struct CachedSpan {
     pub(super) processor: usize,
     pub(super) span_class: usize,
     address: Avma,
-    before: Slot,
-    behind: Slot,
+    slot: Slot,
 }
 
 /// What is known of a span.
@@ -82,8 +88,8 @@ pub(super) struct Rest {
     pub(super) gcphase: Slot,
     pub(super) sched: Slot,
     pub(super) allglen: Slot,
-    pub(super) spans_in_use: Slot,
-    pub(super) caches_in_use: Slot,
+    /// Words of `mheap_` that say how many bytes of structures are in use, those of spans first.
+    pub(super) structures: Slot,
 }
 
 /// The buffers of a look, and what was seen in the last one.
@@ -91,19 +97,14 @@ pub(super) struct Rest {
 pub(super) struct Look {
     first: Batch,
     second: Batch,
-    asked: [Confirmation; 2],
-    before: Vec<CacheSlots>,
-    behind: Vec<CacheSlots>,
+    before: Vec<Slot>,
+    behind: Vec<Slot>,
     kept_goroutines: Vec<Slot>,
     pub(super) spans: Vec<CachedSpan>,
     order: Vec<usize>,
-    sweep_generations: Option<[Slot; 2]>,
-    /// From the beginning of `memstats` to its rings of pauses.
+    sweep_generation: Option<Slot>,
+    /// All of `memstats` that is of interest.
     statistics: Slot,
-    deltas_again: Slot,
-    /// From the number of collections on.
-    collections: Slot,
-    collections_start: u64,
     pub(super) rest: Rest,
 }
 
@@ -118,20 +119,19 @@ impl Look {
         classes: ClassSet,
     ) -> Result<Result<(), Discard>, ReadError> {
         let is_whole = classes == ClassSet::ALL;
-        let [mut asked_before, mut asked_behind] = std::mem::take(&mut self.asked);
         self.first.clear();
         self.before.clear();
         self.kept_goroutines.clear();
-        processors.ask(&mut self.first, places.allp, layout, &mut asked_before);
+        let asked = processors.ask(&mut self.first, places.allp, layout, Ask::All);
         for (place, cache) in processors.with_caches() {
             if is_whole {
                 let at = Avma(place.0.saturating_add(layout.p.free_goroutines));
                 self.kept_goroutines.push(self.first.add(at, 4));
             }
-            self.before.push(CacheSlots::ask(&mut self.first, (place, cache), layout));
+            self.before.push(Cache::ask(&mut self.first, cache, layout));
         }
         self.first.read(memory, BATCH_BYTES_MAX)?;
-        if !processors.are_confirmed(&self.first, &asked_before) {
+        if !processors.are_confirmed(&self.first, &asked) {
             return Ok(Err(Discard::ProcessorsMoved));
         }
         self.list_spans(layout, classes)?;
@@ -142,28 +142,32 @@ impl Look {
             Some(batch.add(Avma(mheap.0.saturating_add(layout.mheap.sweepgen)), 4))
         };
         let generation_before = generation(&mut self.second);
-        self.add_spans(layout, |span, slot| span.before = slot);
         let statistics = &layout.mstats;
-        self.statistics = self.second.add(places.memstats, statistics.pause_ns.min(statistics.pause_end));
-        self.deltas_again = self.second.add(places.memstats, statistics.heap_stats_generation + 4);
-        self.add_spans(layout, |span, slot| span.behind = slot);
-        let generation_behind = generation(&mut self.second);
-        self.sweep_generations = generation_before.zip(generation_behind).map(|(before, behind)| [before, behind]);
+        let deltas_end = statistics.heap_stats_generation + 4;
+        self.statistics =
+            self.second.add(places.memstats, if is_whole { statistics_end(statistics) } else { deltas_end });
+        let again = self.second.add(places.memstats, deltas_end);
+        self.add_spans(layout);
+        self.sweep_generation = generation(&mut self.second);
         self.behind.clear();
-        for processor in processors.with_caches() {
-            self.behind.push(CacheSlots::ask(&mut self.second, processor, layout));
+        for (_, cache) in processors.with_caches() {
+            self.behind.push(Cache::ask(&mut self.second, cache, layout));
         }
-        processors.ask(&mut self.second, places.allp, layout, &mut asked_behind);
+        let asked = processors.ask(&mut self.second, places.allp, layout, Ask::Missing);
         if is_whole {
             self.add_rest(places, layout);
         }
         self.second.read(memory, BATCH_BYTES_MAX)?;
-        let are_confirmed = processors.are_confirmed(&self.second, &asked_behind);
-        self.asked = [asked_before, asked_behind];
-        if !are_confirmed {
+        if !processors.are_confirmed(&self.second, &asked) {
             return Ok(Err(Discard::ProcessorsMoved));
         }
-        let again = Deltas::new(self.second.words(self.deltas_again), layout);
+        // Every cache is emptied behind the end of a marking, and may have been filled and emptied unseen.
+        if generation_before.map(|slot| self.second.bytes(slot))
+            != self.sweep_generation.map(|slot| self.second.bytes(slot))
+        {
+            return Ok(Err(Discard::CollectionEnded));
+        }
+        let again = Deltas::new(self.second.words(again), layout);
         let is_settled = self.deltas(layout).is_settled(again);
         Ok(if is_settled { Ok(()) } else { Err(Discard::StatisticsMoved) })
     }
@@ -172,7 +176,7 @@ impl Look {
     fn list_spans(&mut self, layout: &RuntimeLayout, classes: ClassSet) -> Result<(), ReadError> {
         self.spans.clear();
         for (processor, slots) in self.before.iter().enumerate() {
-            let cache = slots.get(&self.first, layout);
+            let cache = Cache::read(&self.first, *slots, layout);
             let empty = cache.empty_span();
             // Both span classes of large objects are never cached.
             if empty.0 == 0 || cache.span(1) != empty {
@@ -186,8 +190,7 @@ impl Look {
                 if address.0 == 0 || address.0 % 8 != 0 {
                     return Err(ReadError::Implausible { what: "address of a cached span", value: address.0 });
                 }
-                let (before, behind) = (Slot::default(), Slot::default());
-                self.spans.push(CachedSpan { processor, span_class, address, before, behind });
+                self.spans.push(CachedSpan { processor, span_class, address, slot: Slot::default() });
             }
         }
         self.order.clear();
@@ -198,7 +201,7 @@ impl Look {
     }
 
     /// Adds what is read of the spans to the second batch, in the order of their addresses.
-    fn add_spans(&mut self, layout: &RuntimeLayout, assign: impl Fn(&mut CachedSpan, Slot)) {
+    fn add_spans(&mut self, layout: &RuntimeLayout) {
         let (start, end) = range(layout);
         let mut rest = self.order.as_slice();
         while let Some((first, _)) = rest.split_first() {
@@ -214,8 +217,7 @@ impl Look {
             let piece = self.second.add(Avma(from.saturating_add(start)), (last - from).saturating_add(end - start));
             for index in now {
                 if let Some(span) = self.spans.get_mut(*index) {
-                    let slot = piece.part(span.address.0 - from, end - start);
-                    assign(span, slot);
+                    span.slot = piece.part(span.address.0 - from, end - start);
                 }
             }
             rest = behind;
@@ -224,20 +226,6 @@ impl Look {
 
     fn add_rest(&mut self, places: &Places, layout: &RuntimeLayout) {
         let batch = &mut self.second;
-        let statistics = &layout.mstats;
-        let (starts, ends) = (
-            [statistics.numgc, statistics.numforcedgc],
-            [
-                statistics.numgc + 4,
-                statistics.numforcedgc + 4,
-                statistics.gc_cpu_fraction + 8,
-                statistics.last_gc_nanotime + 8,
-            ],
-        );
-        self.collections_start = starts.into_iter().min().unwrap_or_default();
-        let end = ends.into_iter().max().unwrap_or_default();
-        let at = Avma(places.memstats.0.saturating_add(self.collections_start));
-        self.collections = batch.add(at, end.saturating_sub(self.collections_start));
         let pacer = &layout.gc_controller;
         let sched = &layout.sched;
         let counts = [
@@ -249,6 +237,7 @@ impl Look {
             sched.free_goroutines_without_stack,
         ];
         let sched_end = counts.into_iter().flatten().max().unwrap_or_default() + 4;
+        let (structures_start, structures_end) = structures(layout);
         let mut word = |place: &Result<Avma, GlobalMissing>, offset: u64, length_bytes: u64| match place {
             Ok(at) => batch.add(Avma(at.0.saturating_add(offset)), length_bytes),
             Err(_) => Slot::default(),
@@ -258,8 +247,7 @@ impl Look {
             gcphase: word(&places.gcphase, 0, 4),
             sched: word(&places.sched, 0, sched_end),
             allglen: word(&places.allglen, 0, 8),
-            spans_in_use: word(&places.mheap, layout.mheap.span_structures_in_use, 8),
-            caches_in_use: word(&places.mheap, layout.mheap.cache_structures_in_use, 8),
+            structures: word(&places.mheap, structures_start, structures_end - structures_start),
         };
     }
 
@@ -268,14 +256,9 @@ impl Look {
         self.second.words(slot)
     }
 
-    /// From the beginning of `memstats` to its rings of pauses.
+    /// `memstats` from its beginning.
     pub(super) fn statistics(&self) -> Words<'_> {
         self.second.words(self.statistics)
-    }
-
-    /// What lies behind the rings of pauses, and the offset in `memstats` at which that begins.
-    pub(super) fn collections(&self) -> (Words<'_>, u64) {
-        (self.second.words(self.collections), self.collections_start)
     }
 
     pub(super) fn deltas<'a>(&'a self, layout: &'a RuntimeLayout) -> Deltas<'a> {
@@ -287,20 +270,44 @@ impl Look {
         self.kept_goroutines.iter().map(|slot| u64::from(self.first.words(*slot).u32(0))).sum()
     }
 
-    /// Generations of the heap's sweeping before the spans and behind them. None means not known.
-    pub(super) fn sweep_generations(&self) -> Option<[u32; 2]> {
-        self.sweep_generations.map(|slots| slots.map(|slot| self.second.words(slot).u32(0)))
+    /// Generation of the heap's sweeping. None means not known.
+    pub(super) fn sweep_generation(&self) -> Option<u32> {
+        self.sweep_generation.map(|slot| self.second.words(slot).u32(0))
+    }
+
+    /// Bytes of structures of spans and of caches that are in use.
+    pub(super) fn structures_in_use(&self, layout: &RuntimeLayout) -> [u64; 2] {
+        let (start, _) = structures(layout);
+        let words = self.second.words(self.rest.structures);
+        [layout.mheap.span_structures_in_use, layout.mheap.cache_structures_in_use].map(|at| words.u64(at - start))
     }
 
     /// Each cache before and behind.
     pub(super) fn caches<'a>(&'a self, layout: &'a RuntimeLayout) -> impl Iterator<Item = (Cache<'a>, Cache<'a>)> + 'a {
         let both = self.before.iter().zip(&self.behind);
-        both.map(|(before, behind)| (before.get(&self.first, layout), behind.get(&self.second, layout)))
+        both.map(|(before, behind)| {
+            (Cache::read(&self.first, *before, layout), Cache::read(&self.second, *behind, layout))
+        })
     }
 
-    /// A span before and behind.
-    pub(super) fn span<'a>(&'a self, span: &CachedSpan, layout: &'a RuntimeLayout) -> [Span<'a>; 2] {
+    /// A span, as it was behind the statistics.
+    pub(super) fn span<'a>(&'a self, span: &CachedSpan, layout: &'a RuntimeLayout) -> Span<'a> {
         let (start, _) = range(layout);
-        [span.before, span.behind].map(|slot| Span { words: self.second.words(slot), layout, start })
+        Span { words: self.second.words(span.slot), layout, start }
     }
+}
+
+/// The end of what is read of `memstats`.
+fn statistics_end(fields: &StatisticsLayout) -> u64 {
+    let rings = [fields.pause_ns, fields.pause_end].map(|start| start + 8 * fields.pause_ns_count.min(PAUSES_MAX));
+    let words =
+        [fields.gc_cpu_fraction, fields.last_gc_nanotime, fields.numgc, fields.numforcedgc].map(|start| start + 8);
+    rings.into_iter().chain(words).max().unwrap_or_default().min(STATISTICS_BYTES_MAX)
+}
+
+/// The part of `mheap_` that says how many bytes of structures are in use.
+fn structures(layout: &RuntimeLayout) -> (u64, u64) {
+    let fields = [layout.mheap.span_structures_in_use, layout.mheap.cache_structures_in_use];
+    let (start, end) = (fields.into_iter().min(), fields.into_iter().max());
+    (start.unwrap_or_default(), end.unwrap_or_default() + 8)
 }

@@ -1,13 +1,12 @@
 //! Reads the books of one process again and again: looks, until what was seen fits together, and remembers what cannot fall.
 
-use super::caches::{BATCH_BYTES_MAX, ClassSet, Processors};
-use super::look::{Look, Places};
+use super::caches::{ClassSet, Processors};
+use super::look::{Look, PAUSES_MAX, Places};
 use super::settle::{Settled, settle};
 use super::statistics::{self, HeapSums};
 use super::{Books, ClassCount, Part, PartMissing, SIZE_CLASSES, SystemBytes};
 use crate::addr::Avma;
 use crate::inspect::{Global, GlobalMissing, RuntimeLayout};
-use crate::read::batch::Batch;
 use crate::read::memory::TargetMemory;
 use crate::read::{Discard, Discards, ReadError, Runtime};
 
@@ -17,8 +16,6 @@ use tracer_common::size_class::CLASS_TO_SIZE;
 const ATTEMPTS: usize = 8;
 /// How often classes are looked at again whose spans were exchanged.
 const NARROW_LOOKS: usize = 2;
-/// Entries of the ring of pauses that are believed.
-const PAUSES_MAX: u64 = 1024;
 
 /// Reads the books of one process, again and again. The process must stay the same: a program that was replaced by another
 /// (`execve`) has new books.
@@ -32,7 +29,6 @@ pub struct BooksReader {
     look: Look,
     /// What can only grow, as it was last.
     floor: Floor,
-    pauses: (u32, Vec<super::Pause>),
     cached_spans: usize,
     discards: Discards,
 }
@@ -97,7 +93,6 @@ impl BooksReader {
             processors: None,
             look: Look::default(),
             floor: Floor::new(),
-            pauses: (0, Vec::new()),
             cached_spans: 0,
             discards: Discards::default(),
         }
@@ -207,7 +202,6 @@ impl BooksReader {
             })
             .collect();
         (books.tiny_allocs, books.tiny_slack) = (tiny.least, tiny.most - tiny.least);
-        books.pauses = self.pauses(memory, books.collections)?;
         self.floor =
             Floor { allocs: classes.map(|class| class.least), tiny: tiny.least, collections: books.collections, sums };
         Ok(Ok(books))
@@ -233,27 +227,27 @@ impl BooksReader {
         let layout = &self.layout;
         let fields = &layout.mstats;
         let all = self.look.statistics();
-        let (behind, start) = self.look.collections();
         let mut books = Books {
             system: statistics::system_bytes(all, fields)?,
-            collections: behind.u32(fields.numgc - start),
-            forced_collections: behind.u32(fields.numforcedgc - start),
+            collections: all.u32(fields.numgc),
+            forced_collections: all.u32(fields.numforcedgc),
             last_end_unix_ns: all.u64(fields.last_gc_unix),
-            last_end_ns: behind.u64(fields.last_gc_nanotime.saturating_sub(start)),
-            gc_cpu_fraction: f64::from_bits(behind.u64(fields.gc_cpu_fraction.saturating_sub(start))),
+            last_end_ns: all.u64(fields.last_gc_nanotime),
+            gc_cpu_fraction: f64::from_bits(all.u64(fields.gc_cpu_fraction)),
             pause_total_ns: all.u64(fields.pause_total_ns),
             processors: u32::try_from(processors.count()).unwrap_or(u32::MAX),
             ..Books::empty()
         };
         sums.write(&mut books);
+        books.pauses = statistics::pauses(all, fields, books.collections, PAUSES_MAX);
         let (places, rest) = (&self.places, &self.look.rest);
         books.pacer = part(&places.gc_controller, || {
             statistics::pacer(self.look.words(rest.gc_controller), layout, self.minor, &books)
         });
         books.phase = part(&places.gcphase, || statistics::phase(self.look.words(rest.gcphase).u32(0)));
         books.structures = part(&places.mheap, || {
-            let [spans, caches] = [rest.spans_in_use, rest.caches_in_use].map(|slot| self.look.words(slot).u64(0));
-            let generation = self.look.sweep_generations().map_or(0, |[_, behind]| behind);
+            let [spans, caches] = self.look.structures_in_use(layout);
+            let generation = self.look.sweep_generation().unwrap_or_default();
             statistics::structures(spans, caches, generation)
         });
         let scheduler = part(&places.sched, || statistics::scheduler(self.look.words(rest.sched), layout));
@@ -264,21 +258,6 @@ impl BooksReader {
         });
         books.threads = scheduler.map(|(threads, _)| threads);
         Ok(books)
-    }
-
-    /// The rings are read where a collection has ended since.
-    fn pauses(&mut self, memory: &dyn TargetMemory, collections: u32) -> Result<Vec<super::Pause>, ReadError> {
-        if self.pauses.0 != collections {
-            let fields = &self.layout.mstats;
-            let size = fields.pause_ns_count.min(PAUSES_MAX);
-            let mut batch = Batch::default();
-            let [durations, ends] = [fields.pause_ns, fields.pause_end]
-                .map(|offset| batch.add(Avma(self.places.memstats.0.saturating_add(offset)), 8 * size));
-            batch.read(memory, BATCH_BYTES_MAX)?;
-            let pauses = statistics::pauses(batch.words(durations), batch.words(ends), size, collections);
-            self.pauses = (collections, pauses);
-        }
-        Ok(self.pauses.1.clone())
     }
 }
 

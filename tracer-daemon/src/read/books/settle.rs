@@ -1,19 +1,21 @@
 //! From a look to counts: what the caches add to the statistics of each class, at least and at most.
 //!
 //! `refill` (runtime/mcache.go) marks the old span as no longer cached, adds its objects to the statistics, and then takes a new
-//! one. So what a span adds is certain where the cache had it before and behind the statistics and it was marked as cached all
-//! the time. Elsewhere its objects are in the statistics already or not: none of them at least, all slots at most.
+//! one. So what a span adds is certain where it is marked as cached behind the statistics, by a cache that had it before and has
+//! it still: no less than was missing from the statistics, no more than was allocated when the look ended. As allocations come
+//! one by one, the sum was the true count at some moment between. Elsewhere the span's objects are in the statistics
+//! already or not: none of them at least, all slots at most.
 //!
 //! `releaseAll` clears what was allocated before the span was cached, adds its objects to the statistics, and only then marks it.
 //! It does so after each collection with spans that are marked as cached before it, so such a span is not certain where
 //! that number is 0. When it does so for `ReadMemStats` or GOMAXPROCS it is seen by the span that is missing behind; not where the
-//! thread is stopped by the kernel between these few instructions for as long as the whole look takes.
+//! thread is stopped by the kernel between these few instructions until the look has ended.
 
 use tracer_common::size_class::CLASS_TO_SIZE;
 
 use super::SIZE_CLASSES;
 use super::caches::{ClassSet, SPAN_CLASSES};
-use super::look::{CachedSpan, Look, Span};
+use super::look::{CachedSpan, Look};
 use crate::inspect::RuntimeLayout;
 
 /// Pages of a span, by size class (`class_to_allocnpages` of runtime/sizeclasses.go, the same in go1.19 to go1.27).
@@ -67,27 +69,22 @@ fn slots(class: usize) -> u64 {
     (pages * PAGE_BYTES).checked_div(size).unwrap_or_default()
 }
 
-/// What is certain of a cached span: objects allocated from it since it was cached, before and behind the statistics.
-fn certain(look: &Look, cached: &CachedSpan, layout: &RuntimeLayout) -> Option<(u64, u64)> {
-    let [before, behind] = look.span(cached, layout);
-    let is_cached = |span: &Span<'_>, generation: Option<u32>| {
-        let is_marked = generation.is_none_or(|generation| match span.sweep_generation().wrapping_sub(generation) {
+/// What is certain of a cached span: objects allocated from it since it was cached.
+fn certain(look: &Look, cached: &CachedSpan, layout: &RuntimeLayout) -> Option<u64> {
+    let span = look.span(cached, layout);
+    let (base, allocated) = (span.allocated_before_cache(), span.allocated());
+    let is_marked =
+        look.sweep_generation().is_none_or(|generation| match span.sweep_generation().wrapping_sub(generation) {
             AHEAD_WHILE_CACHED => true,
-            AHEAD_WHILE_STALE => span.allocated_before_cache() != 0,
+            AHEAD_WHILE_STALE => base != 0,
             _ => false,
         });
-        is_marked && span.state() == STATE_IN_USE && span.span_class() == cached.span_class
-    };
-    let [first, second] = look.sweep_generations().map_or([None; 2], |both| both.map(Some));
-    let base = before.allocated_before_cache();
-    let (least, most) = (before.allocated(), behind.allocated());
-    let is_certain = is_cached(&before, first)
-        && is_cached(&behind, second)
-        && base == behind.allocated_before_cache()
-        && base <= least
-        && least <= most
-        && most <= slots(cached.span_class / 2);
-    is_certain.then(|| (least - base, most - base))
+    let is_certain = is_marked
+        && span.state() == STATE_IN_USE
+        && span.span_class() == cached.span_class
+        && base <= allocated
+        && allocated <= slots(cached.span_class / 2);
+    is_certain.then(|| allocated - base)
 }
 
 /// What the caches add to the statistics of some classes, as seen by a look.
@@ -96,7 +93,6 @@ pub(super) fn settle(look: &Look, layout: &RuntimeLayout, classes: ClassSet) -> 
         Settled { classes: [Uncounted::default(); SIZE_CLASSES], tiny: Uncounted::default(), moved: ClassSet::NONE };
     let mut spans = look.spans.iter().peekable();
     for (processor, (before, behind)) in look.caches(layout).enumerate() {
-        let empty = before.empty_span();
         for span_class in 2..SPAN_CLASSES {
             let class = span_class / 2;
             if !classes.contains(class) {
@@ -107,30 +103,27 @@ pub(super) fn settle(look: &Look, layout: &RuntimeLayout, classes: ClassSet) -> 
             let added = match cached {
                 _ if !is_same => None,
                 Some(cached) => certain(look, cached, layout),
-                None => Some((0, 0)),
+                None => Some(0),
             };
-            let (least, most) = added.unwrap_or((0, slots(class)));
             if let Some(uncounted) = settled.classes.get_mut(class) {
-                uncounted.add(least, most);
+                uncounted.add(added.unwrap_or(0), added.unwrap_or(slots(class)));
             }
             if added.is_none() {
                 settled.moved.insert(class);
             }
             if span_class == TINY_SPAN_CLASS {
-                // They are added to the statistics together with the objects of this span, or after it was given back.
-                let tiny = [before.tiny_allocs, behind.tiny_allocs];
-                let is_certain = match (added, tiny) {
-                    (None, _) => false,
-                    (Some(_), [least, most]) if before.span(span_class) == empty => {
-                        (least, most) == (0, 0) || before.sequence == behind.sequence && before.sequence % 2 == 0
-                    }
-                    (Some(_), [least, most]) => least <= most,
+                // They are added to the statistics together with the objects of this span, or after it was given back: so
+                // without a span there are none, or they are about to be added.
+                let is_without = cached.is_none() && is_same;
+                let is_certain = match (before.tiny_allocs, behind.tiny_allocs) {
+                    (0, 0) if is_without => true,
+                    (before, behind) => added.is_some() && !is_without && before <= behind,
                 };
-                let [least, most] = tiny;
                 if is_certain {
-                    settled.tiny.add(least, most);
+                    settled.tiny.add(behind.tiny_allocs, behind.tiny_allocs);
                 } else {
-                    settled.tiny.add(0, slots(class).saturating_mul(TINY_OBJECTS_MAX).max(least).max(most));
+                    let most = slots(class).saturating_mul(TINY_OBJECTS_MAX);
+                    settled.tiny.add(0, most.max(before.tiny_allocs).max(behind.tiny_allocs));
                     settled.moved.insert(class);
                 }
             }

@@ -161,11 +161,15 @@ pub(super) fn system_bytes(all: Words<'_>, layout: &StatisticsLayout) -> Result<
 }
 
 /// The last pauses, newest first: the one of collection n is at (n + 255) % 256 of the ring.
-pub(super) fn pauses(durations: Words<'_>, ends: Words<'_>, size: u64, collections: u32) -> Vec<Pause> {
+pub(super) fn pauses(all: Words<'_>, layout: &StatisticsLayout, collections: u32, most: u64) -> Vec<Pause> {
+    let size = layout.pause_ns_count.min(most);
     let known = u64::from(collections).min(size);
     let entry = |back: u64| (u64::from(collections) + size - 1 - back) % size;
     (0..known)
-        .map(|back| Pause { duration_ns: durations.u64(8 * entry(back)), end_unix_ns: ends.u64(8 * entry(back)) })
+        .map(|back| Pause {
+            duration_ns: all.u64(layout.pause_ns + 8 * entry(back)),
+            end_unix_ns: all.u64(layout.pause_end + 8 * entry(back)),
+        })
         .collect()
 }
 
