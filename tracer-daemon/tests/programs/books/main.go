@@ -1,7 +1,8 @@
 // Books says what the runtime says about itself, so that it can be compared with what is read from outside.
 //
 //	> ready PID
-//	< stats            any line: allocate something, then say what ReadMemStats and runtime/metrics say
+//	< stats            allocate something, then say what ReadMemStats and runtime/metrics say
+//	< again            say it without allocating anything
 //	> {"Alloc": …}     one line of JSON; nothing is allocated until the next line is read
 //	< end of input     the program exits
 //
@@ -246,7 +247,8 @@ func main() {
 	} else if isBusy {
 		busy()
 	}
-	for round := 0; ; round++ {
+	for round := 0; ; {
+		again := false
 		for {
 			if n, err := os.Stdin.Read(input[:]); err != nil || n == 0 {
 				return
@@ -254,9 +256,11 @@ func main() {
 			if input[0] == '\n' {
 				break
 			}
+			again = again || input[0] == 'g' // no letter of the other
 		}
-		if !isBusy {
+		if !isBusy && !again {
 			work(round)
+			round++
 			// Sweeping goes on in the background for a moment, and frees.
 			time.Sleep(20 * time.Millisecond)
 		}
