@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn what_takes_the_memory_stands_first_then_what_is_odd_then_what_to_set() {
         let process =
-            ProcessFacts { pid: 7, exe: "/srv/shop".into(), go_version: "go1.27.3".into(), ..Default::default() };
+            ProcessFacts { pid: 7, exe: "/srv/shop".into(), go_version: "go1.27.3".into(), ..ProcessFacts::default() };
         let refused = [Refusal::new("cgroup_unread", "cannot read /proc/7/cgroup: \u{1b}[31m")];
         let text = render(&process, &example(), &refused, Style::default());
         assert!(text.lines().all(|line| line.chars().count() <= Style::default().width), "{text}");
