@@ -205,7 +205,7 @@ mod tests {
         let refused = [Refusal::new("cgroup_unread", "cannot read /proc/7/cgroup: \u{1b}[31m")];
         let text = render(&process, &example(), &refused, Style::default());
         assert!(text.lines().all(|line| line.chars().count() <= Style::default().width), "{text}");
-        expect![[r#"
+        expect![[r"
             shop (pid 7, go1.27.3) has 383 MiB in memory; the most of it, 45.4 %, is live_heap: in use at the
             last collection.
 
@@ -256,7 +256,7 @@ mod tests {
                       swap, 1 OOM kills, waits for memory 12.5 % of the time
             host      64.0 GiB of memory, 32.0 GiB available
             not read  cannot read /proc/7/cgroup: \u{1b}[31m (cgroup_unread)
-        "#]]
+        "]]
         .assert_eq(&text);
     }
 }
