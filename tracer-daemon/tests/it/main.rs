@@ -29,6 +29,7 @@ mod memory;
 mod places;
 mod points;
 mod profile;
+mod reading;
 mod real;
 mod run;
 mod safety;

@@ -87,7 +87,7 @@ fn an_empty_report_is_valid_and_names_nothing_it_did_not_measure() {
 
 #[test]
 fn the_schema_refuses_what_is_no_document() {
-    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let validator = jsonschema::validator_for(&bundled(schema())).unwrap();
     let good = assert_valid(&fixture::report());
     for (pointer, bad) in [
         ("/schema", json!("leakline/2")),
