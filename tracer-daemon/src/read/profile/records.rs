@@ -37,18 +37,14 @@ pub(super) fn spans(records: &[Avma], record_bytes: u64) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for (at, number) in order {
         let end = |span: &Span| span.at.0.saturating_add(span.length_bytes as u64);
-        let reaches = |span: &&mut Span| {
+        let reaches = |span: &Span| {
             let gap = at.0.saturating_sub(end(span));
             gap <= GAP_BYTES_MAX && at.0.saturating_add(record_bytes) - span.at.0 <= SPAN_BYTES_MAX
         };
-        let span = match spans.last_mut().filter(reaches) {
-            Some(span) => span,
-            None => {
-                spans.push(Span { at, length_bytes: 0, members: Vec::new() });
-                let Some(span) = spans.last_mut() else { continue };
-                span
-            }
-        };
+        if spans.last().is_none_or(|span| !reaches(span)) {
+            spans.push(Span { at, length_bytes: 0, members: Vec::new() });
+        }
+        let Some(span) = spans.last_mut() else { continue };
         let offset = usize::try_from(at.0 - span.at.0).unwrap_or_default();
         span.members.push(Member { number, offset });
         span.length_bytes = span.length_bytes.max(offset + usize::try_from(record_bytes).unwrap_or_default());
