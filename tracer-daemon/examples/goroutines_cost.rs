@@ -10,7 +10,7 @@ use tracer_daemon::discover::target_by_pid;
 use tracer_daemon::inspect::cache::FactsCache;
 use tracer_daemon::model::goroutines::IdClock;
 use tracer_daemon::pipeline::Subject;
-use tracer_daemon::pipeline::goroutines::{look, monotonic_ns};
+use tracer_daemon::pipeline::goroutines::{monotonic_ns, tabulated};
 use tracer_daemon::read::goroutines::GoroutineReader;
 
 fn main() -> Result<()> {
@@ -28,7 +28,7 @@ fn main() -> Result<()> {
     let (mut live, mut groups, mut sampled) = (0, 0, None);
     for _ in 0..=runs {
         let start = thread_cpu_ns()?;
-        let (table, _) = look(&mut subject, &mut reader, &mut clock, monotonic_ns())?;
+        let (table, _) = tabulated(&mut subject, &mut reader, &mut clock, monotonic_ns())?;
         cpu_ns.push(thread_cpu_ns()?.saturating_sub(start));
         let start = thread_cpu_ns()?;
         reader.read(&subject.memory, start)?;
