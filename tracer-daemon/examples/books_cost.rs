@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tracer_daemon::discover::target_by_pid;
 use tracer_daemon::inspect::cache::FactsCache;
 use tracer_daemon::pipeline::Subject;
+use tracer_daemon::read::ReadError;
 use tracer_daemon::read::books::{Books, BooksReader};
 
 /// Ten times a second.
@@ -61,13 +62,22 @@ fn cost(pid: u32, reads: usize) -> Result<()> {
     let Watched { subject, mut reader } = watched(pid, &FactsCache::default())?;
     let mut cpu_ns = Vec::with_capacity(reads);
     let (mut spans, mut slacks) = (Vec::with_capacity(reads), Vec::with_capacity(reads));
-    let mut processors = 0;
+    let (mut processors, mut refused) = (0, 0_u64);
     for _ in 0..reads {
         // A reader that comes back after a while finds its own memory out of the caches, as it will be.
         thread::sleep(Duration::from_millis(1));
         let before = thread_cpu_ns();
-        let books = reader.read(&subject.memory)?;
+        let outcome = reader.read(&subject.memory);
         cpu_ns.push(thread_cpu_ns() - before);
+        let books = match outcome {
+            Ok(books) => books,
+            // The price of trying is part of it.
+            Err(ReadError::Unsettled { .. }) => {
+                refused += 1;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         spans.push(reader.cached_spans());
         slacks.push(books.slack());
         processors = books.processors;
@@ -79,8 +89,9 @@ fn cost(pid: u32, reads: usize) -> Result<()> {
         json!({
             "go": subject.facts.go_version.text,
             "processors": processors,
-            "spans": spans.get(reads / 2),
-            "slack_median": slacks.get(reads / 2),
+            "refused": refused,
+            "spans": spans.get(spans.len() / 2),
+            "slack_median": slacks.get(slacks.len() / 2),
             "slack_max": slacks.last(),
             "discards": discards(&reader),
             "cpu_ns": cpu_ns,

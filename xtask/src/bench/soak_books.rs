@@ -26,8 +26,8 @@ use crate::{command, setup};
 const RELEASE: &str = "1.26.6";
 /// Clients of each service: enough to keep it busy.
 const CLIENTS: usize = 3;
-/// What Prometheus is asked for: aggregations over what it scrapes of itself.
-const QUERY: &str = "/api/v1/query?query=sum%20by%20(job)(rate(%7B__name__%3D~%22prometheus_.%2B%22%7D%5B1m%5D))";
+/// What Prometheus is asked for: sums over what it scrapes of itself, `sum by (__name__)({__name__=~"prometheus_.+"})`.
+const QUERY: &str = "/api/v1/query?query=sum%20by%20(__name__)(%7B__name__%3D~%22prometheus_.%2B%22%7D)";
 
 /// Options of `cargo xtask bench soak-books`.
 #[derive(Debug, clap::Args)]
@@ -102,6 +102,7 @@ pub(crate) fn run(root: &Path, args: &SoakArgs) -> Result<()> {
         });
         fs::write(path, serde_json::to_string_pretty(&text)? + "\n")?;
     }
+    ensure!(throughput.iter().all(|row| row.without.low > 0.0), "a service did nothing in some window");
     for process in seen["processes"].as_array().context("no processes")? {
         let broken = process["broken"].as_object().context("no laws")?;
         ensure!(broken.is_empty(), "{} broke laws: {broken:?}", process["name"]);

@@ -153,6 +153,11 @@ impl<'a> Cache<'a> {
         Avma(self.spans.u64(8 * span_class as u64))
     }
 
+    /// Whether another look saw the same spans.
+    pub(super) fn has_same_spans(&self, other: &Self) -> bool {
+        self.spans.0 == other.spans.0
+    }
+
     /// The empty span: what the class of large objects has, which is never cached.
     pub(super) fn empty_span(&self) -> Avma {
         self.span(0)

@@ -27,8 +27,8 @@ pub struct BooksReader {
     places: Places,
     processors: Option<Processors>,
     look: Look,
-    /// What can only grow, as it was last.
-    floor: Floor,
+    /// What can only grow, as it was last. None: nothing was read yet.
+    floor: Option<Floor>,
     cached_spans: usize,
     discards: Discards,
 }
@@ -40,12 +40,6 @@ struct Floor {
     tiny: u64,
     sums: HeapSums,
     collections: u32,
-}
-
-impl Floor {
-    fn new() -> Self {
-        Self { allocs: [0; SIZE_CLASSES], tiny: 0, sums: HeapSums::default(), collections: 0 }
-    }
 }
 
 /// Allocations of a class, or tiny ones: at least and at most.
@@ -92,7 +86,7 @@ impl BooksReader {
             places,
             processors: None,
             look: Look::default(),
-            floor: Floor::new(),
+            floor: None,
             cached_spans: 0,
             discards: Discards::default(),
         }
@@ -178,15 +172,20 @@ impl BooksReader {
         }
         // A freed object was allocated before.
         let frees = &sums.frees;
-        let known = self.floor.allocs.iter().zip(frees).map(|(floor, frees)| *floor.max(frees));
+        let floor = self.floor.as_ref();
+        let known = frees.iter().enumerate().map(|(index, frees)| {
+            let allocs = floor.and_then(|floor| floor.allocs.get(index));
+            allocs.map_or(*frees, |allocs| *allocs.max(frees))
+        });
         for (class, known) in classes.iter_mut().zip(known) {
             match class.at_least(known) {
                 Some(at_least) => *class = at_least,
                 None => return Ok(Err(Discard::CountFell)),
             }
         }
-        let Some(tiny) = tiny.at_least(self.floor.tiny) else { return Ok(Err(Discard::CountFell)) };
-        if sums.has_fallen(&self.floor.sums) || books.collections < self.floor.collections {
+        let tiny_known = floor.map_or(0, |floor| floor.tiny);
+        let Some(tiny) = tiny.at_least(tiny_known) else { return Ok(Err(Discard::CountFell)) };
+        if floor.is_some_and(|floor| sums.has_fallen(&floor.sums) || books.collections < floor.collections) {
             return Ok(Err(Discard::CountFell));
         }
 
@@ -202,8 +201,8 @@ impl BooksReader {
             })
             .collect();
         (books.tiny_allocs, books.tiny_slack) = (tiny.least, tiny.most - tiny.least);
-        self.floor =
-            Floor { allocs: classes.map(|class| class.least), tiny: tiny.least, collections: books.collections, sums };
+        let allocs = classes.map(|class| class.least);
+        self.floor = Some(Floor { allocs, tiny: tiny.least, collections: books.collections, sums });
         Ok(Ok(books))
     }
 

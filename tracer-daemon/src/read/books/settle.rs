@@ -62,6 +62,29 @@ pub(super) struct Settled {
     pub(super) moved: ClassSet,
 }
 
+impl Settled {
+    /// What one cache adds to a class; `None`: that is not certain.
+    fn add(&mut self, class: usize, objects: Option<u64>) {
+        if let Some(uncounted) = self.classes.get_mut(class) {
+            uncounted.add(objects.unwrap_or(0), objects.unwrap_or(slots(class)));
+        }
+        if objects.is_none() {
+            self.moved.insert(class);
+        }
+    }
+
+    /// The tiny objects of one cache.
+    fn add_tiny(&mut self, is_certain: bool, before: u64, behind: u64) {
+        if is_certain {
+            self.tiny.add(behind, behind);
+        } else {
+            let most = slots(TINY_CLASS).saturating_mul(TINY_OBJECTS_MAX);
+            self.tiny.add(0, most.max(before).max(behind));
+            self.moved.insert(TINY_CLASS);
+        }
+    }
+}
+
 /// Slots of a span of a size class, at most: those with marks inside (go1.25) have fewer.
 fn slots(class: usize) -> u64 {
     let pages = CLASS_TO_PAGES.get(class).map_or(0, |pages| u64::from(*pages));
@@ -93,39 +116,30 @@ pub(super) fn settle(look: &Look, layout: &RuntimeLayout, classes: ClassSet) -> 
         Settled { classes: [Uncounted::default(); SIZE_CLASSES], tiny: Uncounted::default(), moved: ClassSet::NONE };
     let mut spans = look.spans.iter().peekable();
     for (processor, (before, behind)) in look.caches(layout).enumerate() {
-        for span_class in 2..SPAN_CLASSES {
-            let class = span_class / 2;
-            if !classes.contains(class) {
-                continue;
+        while let Some(cached) = spans.next_if(|span| span.processor == processor) {
+            let is_same = before.span(cached.span_class) == behind.span(cached.span_class);
+            let added = if is_same { certain(look, cached, layout) } else { None };
+            settled.add(cached.span_class / 2, added);
+            if cached.span_class == TINY_SPAN_CLASS {
+                // They are added to the statistics together with the objects of this span.
+                let is_certain = added.is_some() && before.tiny_allocs <= behind.tiny_allocs;
+                settled.add_tiny(is_certain, before.tiny_allocs, behind.tiny_allocs);
             }
-            let cached = spans.next_if(|span| (span.processor, span.span_class) == (processor, span_class));
-            let is_same = before.span(span_class) == behind.span(span_class);
-            let added = match cached {
-                _ if !is_same => None,
-                Some(cached) => certain(look, cached, layout),
-                None => Some(0),
-            };
-            if let Some(uncounted) = settled.classes.get_mut(class) {
-                uncounted.add(added.unwrap_or(0), added.unwrap_or(slots(class)));
-            }
-            if added.is_none() {
-                settled.moved.insert(class);
-            }
-            if span_class == TINY_SPAN_CLASS {
-                // They are added to the statistics together with the objects of this span, or after it was given back: so
-                // without a span there are none, or they are about to be added.
-                let is_without = cached.is_none() && is_same;
-                let is_certain = match (before.tiny_allocs, behind.tiny_allocs) {
-                    (0, 0) if is_without => true,
-                    (before, behind) => added.is_some() && !is_without && before <= behind,
-                };
-                if is_certain {
-                    settled.tiny.add(behind.tiny_allocs, behind.tiny_allocs);
-                } else {
-                    let most = slots(class).saturating_mul(TINY_OBJECTS_MAX);
-                    settled.tiny.add(0, most.max(before.tiny_allocs).max(behind.tiny_allocs));
-                    settled.moved.insert(class);
-                }
+        }
+        let empty = before.empty_span();
+        if before.span(TINY_SPAN_CLASS) == empty && classes.contains(TINY_CLASS) {
+            // The span was given back: there are none, or they are about to be added.
+            let is_certain =
+                behind.span(TINY_SPAN_CLASS) == empty && (before.tiny_allocs, behind.tiny_allocs) == (0, 0);
+            settled.add_tiny(is_certain, before.tiny_allocs, behind.tiny_allocs);
+        }
+        if before.has_same_spans(&behind) {
+            continue;
+        }
+        let wanted = (2..SPAN_CLASSES).filter(|span_class| classes.contains(span_class / 2));
+        for span_class in wanted.filter(|span_class| before.span(*span_class) == empty) {
+            if behind.span(span_class) != empty {
+                settled.add(span_class / 2, None);
             }
         }
     }

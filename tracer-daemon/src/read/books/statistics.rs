@@ -15,10 +15,10 @@ const COUNT_MAX: u64 = 1 << 60;
 const GOROUTINES_MAX: u64 = 1 << 32;
 
 /// Sums of `heapStats` at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HeapSums {
-    pub(super) allocs: Vec<u64>,
-    pub(super) frees: Vec<u64>,
+    pub(super) allocs: [u64; SIZE_CLASSES],
+    pub(super) frees: [u64; SIZE_CLASSES],
     pub(super) tiny_allocs: u64,
     pub(super) large_allocs: u64,
     pub(super) large_alloc_bytes: u64,
@@ -73,13 +73,17 @@ impl<'a> Deltas<'a> {
             return false;
         }
         let (oldest, middle) = ((filled + 1) % count, (filled + 2) % count);
-        let is_clear = |deltas: Self| deltas.delta(oldest).iter().all(|byte| *byte == 0);
-        let counters = [self.delta.small_alloc_count, self.delta.small_free_count];
-        let has_grown = counters.into_iter().all(|offset| {
-            (0..self.delta.size_classes)
-                .all(|class| self.word(filled, offset + 8 * class) <= behind.word(filled, offset + 8 * class))
-        });
-        is_clear(self) && is_clear(behind) && self.delta(middle) == behind.delta(middle) && has_grown
+        let is_same = |index: u64| self.delta(index) == behind.delta(index);
+        let is_clear =
+            (0..self.delta.size_bytes / 8).map(|word| self.word(oldest, 8 * word)).fold(0, |all, word| all | word) == 0;
+        let has_grown = || {
+            let counters = [self.delta.small_alloc_count, self.delta.small_free_count];
+            counters.into_iter().all(|offset| {
+                let mut classes = (0..self.delta.size_classes).map(|class| offset + 8 * class);
+                classes.all(|at| self.word(filled, at) <= behind.word(filled, at))
+            })
+        };
+        is_same(middle) && is_same(oldest) && is_clear && (is_same(filled) || has_grown())
     }
 
     fn sum(self, offset: u64) -> u64 {
@@ -94,7 +98,11 @@ impl<'a> Deltas<'a> {
             value => Err(ReadError::Implausible { what, value }),
         };
         let classes = |what: &'static str, offset: u64| {
-            (0..SIZE_CLASSES as u64).map(|class| checked(what, offset + 8 * class, COUNT_MAX)).collect::<Result<_, _>>()
+            let mut counts = [0; SIZE_CLASSES];
+            for (count, class) in counts.iter_mut().zip(0_u64..) {
+                *count = checked(what, offset + 8 * class, COUNT_MAX)?;
+            }
+            Ok::<_, ReadError>(counts)
         };
         let bytes = |what: &'static str, offset: u64| checked(what, offset, MAPPED_BYTES_MAX);
         Ok(HeapSums {
