@@ -57,6 +57,7 @@ struct Throughput {
 }
 
 /// Runs both services and prints what was seen.
+#[expect(clippy::disallowed_methods, reason = "throughput is counted per second")]
 pub(crate) fn run(root: &Path, args: &SoakArgs) -> Result<()> {
     let example = crate::build_example(root, "books_cost")?;
     let commit = command::capture(Command::new("git").current_dir(root).args(["rev-parse", "HEAD"]))?;

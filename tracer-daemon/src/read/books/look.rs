@@ -188,7 +188,7 @@ impl Look {
                 if address == empty || !classes.contains(span_class / 2) {
                     continue;
                 }
-                if address.0 == 0 || address.0 % 8 != 0 {
+                if address.0 == 0 || !address.0.is_multiple_of(8) {
                     return Err(ReadError::Implausible { what: "address of a cached span", value: address.0 });
                 }
                 self.spans.push(CachedSpan { processor, span_class, address, slot: Slot::default() });
