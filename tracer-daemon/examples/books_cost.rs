@@ -49,7 +49,7 @@ struct Watched {
 
 fn watched(pid: u32, cache: &FactsCache) -> Result<Watched> {
     let subject = Subject::open(&target_by_pid(pid)?, cache)?;
-    let reader = BooksReader::new(subject.runtime())?;
+    let reader = BooksReader::new(&subject.runtime())?;
     Ok(Watched { subject, reader })
 }
 

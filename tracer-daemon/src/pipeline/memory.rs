@@ -103,7 +103,7 @@ fn attempt(subject: &Subject) -> Result<MemoryLook, StartError> {
 }
 
 fn books(subject: &Subject) -> Result<Books, ReadError> {
-    BooksReader::new(subject.runtime())?.read(&subject.memory)
+    BooksReader::new(&subject.runtime())?.read(&subject.memory)
 }
 
 fn owners(

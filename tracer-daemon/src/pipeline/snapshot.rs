@@ -261,7 +261,7 @@ fn freshness(subject: &Subject, taken: &Taken) -> String {
 
 /// How long ago the collection number `back` from the last one, which is 1, has ended. `None`: not known.
 fn age_s(subject: &Subject, back: u32) -> Option<f64> {
-    let books = BooksReader::new(subject.runtime()).ok()?.read(&subject.memory).ok()?;
+    let books = BooksReader::new(&subject.runtime()).ok()?.read(&subject.memory).ok()?;
     let pause = books.pauses.get(usize::try_from(back.checked_sub(1)?).ok()?)?;
     let now = Duration::from_millis(own::unix_ms());
     Some(now.saturating_sub(Duration::from_nanos(pause.end_unix_ns)).as_secs_f64())

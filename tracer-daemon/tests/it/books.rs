@@ -90,7 +90,7 @@ fn books_equal_those_of_the_program(toolchain: &str) {
     for flags in BUILDS {
         let mut target = Target::start(&build("books", toolchain, flags), &[]);
         let subject = subject(&target);
-        let mut reader = BooksReader::new(subject.runtime()).unwrap();
+        let mut reader = BooksReader::new(&subject.runtime()).unwrap();
         for round in 0..12 {
             let (expected, books) = at_rest(&mut target, &mut reader, &subject);
             let wrong = differences(&books, &expected);
@@ -106,7 +106,6 @@ fn differences(books: &Books, expected: &Statistics) -> Vec<String> {
             wrong.push(format!("{what}: {got}, expected {expected}"));
         }
     };
-    let pacer = books.pacer.as_ref().unwrap();
     let structures = books.structures.as_ref().unwrap();
     for (what, got, expected) in [
         ("Mallocs", books.allocs(), expected.mallocs),
@@ -152,7 +151,20 @@ fn differences(books: &Books, expected: &Statistics) -> Vec<String> {
         check(&format!("frees of {size}"), class.frees, *frees);
     }
 
-    // What this version of Go has of these.
+    wrong.extend(differences_of_metrics(books, expected));
+    wrong
+}
+
+/// The same of runtime/metrics, as far as this version of Go has them.
+fn differences_of_metrics(books: &Books, expected: &Statistics) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut check = |what: &str, got: u64, expected: u64| {
+        if got != expected {
+            wrong.push(format!("{what}: {got}, expected {expected}"));
+        }
+    };
+    let pacer = books.pacer.as_ref().unwrap();
+    let structures = books.structures.as_ref().unwrap();
     let percent = pacer.gc_percent.map_or(u64::MAX, u64::from);
     let limit = pacer.memory_limit_bytes.unwrap_or(i64::MAX.cast_unsigned());
     let metadata = &books.system;
@@ -259,7 +271,7 @@ struct Seen {
 fn counts_lie_between_those_before_and_behind(toolchain: &str) {
     let mut target = Target::start(&build("books", toolchain, &["-ldflags=-s -w"]), &["busy"]);
     let subject = subject(&target);
-    let mut reader = BooksReader::new(subject.runtime()).unwrap();
+    let mut reader = BooksReader::new(&subject.runtime()).unwrap();
     let mut seen = Seen::default();
     let statistics = |target: &mut Target| serde_json::from_str::<Statistics>(&said(target, "stats")).unwrap();
     let mut before = statistics(&mut target);
@@ -339,7 +351,7 @@ fn a_recording_and_the_file_give_the_same_books() {
     let mut target = Target::start(&build("books", "go1.26.6", &["-ldflags=-s -w"]), &[]);
     let subject = subject(&target);
     said(&mut target, "stats");
-    let reader = || BooksReader::new(subject.runtime()).unwrap();
+    let reader = || BooksReader::new(&subject.runtime()).unwrap();
     let file = ProcessMemory::of_file(target.pid()).unwrap();
     // Until nothing has changed meanwhile: the runtime starts a thread now and then.
     let mut seen = None;

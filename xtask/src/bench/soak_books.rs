@@ -57,8 +57,10 @@ struct Throughput {
 }
 
 /// Runs both services and prints what was seen.
+#[expect(clippy::disallowed_methods, reason = "throughput is counted per second")]
 pub(crate) fn run(root: &Path, args: &SoakArgs) -> Result<()> {
     let example = crate::build_example(root, "books_cost")?;
+    let commit = command::capture(Command::new("git").current_dir(root).args(["rev-parse", "HEAD"]))?;
     let folder = root.join("target/bench/soak");
     fs::create_dir_all(&folder)?;
     let etcd = Etcd::start(root, &folder, args.duration)?;
@@ -92,7 +94,6 @@ pub(crate) fn run(root: &Path, args: &SoakArgs) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     print(&throughput, &seen);
     if let Some(path) = &args.json {
-        let commit = command::capture(Command::new("git").current_dir(root).args(["rev-parse", "HEAD"]))?;
         let text = json!({
             "commit": commit.trim(),
             "duration_seconds": args.duration.as_secs(),

@@ -37,7 +37,7 @@ impl HeapLooks {
     /// # Errors
     /// Where it cannot be had.
     pub(in crate::pipeline) fn start(subject: &Subject, now: Instant) -> Result<Self, ReadError> {
-        let mut reader = BooksReader::new(subject.runtime())?;
+        let mut reader = BooksReader::new(&subject.runtime())?;
         let mut look = || Ok::<_, ReadError>(Look { at: now, books: reader.read(&subject.memory)? });
         let (first, last) = (look()?, look()?);
         Ok(Self { reader, pace: Pace::new(EVERY), first, last })

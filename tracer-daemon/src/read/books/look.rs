@@ -12,8 +12,9 @@ use crate::read::batch::{Batch, Slot};
 use crate::read::memory::{TargetMemory, Words};
 use crate::read::{Discard, ReadError};
 
-/// Spans no further apart than this are read together: so many bytes take less time than another piece.
-const GAP_BYTES_MAX: u64 = 512;
+/// Spans no further apart than this are read together: so many bytes take less time than another piece (measured: 0.1 us for
+/// 1 KiB, 0.4 us for a piece).
+const GAP_BYTES_MAX: u64 = 2048;
 
 /// Entries of the rings of pauses that are believed.
 pub(super) const PAUSES_MAX: u64 = 1024;
@@ -187,7 +188,7 @@ impl Look {
                 if address == empty || !classes.contains(span_class / 2) {
                     continue;
                 }
-                if address.0 == 0 || address.0 % 8 != 0 {
+                if address.0 == 0 || !address.0.is_multiple_of(8) {
                     return Err(ReadError::Implausible { what: "address of a cached span", value: address.0 });
                 }
                 self.spans.push(CachedSpan { processor, span_class, address, slot: Slot::default() });

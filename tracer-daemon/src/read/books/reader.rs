@@ -65,7 +65,7 @@ impl BooksReader {
     ///
     /// # Errors
     /// Where one of the variables is not known without which there are no books: `memstats`, `allp`.
-    pub fn new(runtime: Runtime) -> Result<Self, ReadError> {
+    pub fn new(runtime: &Runtime) -> Result<Self, ReadError> {
         let places = Places {
             memstats: runtime.address(Global::Memstats)?,
             allp: runtime.address(Global::Allp)?,
@@ -75,13 +75,13 @@ impl BooksReader {
             sched: runtime.address(Global::Sched),
             allglen: runtime.address(Global::Allglen),
         };
-        Ok(Self::with(places, *runtime.layout(), runtime.facts().go_version.minor))
+        Ok(Self::with(places, runtime.layout(), runtime.facts().go_version.minor))
     }
 
     /// With these places.
-    pub(super) fn with(places: Places, layout: RuntimeLayout, minor: u32) -> Self {
+    pub(super) fn with(places: Places, layout: &RuntimeLayout, minor: u32) -> Self {
         Self {
-            layout,
+            layout: *layout,
             minor,
             places,
             processors: None,

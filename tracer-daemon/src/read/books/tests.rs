@@ -360,11 +360,10 @@ impl TargetMemory for SimulatedMemory {
     fn read(&self, at: Avma, into: &mut [u8]) -> Result<(), MemoryError> {
         let mut simulation = self.0.lock().unwrap();
         for (part, into) in into.chunks_mut(512).enumerate() {
-            for _ in 0..simulation.random.0 as usize % (simulation.most_steps + 1) {
+            let most_steps = simulation.most_steps;
+            for _ in 0..simulation.random.below(most_steps + 1) {
                 simulation.step();
             }
-            // For a new number of steps.
-            simulation.random.below(2);
             let start = usize::try_from(at.0 - BASE).unwrap() + 512 * part;
             into.copy_from_slice(&simulation.bytes[start..start + into.len()]);
         }
@@ -386,7 +385,7 @@ fn places() -> Places {
 }
 
 fn reader() -> BooksReader {
-    BooksReader::with(places(), known(26, Architecture::Amd64).unwrap(), 26)
+    BooksReader::with(places(), &known(26, Architecture::Amd64).unwrap(), 26)
 }
 
 #[derive(Debug, Default)]
@@ -472,7 +471,7 @@ fn a_runtime_that_has_not_started_or_says_nonsense_is_refused() {
         (|simulation| simulation.set(MEMSTATS, 8, u64::MAX), "committed"),
         (
             |simulation| {
-                simulation.set(MEMSTATS + simulation.layout.heap_stats_delta.small_alloc_count + 80, 8, 1 << 63)
+                simulation.set(MEMSTATS + simulation.layout.heap_stats_delta.small_alloc_count + 80, 8, 1 << 63);
             },
             "count of allocated objects",
         ),
