@@ -83,7 +83,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
         documents.push(document);
     }
     let last_words = service.end()?;
-    let [read, counted] = documents.try_into().map_err(|_| anyhow::anyhow!("two looks give two documents"))?;
+    let [read, counted] = documents.try_into().map_err(|_more| anyhow::anyhow!("two looks give two documents"))?;
     Ok(planted.judge(&read, &counted, &last_words))
 }
 

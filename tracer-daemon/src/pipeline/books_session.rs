@@ -8,9 +8,9 @@ use super::{
     own,
 };
 use crate::{
-    export::Refusal,
+    export::{Refusal, untrusted},
     model::{Evidence, Limit, Snapshot},
-    read::{Discards, ReadError, memory::MemoryError},
+    read::{Discards, ReadError},
 };
 
 /// A target that is read.
@@ -66,77 +66,78 @@ impl BooksSession {
     }
 
     /// The window begins.
-    ///
-    /// # Errors
-    /// Where the books cannot be read any more.
-    pub fn open(&mut self) -> Result<(), StartError> {
-        let now = own::now();
-        (self.opened, self.looked) = (now, now);
-        let opened = self.heap.as_mut().map(|heap| heap.open(&self.subject, now));
-        self.unless_over(opened.transpose())
+    pub fn open(&mut self) {
+        self.opened = own::now();
+        self.look(true);
+        if let Some(heap) = &mut self.heap {
+            heap.begin();
+        }
+        self.opened = self.looked;
     }
 
     /// Looks again at what it is time to look at. A target that ended keeps its last looks.
-    ///
-    /// # Errors
-    /// Where it cannot be read any more although it is there.
-    pub fn step(&mut self) -> Result<(), StartError> {
-        if self.is_closed {
-            return Ok(());
+    pub fn step(&mut self) {
+        if !self.is_closed {
+            self.look(false);
         }
-        self.look(false)
     }
 
     /// The window ends, with a last look at everything.
-    ///
-    /// # Errors
-    /// As [`Self::step`].
-    pub fn close(&mut self) -> Result<(), StartError> {
-        if self.is_closed {
-            return Ok(());
+    pub fn close(&mut self) {
+        if !self.is_closed {
+            self.is_closed = true;
+            self.look(true);
         }
-        self.is_closed = true;
-        self.look(true)
     }
 
-    fn look(&mut self, must: bool) -> Result<(), StartError> {
-        // What is read after the end of the process would be its successor's.
-        if self.subject.still_there().is_err() {
-            return Ok(());
+    fn look(&mut self, must: bool) {
+        let Self { subject, heap, profile, goroutines, memory, .. } = self;
+        if subject.still_there().is_err() {
+            return;
         }
         let now = own::now();
-        let outcome = self.look_at_parts(now, must);
-        self.unless_over(outcome)?;
-        // The least urgent part, and the only one that reads more than the target's memory.
-        match self.memory.look(&self.subject, now, must) {
-            Ok(refused) => self.refused.extend(refused),
-            Err(_) if self.subject.still_there().is_err() => {}
-            Err(error) => return Err(error),
+        let mut failed = Vec::new();
+        if let Some(heap) = heap {
+            failed.extend(heap.look(subject, now, must).err());
         }
-        Ok(())
-    }
-
-    fn look_at_parts(&mut self, now: Instant, must: bool) -> Result<(), ReadError> {
-        if let Some(heap) = &mut self.heap {
-            heap.look(&self.subject, now, must)?;
+        let collections = heap.as_ref().map(|heap| heap.last().collections);
+        if let Some(profile) = profile {
+            failed.extend(profile.look(subject, now, collections, must).err());
         }
-        let collections = self.heap.as_ref().map(|heap| heap.last().collections);
-        if let Some(profile) = &mut self.profile {
-            profile.look(&mut self.subject, now, collections, must)?;
+        if let Some(goroutines) = goroutines {
+            failed.extend(goroutines.look(subject, now, must).err());
         }
-        if let Some(goroutines) = &mut self.goroutines {
-            goroutines.look(&mut self.subject, now, must)?;
+        let looked_at_memory = memory.look(subject, now, must);
+        // What was read of a process that is over may be its successor's, and that it cannot be read is no news.
+        let is_same = subject.still_there().is_ok();
+        if let Some(heap) = heap {
+            heap.settle(is_same);
+        }
+        if let Some(profile) = profile {
+            profile.settle(is_same, subject);
+        }
+        if let Some(goroutines) = goroutines {
+            goroutines.settle(is_same);
+        }
+        if !is_same {
+            return;
         }
         self.looked = now;
-        Ok(())
+        match looked_at_memory {
+            Ok(refused) => refused.into_iter().for_each(|refusal| self.refuse(refusal)),
+            Err(error) => self.refuse(Refusal::new(error.reason(), error.full_text())),
+        }
+        for error in failed {
+            self.refuse(Refusal::new(error.id(), error.to_string()));
+        }
     }
 
-    /// A target may end at any time: then it is not an error that it cannot be read.
-    fn unless_over<T>(&self, outcome: Result<T, ReadError>) -> Result<(), StartError> {
-        match outcome {
-            Ok(_) | Err(ReadError::Memory(MemoryError::Gone { .. })) => Ok(()),
-            Err(_) if self.subject.still_there().is_err() => Ok(()),
-            Err(error) => Err(self.subject.unread(error)),
+    /// A part that cannot be read any more keeps its last look; the others go on. Said once for each reason.
+    fn refuse(&mut self, refusal: Refusal) {
+        if self.refused.iter().all(|known| known.id != refusal.id) {
+            let pid = self.subject.identity.pid;
+            tracing::warn!(pid, "not measured from now on: {} ({})", untrusted::name(&refusal.text), refusal.id);
+            self.refused.push(refusal);
         }
     }
 

@@ -80,7 +80,10 @@ impl Session {
     pub fn open(&mut self) -> Result<(), StartError> {
         match self {
             Self::Exact(session) => session.open(),
-            Self::Books(session) => session.open(),
+            Self::Books(session) => {
+                session.open();
+                Ok(())
+            }
         }
     }
 
@@ -91,7 +94,10 @@ impl Session {
                 session.receive_stacks();
                 Ok(())
             }
-            Self::Books(session) => session.step(),
+            Self::Books(session) => {
+                session.step();
+                Ok(())
+            }
         }
     }
 
@@ -99,7 +105,10 @@ impl Session {
     pub fn close(&mut self) -> Result<(), StartError> {
         match self {
             Self::Exact(session) => session.close(),
-            Self::Books(session) => session.close(),
+            Self::Books(session) => {
+                session.close();
+                Ok(())
+            }
         }
     }
 

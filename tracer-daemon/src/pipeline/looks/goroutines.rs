@@ -22,6 +22,8 @@ pub(in crate::pipeline) struct GoroutineLooks {
     clock: IdClock,
     pace: Pace,
     last: Option<GoroutineTable>,
+    /// Read, but not yet known to be of the same process.
+    pending: Option<GoroutineTable>,
     discards: Discards,
 }
 
@@ -36,6 +38,7 @@ impl GoroutineLooks {
             clock: IdClock::new(began_ns(subject.identity.start_ticks, monotonic_ns())),
             pace: Pace::new(EVERY),
             last: None,
+            pending: None,
             discards: Discards::default(),
         })
     }
@@ -49,9 +52,16 @@ impl GoroutineLooks {
     ) -> Result<(), ReadError> {
         if must || self.pace.is_due(now) {
             let (table, read) = tabulated(subject, &mut self.reader, &mut self.clock, monotonic_ns())?;
-            (self.last, self.discards) = (Some(table), self.discards.plus(read.discards));
+            (self.pending, self.discards) = (Some(table), self.discards.plus(read.discards));
         }
         Ok(())
+    }
+
+    /// Believes what was read last where the process behind it was still the same.
+    pub(in crate::pipeline) fn settle(&mut self, is_same: bool) {
+        if let Some(table) = self.pending.take().filter(|_| is_same) {
+            self.last = Some(table);
+        }
     }
 
     /// What it said. `None`: not looked at yet.

@@ -22,10 +22,12 @@ pub(in crate::pipeline) struct HeapLooks {
     pace: Pace,
     first: Look,
     last: Look,
+    /// Read, but not yet known to be of the same process.
+    pending: Option<Look>,
 }
 
 /// The books at one moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Look {
     at: Instant,
     books: Books,
@@ -40,21 +42,27 @@ impl HeapLooks {
         let mut reader = BooksReader::new(&subject.runtime())?;
         let mut look = || Ok::<_, ReadError>(Look { at: now, books: reader.read(&subject.memory)? });
         let (first, last) = (look()?, look()?);
-        Ok(Self { reader, pace: Pace::new(EVERY), first, last })
+        Ok(Self { reader, pace: Pace::new(EVERY), first, last, pending: None })
     }
 
-    /// The window begins now.
-    pub(in crate::pipeline) fn open(&mut self, subject: &Subject, now: Instant) -> Result<(), ReadError> {
-        self.first = Look { at: now, books: self.reader.read(&subject.memory)? };
-        Ok(())
+    /// The window begins with the last look.
+    pub(in crate::pipeline) fn begin(&mut self) {
+        self.first = self.last.clone();
     }
 
     /// Looks where it is time to, or where it must be.
     pub(in crate::pipeline) fn look(&mut self, subject: &Subject, now: Instant, must: bool) -> Result<(), ReadError> {
         if self.pace.is_due(now) || must {
-            self.last = Look { at: now, books: self.reader.read(&subject.memory)? };
+            self.pending = Some(Look { at: now, books: self.reader.read(&subject.memory)? });
         }
         Ok(())
+    }
+
+    /// Believes what was read last where the process behind it was still the same.
+    pub(in crate::pipeline) fn settle(&mut self, is_same: bool) {
+        if let Some(look) = self.pending.take().filter(|_| is_same) {
+            self.last = look;
+        }
     }
 
     /// What happened between the first look and the last.

@@ -31,6 +31,8 @@ pub(in crate::pipeline) struct ProfileLooks {
     /// By number of bucket.
     stacks: Vec<Stack>,
     last: Option<HeapProfile>,
+    /// Read, but not yet known to be of the same process.
+    pending: Option<HeapProfile>,
 }
 
 impl ProfileLooks {
@@ -41,13 +43,20 @@ impl ProfileLooks {
     pub(in crate::pipeline) fn start(subject: &Subject) -> Result<Option<Self>, ReadError> {
         let reader = ProfileReader::new(&subject.runtime())?;
         let is_on = reader.rate(&subject.memory)? > 0;
-        Ok(is_on.then(|| Self { reader, pace: Pace::new(EVERY), collections: None, stacks: Vec::new(), last: None }))
+        Ok(is_on.then(|| Self {
+            reader,
+            pace: Pace::new(EVERY),
+            collections: None,
+            stacks: Vec::new(),
+            last: None,
+            pending: None,
+        }))
     }
 
     /// Looks where it is time to and a collection has ended since, or where it must be.
     pub(in crate::pipeline) fn look(
         &mut self,
-        subject: &mut Subject,
+        subject: &Subject,
         now: Instant,
         collections: Option<u32>,
         must: bool,
@@ -56,10 +65,17 @@ impl ProfileLooks {
         if !(must || may_have_changed && self.pace.is_due(now)) {
             return Ok(());
         }
-        self.last = Some(self.reader.read(&subject.memory)?);
+        self.pending = Some(self.reader.read(&subject.memory)?);
         self.collections = collections;
-        self.name_the_new(subject);
         Ok(())
+    }
+
+    /// Believes and names what was read last where the process behind it was still the same.
+    pub(in crate::pipeline) fn settle(&mut self, is_same: bool, subject: &mut Subject) {
+        if let Some(profile) = self.pending.take().filter(|_| is_same) {
+            self.last = Some(profile);
+            self.name_the_new(subject);
+        }
     }
 
     /// What was not believed so far.
