@@ -17,6 +17,7 @@ mod globals;
 mod names;
 mod native;
 mod notes_and_relocations;
+mod pprof;
 mod ring_record;
 mod symbolize;
 
@@ -24,7 +25,7 @@ mod symbolize;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("build_info", build_info::run),
     ("decode", decode::run),
     ("dwarf", dwarf::run),
@@ -34,6 +35,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("names", names::run),
     ("native", native::run),
     ("notes_and_relocations", notes_and_relocations::run),
+    ("pprof", pprof::run),
     ("ring_record", ring_record::run),
     ("symbolize", symbolize::run),
 ];

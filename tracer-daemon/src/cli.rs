@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use crate::attach::adopt::STATE_FOLDER;
+
 /// Which line of a running Go program leaks, how fast, and when does memory run out?
 ///
 /// Attaches to a running Go program without changing or restarting it. Needs root or the capabilities that `leakline
@@ -31,6 +33,16 @@ pub enum Command {
     Attach(AttachArgs),
     /// Watch processes continuously and serve metrics
     Run(RunArgs),
+    /// Write a process's own heap profile as a pprof file, without asking it
+    Snapshot(SnapshotArgs),
+    /// Compare two heap profiles: which lines hold more now
+    Diff(DiffArgs),
+    /// Turn off a sampler that --adopt-sampler of a killed leakline has left on
+    Restore(RestoreArgs),
+    /// Show what the resident memory of a process consists of; attaches nothing
+    Memory(LookArgs),
+    /// Show every goroutine: what it waits for, where, and who started it; attaches nothing
+    Goroutines(LookArgs),
     /// Show what would be probed in a binary or process, or why not; attaches nothing
     Plan(PlanArgs),
     /// Show what this host allows, what is missing, and how to fix it
@@ -107,6 +119,80 @@ pub struct RunArgs {
     /// Add a `pid` label, so that processes of one name are series of their own
     #[arg(long)]
     pub pid_label: bool,
+}
+
+/// `leakline snapshot`
+#[derive(Args, Debug)]
+pub struct SnapshotArgs {
+    /// The process
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Where to write the profile (gzip of profile.proto, for `go tool pprof` and `leakline diff`)
+    #[arg(short = 'o', long = "file", value_name = "FILE.pb.gz")]
+    pub file: PathBuf,
+    /// Write all that was counted until now instead of what /debug/pprof/heap would say, which is as of a collection: garbage
+    /// of which nothing is known yet counts as in use
+    #[arg(long)]
+    pub newest: bool,
+    /// For a program whose sampler is off: turn it on for --duration (writes 8 bytes to the process), then off again
+    #[arg(long)]
+    pub adopt_sampler: bool,
+    /// How long to keep the sampler on. Ctrl-C ends early and writes the file
+    #[arg(long, default_value = "30s", value_parser = duration, requires = "adopt_sampler")]
+    pub duration: Duration,
+    /// Where it is noted what was written to a process, for `leakline restore`
+    #[arg(long, value_name = "FOLDER", default_value = STATE_FOLDER)]
+    pub state_dir: PathBuf,
+}
+
+/// Formats of a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DiffOutput {
+    /// For people
+    Text,
+    /// One document of schema leakline/1
+    Json,
+    /// A pprof file: B less A, stack by stack
+    Pprof,
+}
+
+/// `leakline diff`
+#[derive(Args, Debug)]
+pub struct DiffArgs {
+    /// The older profile: of `leakline snapshot`, or any heap profile of Go
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+    /// The newer one
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = DiffOutput::Text)]
+    pub output: DiffOutput,
+    /// The module whose lines are your own, e.g. github.com/you/shop [default: what the files of `leakline snapshot` say]
+    #[arg(long, value_name = "PATH")]
+    pub main_module: Option<String>,
+}
+
+/// `leakline restore`
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    /// Process id
+    #[arg(long, value_name = "N")]
+    pub pid: u32,
+    /// Where it was noted what was written
+    #[arg(long, value_name = "FOLDER", default_value = STATE_FOLDER)]
+    pub state_dir: PathBuf,
+}
+
+/// `leakline memory`, `leakline goroutines`: one look
+#[derive(Args, Debug)]
+pub struct LookArgs {
+    /// The process
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
 }
 
 /// `leakline plan`

@@ -10,12 +10,20 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tracer_daemon::{
     attach::Limits,
-    cli::{AttachArgs, Cli, Command, DoctorArgs, OutputFormat, PlanArgs, RunArgs},
+    cli::{
+        AttachArgs, Cli, Command, DiffArgs, DoctorArgs, LookArgs, OutputFormat, PlanArgs, RestoreArgs, RunArgs,
+        SnapshotArgs,
+    },
     discover::{Links, NamePattern, Target, open_regular, target_by_pid},
     export::{doctor, plan::Planned, untrusted},
     host,
     inspect::inspect_file,
-    pipeline::{self, Means, StartError, inventory::Scope, stdout::print},
+    pipeline::{
+        self, Means, StartError,
+        inventory::Scope,
+        snapshot::{Adoption, State},
+        stdout::print,
+    },
     plan::{ProbePlan, RarePoints},
 };
 use tracing_subscriber::EnvFilter;
@@ -46,6 +54,11 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Attach(args) => attach(&args),
         Command::Run(args) => run(args),
+        Command::Snapshot(args) => snapshot(args),
+        Command::Diff(args) => diff(args),
+        Command::Restore(args) => restore(&args),
+        Command::Memory(args) => look(&args, pipeline::memory::print),
+        Command::Goroutines(args) => look(&args, pipeline::goroutines::print),
         Command::Plan(args) => plan(args),
         Command::Doctor(args) => diagnose(&args),
     }
@@ -77,6 +90,42 @@ fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
     runtime.block_on(pipeline::run::run(options))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn snapshot(args: SnapshotArgs) -> anyhow::Result<ExitCode> {
+    let target = target(args.target.pid, args.target.name.as_deref())?;
+    let adoption = Adoption { duration: args.duration, folder: args.state_dir };
+    let options = pipeline::snapshot::Options {
+        file: args.file,
+        state: if args.newest { State::Newest } else { State::Published },
+        adopt: args.adopt_sampler.then_some(adoption),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(pipeline::snapshot::snapshot(target, &options))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn diff(args: DiffArgs) -> anyhow::Result<ExitCode> {
+    let options = pipeline::diff::Options {
+        before: args.before,
+        after: args.after,
+        output: args.output,
+        main_module: args.main_module,
+    };
+    pipeline::diff::diff(&options)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn restore(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
+    let outcome = pipeline::restore::restore(args.pid, &args.state_dir)?;
+    print(&outcome.sentence)?;
+    Ok(ExitCode::from(outcome.code))
+}
+
+/// One look at a process, printed.
+fn look(args: &LookArgs, print: fn(&Target, OutputFormat) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    print(&target(args.target.pid, args.target.name.as_deref())?, args.output)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: leakline on a service with two planted leaks, from nothing to the lines that are to blame.
 //!
-//! Sets up what it needs, builds leakline and `leakyservice`, attaches, prints the report, and checks by itself that both
-//! planted lines are in it. The lines are found by the marks in the service's source, never by number. The report and
+//! Sets up what it needs, builds leakline and `leakyservice`, reads it without a probe, prints the report, and checks by
+//! itself that both planted lines are in it; then counts for a moment with hooks on every allocation and checks that, too. The lines are found by the marks in the service's source, never by number. The report and
 //! the closing words go to stdout, progress to stderr. Whatever happens, the service ends by the time we do; should we be
 //! killed, it ends by itself.
 
@@ -26,7 +26,7 @@ use crate::{command, setup};
 const SERVICE: &str = "tracer-daemon/tests/programs/leakyservice";
 /// Exit status where this host does not allow attaching; the same as leakline's own.
 const CANNOT_ATTACH: u8 = 3;
-/// The second look, whose JSON is checked.
+/// The further looks, whose JSON is checked: without probes, and with `exact`.
 const CHECK_TIME: Duration = Duration::from_secs(3);
 /// For how long the service outlives what we plan for it, should we be killed.
 const SPARE_TIME: Duration = Duration::from_secs(60);
@@ -59,26 +59,32 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
 
     // From here on a signal must not end us before the service has ended.
     let asked = Interrupts::listen()?;
-    let service = Service::start(&program, options.duration + CHECK_TIME + SPARE_TIME)?;
+    let service = Service::start(&program, options.duration + 2 * CHECK_TIME + SPARE_TIME)?;
     progress(&format!(
         "leakyservice serves {}, pid {}; attaching for {:?}",
         service.address,
         service.pid(),
         options.duration
     ));
-    let status = attach(&leakline, &service, options.duration, Output::Text, &asked)?;
+    let status = attach(&leakline, &service, ("auto", options.duration), Output::Text, &asked)?;
     ensure!(status.success(), "`leakline attach` ended with {status}");
-    if asked.any() {
-        return Ok(ExitCode::FAILURE);
+    let mut documents = Vec::new();
+    for evidence in ["auto", "exact"] {
+        if asked.any() {
+            return Ok(ExitCode::FAILURE);
+        }
+        progress(&format!(
+            "looking once more, for {CHECK_TIME:?} with --evidence {evidence}, to check the JSON report"
+        ));
+        let file = program.with_file_name(format!("report-{evidence}.json"));
+        let status = attach(&leakline, &service, (evidence, CHECK_TIME), Output::Json(&file), &asked)?;
+        ensure!(status.success(), "`leakline attach --output json` ended with {status}");
+        let document = serde_json::from_slice(&fs::read(&file)?).context("the report of leakline is not JSON")?;
+        documents.push(document);
     }
-    progress(&format!("looking once more, for {CHECK_TIME:?}, to check the JSON report"));
-    let document = program.with_file_name("report.json");
-    let status = attach(&leakline, &service, CHECK_TIME, Output::Json(&document), &asked)?;
-    ensure!(status.success(), "`leakline attach --output json` ended with {status}");
-    let document: Value =
-        serde_json::from_slice(&fs::read(&document)?).context("the report of leakline is not JSON")?;
     let last_words = service.end()?;
-    Ok(planted.judge(&document, &last_words))
+    let [read, counted] = documents.try_into().map_err(|_more| anyhow::anyhow!("two looks give two documents"))?;
+    Ok(planted.judge(&read, &counted, &last_words))
 }
 
 fn progress(what: &str) {
@@ -156,12 +162,12 @@ enum Output<'a> {
 fn attach(
     leakline: &Path,
     service: &Service,
-    duration: Duration,
+    (evidence, duration): (&str, Duration),
     output: Output<'_>,
     asked: &Interrupts,
 ) -> Result<ExitStatus> {
     let mut attach = Command::new(leakline);
-    attach.args(["attach", "--pid", &service.pid().to_string(), "--evidence", "exact"]);
+    attach.args(["attach", "--pid", &service.pid().to_string(), "--evidence", evidence]);
     attach.args(["--duration", &humantime::format_duration(duration).to_string().replace(' ', "")]);
     if let Output::Json(file) = output {
         let file = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
@@ -260,42 +266,59 @@ impl Planted {
         Ok(Self { session_line: line("//site:session")?, price_line: line("//site:price")? })
     }
 
-    /// Says where the planted leaks are in a report, and fails where one is not.
-    fn judge(&self, document: &Value, last_words: &str) -> ExitCode {
-        let session = site_at(&document["sites"], self.session_line);
-        let price = site_at(&document["goroutines"]["sites"], self.price_line).filter(|site| net(site) > 0);
+    /// Says where the planted leaks are in the reports, and fails where one is not: in what was read without probes, and in
+    /// what was counted with hooks.
+    fn judge(&self, read: &Value, counted: &Value, last_words: &str) -> ExitCode {
         println!("\nWHAT WAS PLANTED");
-        match session {
-            Some(site) => println!(
-                "  memory leak, in the table of allocating lines: {} at main.go:{}\n    keeps every session for ever. In the \
-                 second look, of {} s, it allocated {} objects.\n    `exact` evidence shows how much a line allocates; it does \
-                 not show yet what stays alive.",
-                site["function"].as_str().unwrap_or_default(),
-                self.session_line,
-                CHECK_TIME.as_secs(),
-                site["counted"]["objects"],
-            ),
-            None => println!("  NOT FOUND: the memory leak at main.go:{}", self.session_line),
-        }
-        match price {
-            Some(site) => println!(
-                "  goroutine leak, the line with the growing net count: {} at main.go:{}\n    starts goroutines that wait for \
-                 ever. In the second look {} were started and {} ended: net +{}.",
-                site["function"].as_str().unwrap_or_default(),
-                self.price_line,
-                site["created"],
-                site["exited"],
-                net(site),
-            ),
-            None => println!("  NOT FOUND: the goroutine leak at main.go:{}", self.price_line),
-        }
+        let found = [self.judge_session(read, counted), self.judge_price(read, counted)];
         println!("  The service's own account of its whole life: {last_words}");
-        if session.is_some() && price.is_some() {
-            println!("  Checked: both lines are in the JSON report.");
+        if found.iter().all(|found| *found) {
+            println!("  Checked: both lines are in the JSON reports.");
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
         }
+    }
+
+    fn judge_session(&self, read: &Value, counted: &Value) -> bool {
+        let holds = site_at(&read["sites"], self.session_line).filter(|site| site["live_bytes"]["value"].is_number());
+        let allocates = site_at(&counted["sites"], self.session_line);
+        let (Some(holds), Some(allocates)) = (holds, allocates) else {
+            println!("  NOT FOUND: the memory leak at main.go:{}", self.session_line);
+            return false;
+        };
+        println!(
+            "  memory leak: {} at main.go:{}\n    keeps every session for ever. Without a probe: it holds about {} objects, {:.1} \
+             MiB.\n    With `exact`, in {} s: it allocated {} objects.",
+            holds["function"].as_str().unwrap_or_default(),
+            self.session_line,
+            holds["live_objects"],
+            holds["live_bytes"]["value"].as_f64().unwrap_or_default() / f64::from(1 << 20),
+            CHECK_TIME.as_secs(),
+            allocates["counted"]["objects"],
+        );
+        true
+    }
+
+    fn judge_price(&self, read: &Value, counted: &Value) -> bool {
+        let waits = site_at(&read["goroutines"]["sites"], self.price_line).filter(|site| site["live"] != 0);
+        let starts = site_at(&counted["goroutines"]["sites"], self.price_line).filter(|site| net(site) > 0);
+        let (Some(waits), Some(starts)) = (waits, starts) else {
+            println!("  NOT FOUND: the goroutine leak at main.go:{}", self.price_line);
+            return false;
+        };
+        println!(
+            "  goroutine leak: {} at main.go:{}\n    starts goroutines that wait for ever. Without a probe: {} of them wait, the \
+             most for {}.\n    With `exact`, in {} s: {} were started and {} ended.",
+            waits["function"].as_str().unwrap_or_default(),
+            self.price_line,
+            waits["live"],
+            waits["states"][0]["wait_reason"].as_str().unwrap_or_default(),
+            CHECK_TIME.as_secs(),
+            starts["created"],
+            starts["exited"],
+        );
+        true
     }
 }
 

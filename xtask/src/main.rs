@@ -10,6 +10,7 @@ mod demo;
 mod ebpf;
 mod fuzz;
 mod machine_paths;
+mod marks;
 mod matrix;
 mod real_binaries;
 mod setup;
@@ -44,6 +45,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Run all cells of the fixture matrix: every version of Go, every way to build (hours)
     Matrix(matrix::Options),
+    /// Read the mark bits of known objects in all versions of Go, and compare with the truth (minutes)
+    Marks(marks::Options),
     /// Make the sources that are made by a program, or check that they are fresh
     #[command(subcommand)]
     Codegen(codegen::Codegen),
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&root, &options),
         Command::Bench(args) => bench::run(&root, &args).map(|()| ExitCode::SUCCESS),
         Command::Matrix(options) => matrix::run(&root, &options).map(|()| ExitCode::SUCCESS),
+        Command::Marks(options) => marks::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Codegen(codegen) => codegen::run(&root, &codegen),
         Command::RealBinaries(options) => real_binaries::run(&root, &options),
         Command::Support(options) => support::run(&root, &options),

@@ -5,6 +5,7 @@
 //! Probes are placed through a descriptor of the inspected file, so that neither a reused pid nor a replaced path can
 //! lead them into other code.
 
+pub mod adopt;
 mod claim;
 mod limits;
 mod perf_event;

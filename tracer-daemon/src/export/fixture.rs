@@ -7,8 +7,9 @@ use tracer_common::loss::Loss;
 use super::report::{CostFacts, ProcessFacts, Refusal, Report};
 use crate::{
     model::{
-        ClassAccount, Counted, Evidence, ExactCounts, GoroutineSite, Heap, LossCount, Path, Rate, Site, SiteId,
-        Snapshot, Totals, Turnover,
+        ClassAccount, Counted, Evidence, ExactCounts, GoroutineSite, Heap, Limit, LimitSource, LossCount, Path,
+        Profile, Rate, Site, SiteId, Snapshot, Totals, Turnover,
+        live::{LivePath, LiveSite},
     },
     symbolize::{Frame, Origin},
 };
@@ -135,9 +136,37 @@ pub(crate) fn heap() -> Heap {
     }
 }
 
-/// What stands on the books alone.
+/// What stands on the books and the profile.
 pub(crate) fn books() -> Snapshot {
-    Snapshot { window_s: WINDOW_S, evidence: vec![Evidence::Books], heap: Some(heap()), exact: None }
+    let site = |id, place: &Frame, allocator: &Frame, bytes: f64, samples| LiveSite {
+        id: SiteId(id),
+        place: place.clone(),
+        allocator: allocator.clone(),
+        objects: samples * 10_000,
+        bytes: Rate { value: bytes, low: 0.6 * bytes, high: Some(1.5 * bytes) },
+        samples,
+        paths: vec![LivePath { share: 1.0, frames: vec![allocator.clone(), place.clone()] }],
+    };
+    let put = frame("main.(*store).put", "/src/shop/store.go", 42);
+    let unmarshal = frame("encoding/json.Unmarshal", "/usr/local/go/src/encoding/json/decode.go", 108);
+    let clone = frame("example.com/shop/internal/cache.(*LRU[...]).Clone", "/src/shop/internal/cache/lru.go", 217);
+    let profile = Profile {
+        rate_bytes: 524_288,
+        lag_cycles: 2,
+        lag_s: Some(1.5),
+        sites: vec![
+            site(0x3f9c_2a1b_77d0_e4c1, &put, &unmarshal, 30e6, 58),
+            site(0x0000_0000_0000_00aa, &clone, &clone, 9e6, 17),
+        ],
+    };
+    Snapshot {
+        window_s: WINDOW_S,
+        evidence: vec![Evidence::Books, Evidence::Profile],
+        heap: Some(heap()),
+        profile: Some(profile),
+        limit: Some(Limit { bytes: 536_870_912, source: LimitSource::Cgroup }),
+        ..Snapshot::default()
+    }
 }
 
 /// What stands on [`counts`] alone.

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 
 use crate::{
     inspect::BinaryFacts,
-    model::{SharedSnapshot, Snapshot},
+    model::{SharedSnapshot, Snapshot, goroutines::GoroutineTable},
+    read::Discards,
 };
 
 /// One report about one process at one moment.
@@ -25,6 +26,17 @@ pub struct Report {
     pub cost: CostFacts,
     /// What was not done, and why.
     pub refusals: Vec<Refusal>,
+}
+
+/// One look at the goroutine table of one process.
+#[derive(Clone, Copy, Debug)]
+pub struct GoroutineReport<'a> {
+    /// Whose table this is.
+    pub process: &'a ProcessFacts,
+    /// What the model says.
+    pub table: &'a GoroutineTable,
+    /// What was read and not believed.
+    pub discards: &'a Discards,
 }
 
 /// What is known about the process and its binary. Names are as the target spells them: exporters escape them.

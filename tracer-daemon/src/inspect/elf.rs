@@ -115,6 +115,10 @@ impl ElfImage {
             programs_end: header.e_phoff.get(Le).saturating_add(size_of_val(programs.as_slice()) as u64),
             source,
         };
+        // Go's linker puts the GNU build id (go1.24 and later) behind the end of its segment of notes.
+        let sections = image.sections.iter().filter(|section| section.kind == elf::SHT_NOTE);
+        let of_sections: Vec<_> = sections.map(|section| (section.file_offset, section.size_bytes)).collect();
+        image.notes.extend(of_sections);
         if image.position_independent
             && let Some(dynamic) = programs.iter().find(|program| program.p_type.get(Le) == elf::PT_DYNAMIC)
         {

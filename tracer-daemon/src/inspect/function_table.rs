@@ -23,6 +23,10 @@ const RECORD_HEAD_BYTES: usize = 36;
 const PCDATA_INLINE_INDEX: u32 = 2;
 /// `FUNCDATA_InlTree` (internal/abi/symtab.go).
 const FUNCDATA_INLINE_TREE: u8 = 3;
+/// `FuncFlag_TopFrame` (internal/abi/symtab.go).
+const FLAG_TOP_FRAME: u8 = 1;
+/// `FuncFlag_SPWrite` (internal/abi/symtab.go).
+const FLAG_WRITES_STACK_POINTER: u8 = 2;
 /// Entries of an inline tree: `newInlineUnwinder` knows no more.
 const INLINE_TREE_MAX: u32 = 1 << 20;
 /// Names are read in pieces of this size.
@@ -60,11 +64,13 @@ pub struct FunctionRecord {
     /// Number among the functions that stack walks treat apart, see [`FunctionTable::ids`]; 0 for all others.
     pub id: u8,
     name_offset: u32,
+    stack_table: u32,
     file_table: u32,
     line_table: u32,
     unit: u32,
     pcdata_count: u32,
     funcdata_count: u8,
+    flags: u8,
     /// Where the record begins, from the beginning of the table.
     record: u64,
 }
@@ -102,6 +108,16 @@ impl FunctionRecord {
     /// Where its name stands.
     pub fn name(&self) -> FunctionName {
         FunctionName(self.name_offset)
+    }
+
+    /// Whether no function called it: a stack ends here.
+    pub fn ends_stacks(&self) -> bool {
+        self.flags & FLAG_TOP_FRAME != 0
+    }
+
+    /// Whether it sets the stack pointer in a way that no table tells: its caller cannot be found.
+    pub fn writes_stack_pointer(&self) -> bool {
+        self.flags & FLAG_WRITES_STACK_POINTER != 0
     }
 }
 
@@ -184,7 +200,7 @@ impl FunctionTable {
             }
         };
         let field = |offset| u32_in(&bytes, offset).unwrap_or_default();
-        let [id, _flag, _, funcdata_count] = tail;
+        let [id, flags, _, funcdata_count] = tail;
         Ok(FunctionRecord {
             // From the index, not from the record: obfuscators (garble) scramble the latter.
             start: self.at_text(start),
@@ -192,11 +208,13 @@ impl FunctionTable {
             start_line: line_number(start_line),
             id,
             name_offset: field(4),
+            stack_table: field(16),
             file_table: field(20),
             line_table: field(24),
             unit: field(32),
             pcdata_count: field(28),
             funcdata_count,
+            flags,
             record,
         })
     }
@@ -275,6 +293,20 @@ impl FunctionTable {
         let slot = u64::from(function.unit).saturating_add(u64::from(file)).saturating_mul(4);
         let name = u32::from_le_bytes(self.read(self.0.header.units.saturating_add(slot))?);
         Ok((name != u32::MAX).then_some((FileName(name), line)))
+    }
+
+    /// Bytes between the stack pointer at an instruction of `function` and the address that its caller goes on at
+    /// (`funcspdelta` in runtime/symtab.go). `None` where the compiler recorded none.
+    ///
+    /// # Errors
+    /// Where the binary cannot be read, the table is malformed or the budget spent.
+    pub fn stack_bytes_at(
+        &self,
+        function: &FunctionRecord,
+        at: Svma,
+        budget: &mut StepBudget,
+    ) -> Result<Option<u32>, InspectError> {
+        Ok(u32::try_from(self.value_at(function, function.stack_table, at, budget)?).ok())
     }
 
     /// The path of a source file as the compiler recorded it.

@@ -59,30 +59,26 @@ pub fn account(first: HeapLook<'_>, last: HeapLook<'_>) -> Heap {
     let window_s = last.at_s - first.at_s;
     let grown = |of: fn(&Books) -> u64| of(last.books).saturating_sub(of(first.books));
     let allocated = Counted { objects: grown(Books::allocs), bytes: grown(Books::alloc_bytes) };
-    let slack_objects = first.books.slack_objects.zip(last.books.slack_objects);
-    let rate = |amount: u64, slack: Option<(u64, u64)>| {
-        let per_second = |amount: f64| amount / window_s;
+    // What a look missed at most; of the first look that makes the growth too large, of the last too small.
+    let slack = |of: fn(&Books) -> u64| (of(first.books), of(last.books));
+    let rate = |amount: u64, (first, last): (u64, u64)| {
         (window_s > 0.0).then(|| Rate {
-            value: per_second(approximate(amount)),
-            low: per_second(slack.map_or(0.0, |(first, _)| (approximate(amount) - approximate(first)).max(0.0))),
-            high: slack.map(|(_, last)| per_second(approximate(amount) + approximate(last))),
+            value: approximate(amount) / window_s,
+            low: approximate(amount.saturating_sub(first)) / window_s,
+            high: Some(approximate(amount.saturating_add(last)) / window_s),
         })
     };
-    let mean_bytes = |objects: u64| {
-        let mean = allocated.bytes.checked_div(allocated.objects).unwrap_or_default();
-        objects.saturating_mul(mean)
-    };
-    let slack_bytes = slack_objects.map(|(first, last)| (mean_bytes(first), mean_bytes(last)));
     let gc_cycles = u64::from(last.books.collections.saturating_sub(first.books.collections));
     let recent_pauses_s: Vec<f64> =
         last.books.pauses.iter().map(|pause| approximate(pause.duration_ns) / 1e9).collect();
     let in_window = recent_pauses_s.iter().take(usize::try_from(gc_cycles).unwrap_or(usize::MAX));
+    let pacer = last.books.pacer.as_ref().ok();
     Heap {
-        live_bytes: (last.books.collections > 0).then_some(last.books.heap_marked_bytes),
-        goal_bytes: Some(last.books.heap_goal_bytes),
+        live_bytes: pacer.filter(|_| last.books.collections > 0).map(|pacer| pacer.heap_marked_bytes),
+        goal_bytes: pacer.map(|pacer| pacer.goal_bytes),
         allocated,
-        alloc_bytes_per_s: rate(allocated.bytes, slack_bytes),
-        alloc_objects_per_s: rate(allocated.objects, slack_objects),
+        alloc_bytes_per_s: rate(allocated.bytes, slack(Books::slack_bytes)),
+        alloc_objects_per_s: rate(allocated.objects, slack(Books::slack)),
         allocated_bytes: last.books.alloc_bytes(),
         freed_bytes: last.books.free_bytes(),
         gc_cycles,

@@ -16,6 +16,13 @@ pub mod marked;
     reason = "counts of a simulation: positive, and far below 2^53"
 )]
 mod simulation;
+pub mod goroutines;
+mod heap;
+mod limit;
+pub mod live;
+pub mod memory;
+pub mod profile;
+pub mod profile_change;
 mod site;
 pub mod slope;
 mod snapshot;
@@ -24,7 +31,8 @@ pub mod verdict;
 
 pub use exact::{ExactInput, Stack, summarize};
 pub use heap::{ClassAccount, Heap, HeapLook, account};
+pub use limit::{Limit, LimitSource};
 pub use snapshot::{
-    Counted, Evidence, ExactCounts, GoroutineSite, LossCount, Path, Rate, SharedSnapshot, Site, SiteId, Snapshot,
-    Totals, Turnover,
+    Counted, Evidence, ExactCounts, GoroutineSite, LossCount, Path, Profile, Rate, SharedSnapshot, Site, SiteId,
+    Snapshot, Totals, Turnover,
 };

@@ -89,6 +89,15 @@ pub(super) fn place_allocation(frames: &[Frame], main_module: Option<&str>) -> O
     }
 }
 
+/// As [`place_allocation`], where the main module is not known: the first frame outside the standard library is the place. In large
+/// programs `main` only starts what others do.
+pub(super) fn place_outside_standard_library(frames: &[Frame]) -> Option<Placed> {
+    let placed = place_allocation(frames, None)?;
+    let is_outside = |frame: &&Frame| package_of(frame).is_some_and(|package| !is_standard_library(&package));
+    let place = placed.frames.iter().find(is_outside).unwrap_or(&placed.allocator).clone();
+    Some(Placed { id: identity(&placed.allocator, &place), place, ..placed })
+}
+
 /// Where in the runtime's frames its own business ends: at the frame that began it, or below an allocation on which it
 /// came up (waking or starting a thread, say). None: the caller's business.
 fn own_business(runtime: &[Frame]) -> Option<usize> {
@@ -123,6 +132,22 @@ pub(super) fn place_creation(frames: &[Frame], main_module: Option<&str>) -> Opt
         return Some(Creation::Runtime);
     }
     place(creator, main_module).map(Creation::By)
+}
+
+/// The site of goroutines of which only the frame with the `go` statement is known, and what that is inlined into. Those that the
+/// runtime started stand for themselves; without any frame it is one site for all.
+pub(super) fn place_creator(frames: &[Frame], main_module: Option<&str>) -> Placed {
+    place(frames, main_module).unwrap_or_else(|| {
+        let place = unknown();
+        Placed { id: identity(&place, &place), allocator: place.clone(), place, frames: Vec::new() }
+    })
+}
+
+/// The line where a goroutine waits: the first of the main module, else the first outside the standard library, else the first
+/// outside the runtime, else its leaf. None: no frame at all.
+pub(super) fn place_blocked(frames: &[Frame], main_module: Option<&str>) -> Option<Frame> {
+    let start = frames.iter().position(is_outside_runtime).unwrap_or(0);
+    place(frames.get(start..)?, main_module).map(|placed| placed.place)
 }
 
 /// The frames that really called, without those of a goroutine that was switched away from.

@@ -3,7 +3,11 @@
 
 use std::{fmt, sync::Arc};
 
-use super::Heap;
+use super::goroutines::GoroutineTable;
+use super::live::LiveSite;
+use super::memory::MemoryStatement;
+use super::{Heap, Limit};
+use crate::read::Discards;
 use crate::symbolize::Frame;
 
 /// Stable identity of a site over restarts and rebuilds of the same code.
@@ -147,7 +151,7 @@ pub struct LossCount {
 }
 
 /// What the model says about one process. A part that was not measured is `None`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Length of the window, seconds.
     pub window_s: f64,
@@ -155,13 +159,36 @@ pub struct Snapshot {
     pub evidence: Vec<Evidence>,
     /// The runtime's own accounts.
     pub heap: Option<Heap>,
+    /// What is alive by the runtime's own profile.
+    pub profile: Option<Profile>,
+    /// Every goroutine, by what it waits for.
+    pub goroutines: Option<GoroutineTable>,
+    /// What the resident memory consists of.
+    pub memory: Option<MemoryStatement>,
+    /// The limit that its memory will reach first. `None`: there is none, or it is not known.
+    pub limit: Option<Limit>,
+    /// What was read from the target and not believed.
+    pub discards: Discards,
     /// What hooks on every allocation counted.
     pub exact: Option<ExactCounts>,
 }
 
+/// What the runtime's own heap profile says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// Mean bytes between two samples.
+    pub rate_bytes: i64,
+    /// Collections whose deaths are not all in it yet: the profile is as old as they are.
+    pub lag_cycles: u32,
+    /// Seconds since the end of the collection that it is complete up to. `None`: none has ended, or it is not known.
+    pub lag_s: Option<f64>,
+    /// Most bytes first.
+    pub sites: Vec<LiveSite>,
+}
+
 impl From<ExactCounts> for Snapshot {
     fn from(exact: ExactCounts) -> Self {
-        Self { window_s: exact.window_s, evidence: vec![Evidence::Exact], heap: None, exact: Some(exact) }
+        Self { window_s: exact.window_s, evidence: vec![Evidence::Exact], exact: Some(exact), ..Self::default() }
     }
 }
 

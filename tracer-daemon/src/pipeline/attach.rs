@@ -162,17 +162,17 @@ fn print(report: &Report, output: OutputFormat) -> anyhow::Result<Reader> {
 }
 
 /// A line on a terminal's stderr that is written over; nothing where stderr is no terminal.
-struct Progress {
+pub(super) struct Progress {
     shown: Option<Instant>,
     enabled: bool,
 }
 
 impl Progress {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { shown: None, enabled: io::stderr().is_terminal() }
     }
 
-    fn show(&mut self, now: Instant, text: impl FnOnce() -> String) {
+    pub(super) fn show(&mut self, now: Instant, text: impl FnOnce() -> String) {
         const EVERY: Duration = Duration::from_millis(200);
         if self.enabled && self.shown.is_none_or(|shown| now - shown >= EVERY) {
             self.shown = Some(now);
@@ -181,7 +181,7 @@ impl Progress {
         }
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         if self.shown.take().is_some() {
             let _unwritten = write!(io::stderr(), "\r\x1b[K");
         }

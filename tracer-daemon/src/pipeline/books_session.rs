@@ -1,99 +1,173 @@
-//! One target whose memory is read and that has no probe: its books, again and again.
+//! One target whose memory is read and that has no probe.
 
 use std::time::{Duration, Instant};
 
-use super::{StartError, Subject, own};
-use crate::{
-    export::Refusal,
-    model::{Evidence, HeapLook, Snapshot, account},
-    read::{
-        ReadError,
-        books::{Books, BooksReader},
-        memory::MemoryError,
-    },
+use super::{
+    StartError, Subject,
+    looks::{GoroutineLooks, HeapLooks, MemoryLooks, ProfileLooks},
+    own,
 };
-
-/// Between two looks at the books: often enough to see most collections by themselves.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+use crate::{
+    export::{Refusal, untrusted},
+    model::{Evidence, Limit, Snapshot},
+    read::{Discards, ReadError},
+};
 
 /// A target that is read.
 #[derive(Debug)]
 pub struct BooksSession {
     subject: Subject,
-    books: BooksReader,
-    first: Look,
-    last: Look,
-    stopped: Option<Instant>,
+    heap: Option<HeapLooks>,
+    profile: Option<ProfileLooks>,
+    goroutines: Option<GoroutineLooks>,
+    memory: MemoryLooks,
+    opened: Instant,
+    /// When the last look was.
+    looked: Instant,
+    is_closed: bool,
     refused: Vec<Refusal>,
 }
 
-/// The books at one moment.
-#[derive(Debug)]
-struct Look {
-    at: Instant,
-    books: Books,
-}
-
 impl BooksSession {
-    /// Has a first look.
+    /// Has a first look at each part.
     ///
     /// # Errors
-    /// Where the books cannot be read: nothing would be left to report.
-    pub fn start(subject: Subject, refused: Vec<Refusal>) -> Result<Self, StartError> {
-        let mut books = BooksReader::new(subject.runtime()).map_err(|error| subject.unread(error))?;
-        let (first, last) = (look(&mut books, &subject)?, look(&mut books, &subject)?);
-        subject.still_there()?;
-        Ok(Self { subject, books, first, last, stopped: None, refused })
+    /// Where no part can be read: nothing would be left to report.
+    pub fn start(subject: Subject, refused: Vec<Refusal>) -> Result<Self, Box<(Subject, StartError)>> {
+        let now = own::now();
+        let mut parts = Parts { refused, first_error: None };
+        let heap = parts.take(HeapLooks::start(&subject, now));
+        let mut profile = None;
+        match ProfileLooks::start(&subject) {
+            Ok(None) => parts.refused.push(sampler_off(&subject)),
+            started => profile = parts.take(started).flatten(),
+        }
+        let goroutines = parts.take(GoroutineLooks::start(&subject));
+        if heap.is_none() && profile.is_none() && goroutines.is_none() {
+            let error = parts.first_error.map(|error| subject.unread(error));
+            let error = error.unwrap_or(StartError::Vanished { pid: subject.identity.pid });
+            return Err(Box::new((subject, error)));
+        }
+        if let Err(error) = subject.still_there() {
+            return Err(Box::new((subject, error)));
+        }
+        let refused = parts.refused;
+        Ok(Self {
+            subject,
+            heap,
+            profile,
+            goroutines,
+            memory: MemoryLooks::default(),
+            opened: now,
+            looked: now,
+            is_closed: false,
+            refused,
+        })
     }
 
     /// The window begins.
-    ///
-    /// # Errors
-    /// Where the books cannot be read any more.
-    pub fn open(&mut self) -> Result<(), StartError> {
-        self.first = look(&mut self.books, &self.subject)?;
-        Ok(())
+    pub fn open(&mut self) {
+        self.opened = own::now();
+        self.look(true);
+        if let Some(heap) = &mut self.heap {
+            heap.begin();
+        }
+        self.opened = self.looked;
     }
 
-    /// Looks again where it is time to. A target that ended keeps its last look.
-    ///
-    /// # Errors
-    /// Where the books cannot be read any more although the target is there.
-    pub fn step(&mut self) -> Result<(), StartError> {
-        if self.stopped.is_some() || own::now() - self.last.at < LOOK_EVERY {
-            return Ok(());
+    /// Looks again at what it is time to look at. A target that ended keeps its last looks.
+    pub fn step(&mut self) {
+        if !self.is_closed {
+            self.look(false);
         }
-        self.look()
     }
 
-    /// The window ends, with a last look.
-    ///
-    /// # Errors
-    /// As [`Self::step`].
-    pub fn close(&mut self) -> Result<(), StartError> {
-        if self.stopped.is_none() {
-            self.look()?;
-            self.stopped = Some(self.last.at);
+    /// The window ends, with a last look at everything.
+    pub fn close(&mut self) {
+        if !self.is_closed {
+            self.is_closed = true;
+            self.look(true);
         }
-        Ok(())
     }
 
-    fn look(&mut self) -> Result<(), StartError> {
-        match look(&mut self.books, &self.subject) {
-            // What was read after the end of the process would be its successor's.
-            Ok(look) if self.subject.still_there().is_ok() => self.last = look,
-            Ok(_) | Err(StartError::Read { source: ReadError::Memory(MemoryError::Gone { .. }), .. }) => {}
-            Err(_) if self.subject.still_there().is_err() => {}
-            Err(error) => return Err(error),
+    fn look(&mut self, must: bool) {
+        let Self { subject, heap, profile, goroutines, memory, .. } = self;
+        if subject.still_there().is_err() {
+            return;
         }
-        Ok(())
+        let now = own::now();
+        let mut failed = Vec::new();
+        if let Some(heap) = heap {
+            failed.extend(heap.look(subject, now, must).err());
+        }
+        let collections = heap.as_ref().map(|heap| heap.last().collections);
+        if let Some(profile) = profile {
+            failed.extend(profile.look(subject, now, collections, must).err());
+        }
+        if let Some(goroutines) = goroutines {
+            failed.extend(goroutines.look(subject, now, must).err());
+        }
+        let looked_at_memory = memory.look(subject, now, must);
+        // What was read of a process that is over may be its successor's, and that it cannot be read is no news.
+        let is_same = subject.still_there().is_ok();
+        if let Some(heap) = heap {
+            heap.settle(is_same);
+        }
+        if let Some(profile) = profile {
+            profile.settle(is_same, subject);
+        }
+        if let Some(goroutines) = goroutines {
+            goroutines.settle(is_same);
+        }
+        if !is_same {
+            return;
+        }
+        self.looked = now;
+        match looked_at_memory {
+            Ok(refused) => refused.into_iter().for_each(|refusal| self.refuse(refusal)),
+            Err(error) => self.refuse(Refusal::new(error.reason(), error.full_text())),
+        }
+        for error in failed {
+            self.refuse(Refusal::new(error.id(), error.to_string()));
+        }
+    }
+
+    /// A part that cannot be read any more keeps its last look; the others go on. Said once for each reason.
+    fn refuse(&mut self, refusal: Refusal) {
+        if self.refused.iter().all(|known| known.id != refusal.id) {
+            let pid = self.subject.identity.pid;
+            tracing::warn!(pid, "not measured from now on: {} ({})", untrusted::name(&refusal.text), refusal.id);
+            self.refused.push(refusal);
+        }
     }
 
     /// What is known now.
     pub fn snapshot(&self) -> Snapshot {
-        let at_s = |look: &Look| look.at.duration_since(self.first.at).as_secs_f64();
-        let [first, last] = [&self.first, &self.last].map(|look| HeapLook { at_s: at_s(look), books: &look.books });
-        Snapshot { window_s: last.at_s, evidence: vec![Evidence::Books], heap: Some(account(first, last)), exact: None }
+        let books = self.heap.as_ref().map(HeapLooks::last);
+        let now_unix_ns = own::unix_ms().saturating_mul(1_000_000);
+        let profile = self.profile.as_ref().and_then(|profile| profile.live(&self.subject, books, now_unix_ns));
+        let goroutines = self.goroutines.as_ref().and_then(GoroutineLooks::last).cloned();
+        let used = [
+            (self.heap.is_some(), Evidence::Books),
+            (goroutines.is_some(), Evidence::GoroutineTable),
+            (profile.is_some(), Evidence::Profile),
+        ];
+        let discards = [
+            self.heap.as_ref().map(HeapLooks::discards),
+            self.profile.as_ref().map(ProfileLooks::discards),
+            self.goroutines.as_ref().map(GoroutineLooks::discards),
+        ];
+        Snapshot {
+            window_s: self.window().as_secs_f64(),
+            evidence: used.into_iter().filter(|(is_used, _)| *is_used).map(|(_, evidence)| evidence).collect(),
+            heap: self.heap.as_ref().map(HeapLooks::account),
+            profile,
+            goroutines,
+            limit: Limit::least(books, self.memory.last()),
+            memory: self.memory.last().cloned(),
+            discards: discards.into_iter().flatten().fold(Discards::default(), Discards::plus),
+            exact: None,
+        }
     }
 
     /// The process that is followed.
@@ -108,12 +182,32 @@ impl BooksSession {
 
     /// Between the first look and the last.
     pub fn window(&self) -> Duration {
-        self.last.at.duration_since(self.first.at)
+        self.looked.duration_since(self.opened)
     }
 }
 
-fn look(books: &mut BooksReader, subject: &Subject) -> Result<Look, StartError> {
-    let at = own::now();
-    let books = books.read(&subject.memory).map_err(|error| subject.unread(error))?;
-    Ok(Look { at, books })
+/// What could be had, and why not what could not.
+struct Parts {
+    refused: Vec<Refusal>,
+    first_error: Option<ReadError>,
+}
+
+impl Parts {
+    fn take<T>(&mut self, part: Result<T, ReadError>) -> Option<T> {
+        part.map_err(|error| {
+            self.refused.push(Refusal::new(error.id(), error.to_string()));
+            self.first_error.get_or_insert(error);
+        })
+        .ok()
+    }
+}
+
+fn sampler_off(subject: &Subject) -> Refusal {
+    let text = if subject.facts.sampler_linked() {
+        "no line can be named by the heap profile: the program has set MemProfileRate to 0"
+    } else {
+        "no line can be named by the heap profile: the sampler is not linked into this binary (import net/http/pprof, \
+         or ask for --evidence exact)"
+    };
+    Refusal::new("sampler_off", text)
 }

@@ -5,7 +5,7 @@ use std::{error::Error as _, io, sync::Arc};
 use thiserror::Error;
 
 use crate::{
-    attach::AttachError,
+    attach::{AttachError, adopt::AdoptError},
     collect::CollectError,
     discover::{DiscoverError, NameError},
     inspect::InspectError,
@@ -75,6 +75,33 @@ pub enum StartError {
         /// Why not.
         source: ReadError,
     },
+    /// The runtime samples nothing.
+    #[error(
+        "process {pid} ({exe}) keeps no heap profile: its sampler is off (runtime.MemProfileRate is 0){}. {}",
+        if *.linked { "" } else { ", since nothing in the program can read a profile" },
+        if *.linked {
+            "The program itself has turned it off; --adopt-sampler turns it on for a while"
+        } else {
+            "Import net/http/pprof (for its effect: `import _ \"net/http/pprof\"`) and build anew, or turn it on from outside for \
+             a while with --adopt-sampler, which writes 8 bytes to the process and takes them back"
+        }
+    )]
+    SamplerOff {
+        /// The process.
+        pid: u32,
+        /// Its executable.
+        exe: String,
+        /// Whether the program can read a profile.
+        linked: bool,
+    },
+    /// The sampler could not be turned on or off.
+    #[error("cannot adopt the heap sampler of process {pid}")]
+    Adopt {
+        /// The process.
+        pid: u32,
+        /// Why not.
+        source: AdoptError,
+    },
     /// The maps could not be read.
     #[error(transparent)]
     Collect(#[from] CollectError),
@@ -111,6 +138,8 @@ impl StartError {
             Self::Attach(_) => "attach_failed",
             Self::Collect(_) => "collect_failed",
             Self::Read { source, .. } => source.id(),
+            Self::SamplerOff { .. } => "sampler_off",
+            Self::Adopt { source, .. } => source.id(),
         }
     }
 
@@ -133,16 +162,20 @@ impl StartError {
             | Self::Attach(
                 AttachError::NotAllowed { .. } | AttachError::Load { .. } | AttachError::LoadProgram { .. },
             ) => 3,
-            Self::Discover(DiscoverError::Unreadable { .. }) | Self::Exe { .. } | Self::Collect(_) => 1,
+            Self::Discover(DiscoverError::Unreadable { .. })
+            | Self::Exe { .. }
+            | Self::Collect(_)
+            | Self::Read { source: ReadError::Memory(MemoryError::System { .. }), .. }
+            | Self::Adopt { source: AdoptError::System { .. } | AdoptError::Note { .. }, .. } => 1,
             Self::Discover(_)
             | Self::Vanished { .. }
             | Self::Attach(AttachError::TargetGone { .. })
-            | Self::Name(NameError::NoMatch { .. }) => 4,
+            | Self::Name(NameError::NoMatch { .. })
+            | Self::Read { source: ReadError::Memory(MemoryError::Gone { .. }), .. }
+            | Self::Adopt { source: AdoptError::Gone { .. }, .. } => 4,
             Self::Attach(_) => 1,
             Self::Name(_) => 2,
-            Self::Read { source: ReadError::Memory(MemoryError::Gone { .. }), .. } => 4,
-            Self::Read { source: ReadError::Memory(MemoryError::System { .. }), .. } => 1,
-            Self::Read { .. } => 3,
+            Self::Read { .. } | Self::SamplerOff { .. } | Self::Adopt { .. } => 3,
             Self::Inspect { source, .. } | Self::InspectFile { source, .. } => {
                 if source.is_no_target() {
                     4

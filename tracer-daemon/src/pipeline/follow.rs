@@ -114,6 +114,9 @@ pub(super) fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sen
             return;
         }
     };
+    for refusal in session.refused() {
+        shared.metrics.refuse(refusal.id.clone());
+    }
     shared.probes.fetch_add(session.probes(), Ordering::SeqCst);
     if let Some(tell) = tell {
         let _unheard = tell.send(Ok(()));

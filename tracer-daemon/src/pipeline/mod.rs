@@ -1,17 +1,24 @@
 //! The stages joined: the only place that spawns threads and tasks, makes queues, and reads the clock.
 //!
 //! [`attach`] follows one target for a while; [`run`] follows many until it is told to stop and serves their metrics.
-//! Both drive a [`Session`] for each target.
+//! Both drive a [`Session`] for each target. [`snapshot`] writes a heap profile once, [`diff`] compares two, [`restore`] undoes what a
+//! killed leakline has left.
 
 pub mod attach;
 mod books_session;
+pub mod diff;
 mod error;
 mod exact_session;
 mod follow;
+pub mod goroutines;
 pub mod inventory;
+mod looks;
+pub mod memory;
 mod own;
+pub mod restore;
 pub mod run;
 mod session;
+pub mod snapshot;
 pub mod stdout;
 mod subject;
 

@@ -53,7 +53,8 @@ impl Session {
                 }
             },
             EvidenceChoice::Auto | EvidenceChoice::Books => {
-                Ok(Self::Books(Box::new(BooksSession::start(subject, Vec::new())?)))
+                let books = BooksSession::start(subject, Vec::new()).map_err(|failed| failed.1)?;
+                Ok(Self::Books(Box::new(books)))
             }
         }
     }
@@ -79,7 +80,10 @@ impl Session {
     pub fn open(&mut self) -> Result<(), StartError> {
         match self {
             Self::Exact(session) => session.open(),
-            Self::Books(session) => session.open(),
+            Self::Books(session) => {
+                session.open();
+                Ok(())
+            }
         }
     }
 
@@ -90,7 +94,10 @@ impl Session {
                 session.receive_stacks();
                 Ok(())
             }
-            Self::Books(session) => session.step(),
+            Self::Books(session) => {
+                session.step();
+                Ok(())
+            }
         }
     }
 
@@ -98,7 +105,10 @@ impl Session {
     pub fn close(&mut self) -> Result<(), StartError> {
         match self {
             Self::Exact(session) => session.close(),
-            Self::Books(session) => session.close(),
+            Self::Books(session) => {
+                session.close();
+                Ok(())
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! One process from discovery to everything that is known of it without a probe.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use super::StartError;
 use crate::{
     addr::LoadBias,
+    attach::adopt::{AdoptError, Adopted},
     discover::{Presence, ProcessIdentity, Target, presence},
     export::{ProcessFacts, untrusted},
     inspect::{BinaryFacts, cache::FactsCache},
@@ -92,6 +93,19 @@ impl Subject {
             Presence::Running => Ok(()),
             Presence::Ended | Presence::Replaced => Err(StartError::Vanished { pid: self.identity.pid }),
         }
+    }
+
+    /// Turns its heap sampler on until the value goes away. `folder` is where it is noted for `leakline restore`.
+    ///
+    /// # Errors
+    /// Where it is on, where it is not certain where to write, or where that is not allowed. Nothing was written then.
+    pub fn adopt(&self, folder: &Path) -> Result<Adopted, StartError> {
+        Adopted::on(&self.identity, &self.facts, self.bias, folder).map_err(|source| self.unadopted(source))
+    }
+
+    /// An error of turning its sampler on or off.
+    pub fn unadopted(&self, source: AdoptError) -> StartError {
+        StartError::Adopt { pid: self.identity.pid, source }
     }
 
     /// An error of reading this process.

@@ -3,14 +3,29 @@
 //! Owns all reading of a target's memory. Every pointer found there is taken for a guess: what does not fit is read again a few
 //! times, then refused or counted, never believed. Never stops a target, never writes to it.
 
+mod batch;
+mod blocks;
 pub mod books;
+mod denial;
 mod discard;
 mod error;
+pub mod goroutines;
+pub mod heap;
+pub mod heap_pages;
+pub mod marks;
 pub mod memory;
+pub mod profile;
+pub mod recording;
+pub mod residency;
+mod stack;
+pub mod system;
+mod wait;
 
+pub use self::denial::Denial;
 pub use self::discard::{Discard, Discards};
 pub use self::error::ReadError;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::addr::{Avma, LoadBias};
@@ -40,12 +55,23 @@ impl Runtime {
         &self.facts.layout
     }
 
+    /// What the loader added to every address of the file.
+    pub fn bias(&self) -> LoadBias {
+        self.bias
+    }
+
     /// Where a variable is in the process.
     ///
     /// # Errors
     /// The reason for which that is not known.
     pub fn address(&self, global: Global) -> Result<Avma, GlobalMissing> {
         Ok(self.facts.globals.get(global)?.address.in_process(self.bias))
+    }
+
+    /// Go's code in the process, without that of plugins. `None`: the binary cannot be read.
+    pub fn text(&self) -> Option<Range<Avma>> {
+        let text = self.facts.functions_table.text().ok()?;
+        Some(text.start.in_process(self.bias)..text.end.in_process(self.bias))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Frame, Origin, Position, Strings};
 use crate::addr::Svma;
-use crate::inspect::{FileName, FunctionTable, InspectError, StepBudget};
+use crate::inspect::{FileName, FunctionName, FunctionTable, InspectError, StepBudget};
 
 /// Deepest inlining that is followed. The compiler's budget keeps real depths far below.
 const INLINE_DEPTH_MAX: usize = 128;
@@ -22,7 +22,7 @@ pub(super) struct Expansion {
 impl Expansion {
     /// One frame outside of Go's code.
     pub(super) fn of(frame: Frame) -> Self {
-        Self { places: vec![Place { frame, id: 0 }], nameless: false }
+        Self { places: vec![Place { frame, id: 0, name: None, at: Svma::default() }], nameless: false }
     }
 
     /// As [`Self::of`], of which only the whereabouts are known, if anything.
@@ -47,6 +47,10 @@ impl Expansion {
 pub(super) struct Place {
     pub(super) frame: Frame,
     pub(super) id: u8,
+    /// Where its name stands; `None` outside of Go's code.
+    pub(super) name: Option<FunctionName>,
+    /// The instruction that it was found by: of an inlined call's caller the one that the compiler left in the call's place.
+    pub(super) at: Svma,
 }
 
 /// The frames at one address; no place at all outside of Go's code.
@@ -89,7 +93,7 @@ pub(super) fn expand(
             inlined: true,
             origin: Origin::Go,
         };
-        expansion.places.push(Place { frame, id: call.id });
+        expansion.places.push(Place { frame, id: call.id, name: Some(call.name()), at: instruction });
         instruction = call.parent;
     }
     let place = if lost { None } else { table.file_and_line(&function, instruction, &mut budget)? };
@@ -102,7 +106,7 @@ pub(super) fn expand(
         inlined: false,
         origin: Origin::Go,
     };
-    expansion.places.push(Place { frame, id: function.id });
+    expansion.places.push(Place { frame, id: function.id, name: Some(function.name()), at: instruction });
     Ok(expansion)
 }
 

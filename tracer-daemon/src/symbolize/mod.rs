@@ -9,11 +9,13 @@ mod cache;
 mod expand;
 pub mod names;
 mod native;
+mod recorded;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub use self::native::NativeCode;
+pub use self::recorded::{Line, Location, Recorded, RuntimeFrames};
 
 use self::batch::{Ahead, Batch};
 use self::cache::RecentMap;

@@ -112,12 +112,11 @@ fn an_unknown_go_version_is_refused_with_the_versions_that_are_known() {
 
 #[test]
 fn evidence_auto_never_chooses_exact() {
-    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-    let (status, message) = failure(&["attach", "--pid", &child.id().to_string()]);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(status, 3, "{message}");
-    assert!(message.contains("--evidence exact"), "{message}");
+    let target = Target::start(&knownsites("go1.26.6", &[]), &[]);
+    let pid = target.pid().to_string();
+    let output = leakline(&["attach", "--pid", &pid, "--duration", "100ms", "--output", "json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["evidence"]["used"], serde_json::json!(["books", "goroutine-table"]));
 }
 
 #[test]

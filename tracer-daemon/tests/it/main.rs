@@ -18,13 +18,18 @@ mod fuzz;
 #[path = "../../../fuzz/src/lib.rs"]
 mod fuzz_targets;
 mod go;
+mod goroutines;
 mod inspect;
 mod inventory;
 mod layouts;
 mod leakline;
+mod marks;
 mod matrix;
+mod memory;
 mod places;
 mod points;
+mod profile;
+mod reading;
 mod real;
 mod run;
 mod safety;

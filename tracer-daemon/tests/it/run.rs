@@ -24,7 +24,11 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut all = vec!["run", "--listen", "127.0.0.1:0", "--evidence", "exact"];
+        Self::with_evidence("exact", arguments)
+    }
+
+    pub(crate) fn with_evidence(evidence: &str, arguments: &[&str]) -> Self {
+        let mut all = vec!["run", "--listen", "127.0.0.1:0", "--evidence", evidence];
         all.extend(arguments);
         let mut running = Running::start(&all);
         let line = running.wait_for("serving");

@@ -3,7 +3,7 @@
 #[path = "../../src/export/json/closed_schema.rs"]
 mod closed_schema;
 
-use closed_schema::closed;
+use closed_schema::{bundled, closed};
 use serde_json::Value;
 
 use crate::{
@@ -20,7 +20,7 @@ fn prints_valid(arguments: &[&str], schema: &str) {
 
 #[track_caller]
 pub(crate) fn is_valid(document: &Value, schema: &str) {
-    let schema = closed(serde_json::from_str(schema).unwrap());
+    let schema = closed(bundled(serde_json::from_str(schema).unwrap()));
     let validator = jsonschema::validator_for(&schema).unwrap();
     let problems: Vec<String> =
         validator.iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();

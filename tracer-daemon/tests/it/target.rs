@@ -21,7 +21,13 @@ impl Target {
     /// Starts the program and waits for its first line, which says that it is ready.
     pub(crate) fn start(program: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(arguments);
+        Self::spawn(command)
+    }
+
+    /// As [`start`](Self::start), with a command that executes the program in its own process.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut started = None;
         // A child that another test has forked holds what we wrote to the program open until it executes its own.
         wait_until("the program is no longer busy", || {
@@ -32,12 +38,12 @@ impl Target {
             started.is_some()
         });
         let outcome = started.expect("waited for");
-        let mut child = outcome.unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let mut child = outcome.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut target = Self { child, stdin, stdout };
         let first = target.line();
-        assert!(first.contains("ready"), "{} says {first:?}", program.display());
+        assert!(first.contains("ready"), "{command:?} says {first:?}");
         target
     }
 

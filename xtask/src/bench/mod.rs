@@ -1,8 +1,12 @@
 //! `cargo xtask bench …`: the numbers that leakline promises, measured as paired ratios against other tracers in the same
 //! run. Absolute times are of the machine at hand and are never asserted.
 
+mod books;
 mod cost;
+mod goroutines;
 mod inspect;
+mod marks;
+mod soak_books;
 mod stats;
 mod symbolize;
 mod target;
@@ -25,8 +29,16 @@ pub(crate) struct BenchArgs {
 enum Bench {
     /// What tracers cost their target, in CPU time per allocation. Needs root; takes about half an hour.
     Cost(cost::CostArgs),
+    /// What reading the books of a process costs leakline, in thread CPU time
+    Books(books::BooksArgs),
+    /// A Prometheus and an etcd under load whose books are read ten times a second: what breaks, and what it costs them
+    SoakBooks(soak_books::SoakArgs),
     /// CPU time and memory that inspecting a large binary takes. Fetches one from Debian; takes a minute.
     Inspect(inspect::InspectArgs),
+    /// CPU time and memory of one look at the goroutine table, for up to a million goroutines. A minute; 4 GB of memory.
+    Goroutines(goroutines::GoroutinesArgs),
+    /// CPU time of looking whether objects of a running program are alive; a minute after the build.
+    Marks(marks::MarksArgs),
     /// What naming an address costs leakline, in thread CPU time, for new and for known addresses
     Symbolize(symbolize::SymbolizeArgs),
 }
@@ -35,7 +47,11 @@ enum Bench {
 pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
     match &args.bench {
         Bench::Cost(args) => cost::run(root, args),
+        Bench::Books(args) => books::run(root, args),
+        Bench::SoakBooks(args) => soak_books::run(root, args),
         Bench::Inspect(args) => inspect::run(root, args),
+        Bench::Goroutines(args) => goroutines::run(root, args),
+        Bench::Marks(args) => marks::run(root, args),
         Bench::Symbolize(args) => symbolize::run(root, args),
     }
 }

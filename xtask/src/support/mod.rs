@@ -4,6 +4,7 @@
 //! that the page says what the results say.
 
 mod fixtures;
+mod marks;
 mod real_programs;
 
 use std::fmt::Write as _;
@@ -22,7 +23,7 @@ Made by `cargo xtask support` from the results below `docs/results/`; do not edi
 ";
 
 /// The sections, in the order of the page.
-const SECTIONS: [Section; 2] = [fixtures::SECTION, real_programs::SECTION];
+const SECTIONS: [Section; 3] = [fixtures::SECTION, real_programs::SECTION, marks::SECTION];
 
 /// One section of the page.
 struct Section {

@@ -2,6 +2,22 @@
 
 use serde_json::{Value, json};
 
+/// The schema with those that it refers to by their `$id` inside (JSON Schema 2020-12, 9.3, "bundling").
+pub(crate) fn bundled(mut schema: Value) -> Value {
+    let others = [
+        include_str!("../../../../docs/schema/goroutines.schema.json"),
+        include_str!("../../../../docs/schema/memory.schema.json"),
+    ];
+    let text = schema.to_string();
+    for other in others.map(|other| serde_json::from_str::<Value>(other).unwrap_or_default()) {
+        let id = other["$id"].as_str().unwrap_or_default().to_owned();
+        if schema["$id"] != other["$id"] && text.contains(&id) {
+            schema["$defs"][id] = other;
+        }
+    }
+    schema
+}
+
 /// The schema with every object closed: what a document may contain and still be fully described.
 pub(crate) fn closed(mut schema: Value) -> Value {
     match &mut schema {

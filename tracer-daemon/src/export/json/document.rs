@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::{goroutines::Table, memory::Memory};
 use crate::model;
 
 /// One document about one process.
@@ -27,16 +28,32 @@ pub struct Document {
     pub evidence: Evidence,
     /// The process as a whole.
     pub heap: Heap,
-    /// Sorted by counted bytes, descending; `other` last.
+    /// How old the profile is that `sites` stand on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+    /// Sorted by counted bytes, else by live bytes, descending; `other` last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sites: Option<Vec<Site>>,
-    /// Creations and exits.
+    /// Creations and exits, or the table of all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub goroutines: Option<Goroutines>,
+    pub goroutines: Option<GoroutinePart>,
+    /// What the resident memory consists of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
     /// What the look cost.
     pub cost: Cost,
     /// What could not be kept, by reason.
     pub loss: BTreeMap<&'static str, u64>,
+}
+
+/// Goroutines by the evidence that there is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum GoroutinePart {
+    /// What hooks counted in the window.
+    Counted(Goroutines),
+    /// All that there are at the last look.
+    Table(Table),
 }
 
 /// The process and its binary.
@@ -119,6 +136,12 @@ pub struct Heap {
     /// The longest pause of those.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gc_pause_max_s: Option<f64>,
+    /// The limit that memory will reach first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<u64>,
+    /// Whose it is: `cgroup`, `gomemlimit`, `host`, `none`. Absent: not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_source: Option<&'static str>,
     /// Slots in use, by size.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub size_classes: Vec<SizeClass>,
@@ -134,6 +157,18 @@ pub struct SizeClass {
     pub live_objects: u64,
     /// Their bytes.
     pub live_bytes: u64,
+}
+
+/// What the runtime's own heap profile is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Profile {
+    /// Mean bytes between two samples.
+    pub rate_bytes: i64,
+    /// Collections whose deaths are not all in it yet.
+    pub lag_cycles: u32,
+    /// Since the end of the collection that it is complete up to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_s: Option<f64>,
 }
 
 /// A rate with its 95 % interval, per second.
@@ -187,7 +222,17 @@ pub struct Site {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alloc_objects_per_s: Option<Rate>,
     /// Counted in the window.
-    pub counted: Counted,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
+    /// Bytes in use, estimated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes: Option<Rate>,
+    /// Objects in use, estimated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_objects: Option<u64>,
+    /// Sampled objects that the estimates stand on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u64>,
     /// What the numbers stand on.
     pub evidence: String,
     /// Sorted by share, descending.
@@ -211,10 +256,11 @@ pub struct Allocator {
 /// One full stack that leads to a site.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Path {
-    /// Part of the site's counted bytes.
+    /// Part of the site's counted bytes, else of its live ones.
     pub share: f64,
     /// Counted on this path.
-    pub counted: Counted,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
     /// Leaf first.
     pub frames: Vec<Frame>,
 }

@@ -6,17 +6,24 @@
 #[cfg(test)]
 pub(crate) mod closed_schema;
 mod document;
+mod goroutines;
+pub mod memory;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
+pub use self::goroutines::goroutine_table;
 pub use document::{
-    Allocator, Cost, Counted, Document, Evidence, Frame, GoroutineSite, Goroutines, Heap, Path, Process, Rate, Refused,
-    Site, SizeClass,
+    Allocator, Cost, Counted, Document, Evidence, Frame, GoroutinePart, GoroutineSite, Goroutines, Heap, Path, Process,
+    Profile, Rate, Refused, Site, SizeClass,
 };
 
-use super::{human, report::Report, untrusted};
+use super::{
+    human,
+    report::{ProcessFacts, Report},
+    untrusted,
+};
 use crate::{model, symbolize};
 
 /// The schema's name; what it means changes only with the number.
@@ -38,11 +45,21 @@ pub fn document(report: &Report) -> Document {
         is_final: report.is_final,
         started_unix_ms: report.started_unix_ms,
         window_s: finite(snapshot.window_s).filter(|window_s| *window_s >= 0.0).unwrap_or_default(),
-        process: process(report),
+        process: process(&report.process),
         evidence: evidence(report),
         heap: heap(snapshot),
-        sites: snapshot.exact.as_ref().map(sites),
-        goroutines: snapshot.exact.as_ref().map(goroutines),
+        profile: snapshot.profile.as_ref().map(|profile| Profile {
+            rate_bytes: profile.rate_bytes,
+            lag_cycles: profile.lag_cycles,
+            lag_s: profile.lag_s.and_then(finite),
+        }),
+        sites: snapshot.exact.as_ref().map(sites).or_else(|| snapshot.profile.as_ref().map(live_sites)),
+        goroutines: match (&snapshot.exact, &snapshot.goroutines) {
+            (Some(exact), _) => Some(GoroutinePart::Counted(goroutines(exact))),
+            (None, Some(table)) => Some(GoroutinePart::Table(goroutines::document(table, &snapshot.discards))),
+            (None, None) => None,
+        },
+        memory: snapshot.memory.as_ref().map(|statement| memory::memory(statement, &[])),
         cost: Cost {
             budget_ratio: report.cost.budget_ratio.and_then(finite),
             target_ratio: report.cost.target_ratio.and_then(finite),
@@ -64,6 +81,8 @@ fn heap(snapshot: &model::Snapshot) -> Heap {
         counted: Some(heap.allocated.into()),
         gc_cycles: Some(heap.gc_cycles),
         gc_pause_max_s: heap.gc_pause_max_s.and_then(finite),
+        limit_bytes: snapshot.limit.map(|limit| limit.bytes),
+        limit_source: snapshot.memory.as_ref().map(|_| snapshot.limit.map_or("none", |limit| limit.source.name())),
         size_classes: heap
             .size_classes
             .iter()
@@ -84,8 +103,8 @@ fn heap(snapshot: &model::Snapshot) -> Heap {
     }
 }
 
-fn process(report: &Report) -> Process {
-    let facts = &report.process;
+/// The process, as all documents show it.
+pub(super) fn process(facts: &ProcessFacts) -> Process {
     let named = |name: &Option<String>| name.as_deref().map(owned_name);
     Process {
         pid: facts.pid,
@@ -123,14 +142,13 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
         function: Some(owned_name(&site.place.function)),
         file: file(&site.place),
         line: line_number(&site.place),
-        allocator: Some(Allocator {
-            function: owned_name(&site.allocator.function),
-            file: file(&site.allocator),
-            line: line_number(&site.allocator),
-        }),
+        allocator: Some(allocator(&site.allocator)),
         alloc_bytes_per_s: rate(site.alloc_bytes_per_s),
         alloc_objects_per_s: rate(site.alloc_objects_per_s),
-        counted: site.counted.into(),
+        counted: Some(site.counted.into()),
+        live_bytes: None,
+        live_objects: None,
+        samples: None,
         evidence: evidence.to_owned(),
         paths: site.paths.iter().map(path).collect(),
     });
@@ -142,17 +160,52 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
         allocator: None,
         alloc_bytes_per_s: per_second(snapshot.other.bytes, snapshot.window_s),
         alloc_objects_per_s: per_second(snapshot.other.objects, snapshot.window_s),
-        counted: snapshot.other.into(),
+        counted: Some(snapshot.other.into()),
+        live_bytes: None,
+        live_objects: None,
+        samples: None,
         evidence: evidence.to_owned(),
         paths: Vec::new(),
     });
     named.chain(other).collect()
 }
 
+/// What is alive, in the model's order.
+fn live_sites(profile: &model::Profile) -> Vec<Site> {
+    let site = |site: &model::live::LiveSite| Site {
+        site: site.id.to_string(),
+        function: Some(owned_name(&site.place.function)),
+        file: file(&site.place),
+        line: line_number(&site.place),
+        allocator: Some(allocator(&site.allocator)),
+        alloc_bytes_per_s: None,
+        alloc_objects_per_s: None,
+        counted: None,
+        live_bytes: rate(site.bytes),
+        live_objects: Some(site.objects),
+        samples: Some(site.samples),
+        evidence: model::Evidence::Profile.name().to_owned(),
+        paths: site
+            .paths
+            .iter()
+            .map(|path| Path {
+                share: finite(path.share).unwrap_or_default(),
+                counted: None,
+                frames: path.frames.iter().map(frame).collect(),
+            })
+            .collect(),
+    };
+    profile.sites.iter().map(site).collect()
+}
+
+fn allocator(frame: &symbolize::Frame) -> Allocator {
+    Allocator { function: owned_name(&frame.function), file: file(frame), line: line_number(frame) }
+}
+
 fn path(path: &model::Path) -> Path {
     Path {
         share: finite(path.share).unwrap_or_default(),
-        counted: path.counted.into(),
+        counted: Some(path.counted.into()),
         frames: path.frames.iter().map(frame).collect(),
     }
 }
@@ -211,7 +264,8 @@ fn net(created: u64, exited: u64) -> i128 {
 
 /// Every counter by its id. A reason that the snapshot does not name was not counted, and is absent.
 fn loss(snapshot: &model::Snapshot) -> BTreeMap<&'static str, u64> {
-    snapshot.exact.iter().flat_map(|exact| &exact.losses).map(|loss| (loss.reason.id(), loss.count)).collect()
+    let lost = snapshot.exact.iter().flat_map(|exact| &exact.losses).map(|loss| (loss.reason.id(), loss.count));
+    lost.chain(snapshot.discards.iter().map(|(reason, count)| (reason.id(), count))).collect()
 }
 
 fn frame(frame: &symbolize::Frame) -> Frame {

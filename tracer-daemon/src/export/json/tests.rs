@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tracer_common::loss::Loss;
 
-use super::{closed_schema::closed, *};
+use super::{
+    closed_schema::{bundled, closed},
+    *,
+};
 use crate::export::{fixture, report::CostFacts};
 
 fn schema() -> Value {
@@ -14,7 +17,7 @@ fn schema() -> Value {
 #[track_caller]
 fn assert_valid(report: &Report) -> Value {
     let document: Value = serde_json::from_str(&line(report).unwrap()).unwrap();
-    for schema in [schema(), closed(schema())] {
+    for schema in [bundled(schema()), closed(bundled(schema()))] {
         let validator = jsonschema::validator_for(&schema).unwrap();
         let problems: Vec<String> =
             validator.iter_errors(&document).map(|error| format!("{}: {error}", error.instance_path())).collect();
@@ -45,13 +48,16 @@ fn a_full_report_is_valid_by_the_committed_schema() {
 }
 
 #[test]
-fn a_report_by_the_books_is_valid_and_has_no_sites() {
+fn a_report_by_the_books_says_who_holds_what() {
     let document = assert_valid(&fixture::report_of(fixture::books()));
-    assert_eq!(document["evidence"]["used"], json!(["books"]));
+    assert_eq!(document["evidence"]["used"], json!(["books", "profile"]));
+    assert_eq!(document["profile"], json!({ "rate_bytes": 524_288, "lag_cycles": 2, "lag_s": 1.5 }));
+    assert_eq!(document["sites"][0]["live_bytes"], json!({ "value": 30e6, "low": 18e6, "high": 45e6 }));
+    assert_eq!((&document["sites"][1]["samples"], document["sites"][1].get("counted")), (&json!(17), None));
     assert_eq!(document["heap"]["live_bytes"], 44_040_192);
     assert_eq!(document["heap"]["gc_cycles"], 28);
     assert_eq!(document["heap"]["size_classes"][2], json!({ "live_objects": 3, "live_bytes": 8_912_000 }));
-    assert!(document.get("sites").is_none() && document.get("goroutines").is_none());
+    assert!(document.get("memory").is_none() && document.get("goroutines").is_none(), "nobody looked");
 }
 
 #[test]
@@ -81,7 +87,7 @@ fn an_empty_report_is_valid_and_names_nothing_it_did_not_measure() {
 
 #[test]
 fn the_schema_refuses_what_is_no_document() {
-    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let validator = jsonschema::validator_for(&bundled(schema())).unwrap();
     let good = assert_valid(&fixture::report());
     for (pointer, bad) in [
         ("/schema", json!("leakline/2")),

@@ -7,6 +7,7 @@
 pub mod classic;
 mod identity;
 mod runtime;
+mod site_gauges;
 mod state;
 mod table;
 pub mod top_sites;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::top_sites::ProcessKey;
-use crate::model::Heap;
+use crate::model::{Heap, memory::MemoryStatement};
 
 /// Upper bounds of the buckets of pauses, seconds: from what is usual to what users notice.
 pub(super) const PAUSE_BUCKETS_S: [f64; 12] =
@@ -18,6 +18,32 @@ pub(super) struct RuntimeBooks {
     pub(super) gc_cycles: u64,
     pub(super) pauses: Pauses,
     processes: BTreeMap<ProcessKey, Heap>,
+}
+
+/// What the processes of one identity have in memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MemoryGauges(BTreeMap<ProcessKey, MemoryStatement>);
+
+impl MemoryGauges {
+    /// What a process has now.
+    pub(super) fn observe(&mut self, key: ProcessKey, statement: &MemoryStatement) {
+        self.0.insert(key, statement.clone());
+    }
+
+    /// A process is gone, or goes on under another identity.
+    pub(super) fn end(&mut self, key: ProcessKey) -> Option<MemoryStatement> {
+        self.0.remove(&key)
+    }
+
+    /// Bytes by component, summed over the living.
+    pub(super) fn by_component(&self) -> BTreeMap<&'static str, u64> {
+        let mut sums: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for line in self.0.values().flat_map(|statement| &statement.lines) {
+            let sum = sums.entry(line.component.name()).or_default();
+            *sum = sum.saturating_add(line.bytes);
+        }
+        sums
+    }
 }
 
 /// A histogram.

@@ -8,12 +8,13 @@ use std::{borrow::Cow, collections::BTreeMap};
 use super::{
     MetricsSettings,
     identity::Identity,
-    runtime::RuntimeBooks,
+    runtime::{MemoryGauges, RuntimeBooks},
+    site_gauges::{SiteGauges, Values},
     top_sites::{Choice, Cursor, ProcessKey, TopSites},
 };
 use crate::{
     export::untrusted,
-    model::{Evidence, ExactCounts, Heap, SiteId, Snapshot},
+    model::{Evidence, ExactCounts, Heap, SiteId, Snapshot, live::LiveSite, memory::MemoryStatement},
     symbolize::Frame,
 };
 
@@ -43,6 +44,8 @@ pub(super) struct State {
     processes: BTreeMap<ProcessKey, Process>,
     pub(super) refusals: BTreeMap<Cow<'static, str>, u64>,
     pub(super) losses: BTreeMap<&'static str, u64>,
+    /// What was read and not believed.
+    pub(super) discards: BTreeMap<&'static str, u64>,
     pub(super) probe_hits: u64,
     pub(super) identities_forgotten: u64,
     pub(super) own: OwnFacts,
@@ -57,6 +60,13 @@ pub(super) struct Group {
     pub(super) goroutines: TopSites,
     pub(super) places: BTreeMap<SiteId, Place>,
     pub(super) runtime: RuntimeBooks,
+    pub(super) memory: MemoryGauges,
+    /// The least limit of a process that was seen last.
+    pub(super) limits: BTreeMap<ProcessKey, u64>,
+    /// Bytes that are alive, by site.
+    pub(super) live: SiteGauges,
+    /// Goroutines by site and what they wait for.
+    pub(super) table: SiteGauges,
     living: usize,
     /// When the last process ended, counted in ends; means nothing while one lives.
     ended_at: u64,
@@ -87,6 +97,7 @@ impl State {
             processes: BTreeMap::new(),
             refusals: BTreeMap::new(),
             losses: tracer_common::loss::Loss::ALL.into_iter().map(|reason| (reason.id(), 0)).collect(),
+            discards: BTreeMap::new(),
             probe_hits: 0,
             identities_forgotten: 0,
             own: OwnFacts::default(),
@@ -104,14 +115,13 @@ impl State {
             group.living += 1;
             Process { identity: identity.clone(), best_evidence: None, probe_hits: 0, losses: BTreeMap::new() }
         });
-        if let Some(heap) = &snapshot.heap {
-            group.runtime.observe(key, heap);
-        }
-        if let Some(exact) = &snapshot.exact {
-            group.observe_exact(key, exact);
-        }
+        group.observe(key, snapshot);
 
         process.best_evidence = snapshot.evidence.iter().copied().max();
+        for (reason, count) in snapshot.discards.iter() {
+            let before = process.losses.entry(reason.id()).or_default();
+            *self.discards.entry(reason.id()).or_default() += grown(before, count);
+        }
         let Some(exact) = &snapshot.exact else { return };
         self.probe_hits += grown(&mut process.probe_hits, exact.totals.probe_hits);
         for loss in &exact.losses {
@@ -131,26 +141,18 @@ impl State {
         let Some(mut process) = self.processes.remove(&key) else { return };
         let capacity = self.settings.sites_per_target;
         self.groups.entry(identity.clone()).or_insert_with(|| Group::new(capacity)).living += 1;
-        let (allocations, goroutines, heap) = self.leave(key, &process.identity);
+        let stood = self.leave(key, &process.identity);
         if let Some(group) = self.groups.get_mut(identity) {
-            if let Some(stood) = allocations {
-                group.allocations.go_on(key, stood);
-            }
-            if let Some(stood) = goroutines {
-                group.goroutines.go_on(key, stood);
-            }
-            if let Some(heap) = heap {
-                group.runtime.go_on(key, heap);
-            }
+            group.go_on(key, stood);
         }
         identity.clone_into(&mut process.identity);
         self.processes.insert(key, process);
     }
 
     /// One process less in an identity. Returns where it stood.
-    fn leave(&mut self, key: ProcessKey, identity: &Identity) -> (Option<Cursor>, Option<Cursor>, Option<Heap>) {
-        let Some(group) = self.groups.get_mut(identity) else { return (None, None, None) };
-        let stood = (group.allocations.end(key), group.goroutines.end(key), group.runtime.end(key));
+    fn leave(&mut self, key: ProcessKey, identity: &Identity) -> Stood {
+        let Some(group) = self.groups.get_mut(identity) else { return Stood::default() };
+        let stood = group.leave(key);
         group.living = group.living.saturating_sub(1);
         if group.living == 0 {
             self.ends += 1;
@@ -183,7 +185,54 @@ impl State {
     }
 }
 
+/// Where a process stood in the series of its identity.
+#[derive(Debug, Default)]
+struct Stood {
+    allocations: Option<Cursor>,
+    goroutines: Option<Cursor>,
+    heap: Option<Heap>,
+    memory: Option<MemoryStatement>,
+    limit: Option<u64>,
+    live: Option<Values>,
+    table: Option<Values>,
+}
+
 impl Group {
+    fn leave(&mut self, key: ProcessKey) -> Stood {
+        Stood {
+            allocations: self.allocations.end(key),
+            goroutines: self.goroutines.end(key),
+            heap: self.runtime.end(key),
+            memory: self.memory.end(key),
+            limit: self.limits.remove(&key),
+            live: self.live.end(key),
+            table: self.table.end(key),
+        }
+    }
+
+    fn go_on(&mut self, key: ProcessKey, stood: Stood) {
+        let Stood { allocations, goroutines, heap, memory, limit, live, table } = stood;
+        if let Some(stood) = allocations {
+            self.allocations.go_on(key, stood);
+        }
+        if let Some(stood) = goroutines {
+            self.goroutines.go_on(key, stood);
+        }
+        if let Some(stood) = heap {
+            self.runtime.go_on(key, stood);
+        }
+        if let Some(stood) = memory {
+            self.memory.observe(key, &stood);
+        }
+        self.limits.extend(limit.map(|limit| (key, limit)));
+        if let Some(stood) = live {
+            self.live.observe(key, stood);
+        }
+        if let Some(stood) = table {
+            self.table.observe(key, stood);
+        }
+    }
+
     fn new(capacity: usize) -> Self {
         Self {
             allocations: TopSites::new(Choice { capacity, rank: |[bytes, _]| *bytes, margin: 0 }),
@@ -196,9 +245,56 @@ impl Group {
             }),
             places: BTreeMap::new(),
             runtime: RuntimeBooks::default(),
+            memory: MemoryGauges::default(),
+            limits: BTreeMap::new(),
+            live: SiteGauges::new(capacity),
+            table: SiteGauges::new(capacity),
             living: 0,
             ended_at: 0,
         }
+    }
+
+    fn observe(&mut self, key: ProcessKey, snapshot: &Snapshot) {
+        if let Some(heap) = &snapshot.heap {
+            self.runtime.observe(key, heap);
+        }
+        if let Some(statement) = &snapshot.memory {
+            self.memory.observe(key, statement);
+        }
+        if let Some(limit) = snapshot.limit {
+            self.limits.insert(key, limit.bytes);
+        }
+        if let Some(profile) = &snapshot.profile {
+            let bytes = |site: &LiveSite| ((site.id, String::new()), whole(site.bytes.value));
+            self.live.observe(key, profile.sites.iter().map(bytes).collect());
+        }
+        if let Some(table) = &snapshot.goroutines {
+            let mut values = Values::new();
+            for (site, state) in table.sites.iter().flat_map(|site| site.states.iter().map(move |state| (site, state)))
+            {
+                let reason = untrusted::name(&state.wait_reason).into_owned();
+                let value = values.entry((site.id, reason)).or_default();
+                *value = value.saturating_add(state.count);
+            }
+            self.table.observe(key, values);
+        }
+        if let Some(exact) = &snapshot.exact {
+            self.observe_exact(key, exact);
+        }
+        let counted = snapshot.exact.iter().flat_map(|exact| {
+            let sites = exact.sites.iter().map(|site| (site.id, &site.place));
+            sites.chain(exact.goroutine_sites.iter().map(|site| (site.id, &site.place)))
+        });
+        let alive = snapshot.profile.iter().flat_map(|profile| &profile.sites).map(|site| (site.id, &site.place));
+        let running = snapshot.goroutines.iter().flat_map(|table| &table.sites).map(|site| (site.id, &site.place));
+        for (id, place) in counted.chain(alive).chain(running) {
+            if self.is_visible(id) {
+                self.places.insert(id, Place::of(place));
+            }
+        }
+        let mut places = std::mem::take(&mut self.places);
+        places.retain(|id, _| self.is_visible(*id));
+        self.places = places;
     }
 
     fn observe_exact(&mut self, key: ProcessKey, snapshot: &ExactCounts) {
@@ -213,18 +309,13 @@ impl Group {
             [totals.goroutines.created, totals.goroutines.exited],
             snapshot.goroutine_sites.iter().map(|site| (site.id, [site.counted.created, site.counted.exited])),
         );
-        let named = snapshot.sites.iter().map(|site| (site.id, &site.place));
-        for (id, place) in named.chain(snapshot.goroutine_sites.iter().map(|site| (site.id, &site.place))) {
-            if self.is_visible(id) {
-                self.places.insert(id, Place::of(place));
-            }
-        }
-        let (allocations, goroutines) = (&self.allocations, &self.goroutines);
-        self.places.retain(|id, _| allocations.is_visible(*id) || goroutines.is_visible(*id));
     }
 
     fn is_visible(&self, site: SiteId) -> bool {
-        self.allocations.is_visible(site) || self.goroutines.is_visible(site)
+        self.allocations.is_visible(site)
+            || self.goroutines.is_visible(site)
+            || self.live.is_visible(site)
+            || self.table.is_visible(site)
     }
 }
 
@@ -243,4 +334,10 @@ fn grown(before: &mut u64, now: u64) -> u64 {
     let grown = if now < *before { now } else { now - *before };
     *before = now;
     grown
+}
+
+/// An estimate as a gauge of whole bytes.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and bytes of one process")]
+fn whole(bytes: f64) -> u64 {
+    bytes.max(0.0) as u64
 }

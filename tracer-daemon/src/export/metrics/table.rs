@@ -112,6 +112,62 @@ pub(super) const TABLE: &[Definition] = &[
         samples: |state| goroutines(state, |[_, exited]| exited),
     },
     Definition {
+        stem: "leakline_site_live",
+        kind: Kind::Gauge,
+        unit: Some(Base::Bytes),
+        by_identity: true,
+        labels: &["site"],
+        help: "What is alive, by the line that allocated it: an estimate from the runtime's own heap profile.",
+        samples: |state| {
+            by_identity(state, |group| {
+                let sums = group.live.sums().into_iter();
+                sums.map(|((site, _), bytes)| (vec![site_label(site)], Value::Count(bytes))).collect()
+            })
+        },
+    },
+    Definition {
+        stem: "leakline_goroutines",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: true,
+        labels: &["site", "wait_reason"],
+        help: "Goroutines that there are, by the line of their go statement and what they wait for.",
+        samples: |state| {
+            by_identity(state, |group| {
+                let sums = group.table.sums().into_iter();
+                sums.map(|((site, reason), count)| (vec![site_label(site), reason.to_owned()], Value::Count(count)))
+                    .collect()
+            })
+        },
+    },
+    Definition {
+        stem: "leakline_memory",
+        kind: Kind::Gauge,
+        unit: Some(Base::Bytes),
+        by_identity: true,
+        labels: &["component"],
+        help: "Resident memory, by what it is for.",
+        samples: |state| {
+            by_identity(state, |group| {
+                let sums = group.memory.by_component().into_iter();
+                sums.map(|(component, bytes)| (vec![component.to_owned()], Value::Count(bytes))).collect()
+            })
+        },
+    },
+    Definition {
+        stem: "leakline_memory_limit",
+        kind: Kind::Gauge,
+        unit: Some(Base::Bytes),
+        by_identity: true,
+        labels: &[],
+        help: "The limit that memory will reach first, of the control group, GOMEMLIMIT and the host; the least of all processes.",
+        samples: |state| {
+            by_identity(state, |group| {
+                group.limits.values().min().map(|bytes| (Vec::new(), Value::Count(*bytes))).into_iter().collect()
+            })
+        },
+    },
+    Definition {
         stem: "leakline_heap_live",
         kind: Kind::Gauge,
         unit: Some(Base::Bytes),
@@ -205,6 +261,15 @@ pub(super) const TABLE: &[Definition] = &[
         labels: &["reason"],
         help: "How often something that happened could not be kept, by reason.",
         samples: |state| state.losses.iter().map(|(reason, count)| own([reason], Value::Count(*count))).collect(),
+    },
+    Definition {
+        stem: "leakline_reads_discarded",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: false,
+        labels: &["reason"],
+        help: "How often something that was read from a target's memory was not believed, and read again or left out.",
+        samples: |state| state.discards.iter().map(|(reason, count)| own([reason], Value::Count(*count))).collect(),
     },
     Definition {
         stem: "leakline_probe_hits",
@@ -369,6 +434,10 @@ fn places(state: &State) -> Vec<Sample> {
         };
         group.places.iter().map(labels).collect()
     })
+}
+
+fn site_label(site: Option<SiteId>) -> String {
+    site.map_or_else(|| OTHER.to_owned(), |site| site.to_string())
 }
 
 /// A sample an identity, of those whose runtime was read.

@@ -1,19 +1,32 @@
 //! The page about what was read from the target's memory, without a probe.
 
-use super::{binary, go_version, layout::Page, workload};
+use super::{binary, go_version, goroutine_table, layout::Page, live, memory, workload};
 use crate::{
     export::{human, report::Report, untrusted},
     model::Heap,
 };
 
+/// Groups of goroutines.
+const MAX_GROUPS: usize = 6;
 /// Rows of the table of size classes.
 const MAX_CLASSES: usize = 8;
 
 pub(super) fn write(page: &mut Page, report: &Report) {
     headline(page, report);
     facts(page, report);
+    if let Some(profile) = &report.snapshot.profile {
+        live::table(page, profile);
+    }
     if let Some(heap) = &report.snapshot.heap {
         size_classes(page, heap);
+    }
+    if let Some(table) = &report.snapshot.goroutines {
+        goroutine_table::section(page, table, MAX_GROUPS);
+    }
+    if let Some(statement) = &report.snapshot.memory {
+        memory::lines(page, statement);
+        memory::findings(page, statement);
+        memory::advice(page, statement);
     }
 }
 
@@ -68,10 +81,10 @@ fn collector(heap: &Heap) -> String {
         cycles => format!("{} collections ended in the window", human::count(human::approximate(cycles))),
     };
     if let Some(pause) = heap.gc_pause_max_s {
-        text.push_str(&format!(", the longest pause took {:.2}\u{a0}ms", pause * 1e3));
+        text = format!("{text}, the longest pause took {:.2}\u{a0}ms", pause * 1e3);
     }
     if let Some(goal) = heap.goal_bytes {
-        text.push_str(&format!("; the next one is to end at {}", human::bytes(human::approximate(goal))));
+        text = format!("{text}; the next one is to end at {}", human::bytes(human::approximate(goal)));
     }
     text
 }

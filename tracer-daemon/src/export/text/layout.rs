@@ -73,6 +73,12 @@ impl Page {
         self.wrapped(&format!("{name:FACT_WIDTH$}"), &indent, text, "");
     }
 
+    /// Text below something, wrapped with the same indentation.
+    pub(super) fn indented(&mut self, columns: usize, text: &str) {
+        let indent = " ".repeat(columns.min(self.width / 2));
+        self.wrapped(&indent, &indent, text, "");
+    }
+
     /// One of several things.
     pub(super) fn item(&mut self, text: &str) {
         self.wrapped("- ", "  ", text, "");

@@ -6,13 +6,19 @@
 //! are input.
 
 mod books;
+pub mod diff;
 mod exact;
+mod goroutine_table;
 mod goroutines;
 mod layout;
+mod live;
+pub mod memory;
 mod places;
 mod sites;
 #[cfg(test)]
 mod tests;
+
+pub use self::goroutine_table::goroutine_table;
 
 use self::layout::Page;
 use super::{

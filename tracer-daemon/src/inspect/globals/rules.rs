@@ -57,10 +57,10 @@ pub(super) fn rules(global: Global) -> Vec<Rule> {
             rule("runtime.(*mheap).grow", 2),
         ],
         Global::GcController => vec![
+            // Not releaseAll and gcControllerCommit: with some profiles they refer to parts of it in another order.
             rule("runtime.(*mcache).allocLarge", 3),
-            rule("runtime.(*mcache).releaseAll", 5),
-            rule("runtime.gcControllerCommit", 1),
             rule("runtime.gcinit", 1),
+            Rule { minors: 22..=u32::MAX, ..rule("runtime.traceLocker.HeapGoal", 0) },
         ],
         Global::Allgs => vec![
             rule("runtime.forEachG", 1),

@@ -172,6 +172,10 @@ layouts! {
         waiting: u64 = at("waiting", 8),
         /// Its profiler labels.
         labels: u64 = at("labels", 8),
+        /// Grows by one, modulo 256, each time it stops running.
+        tracking_seq: u64 = at("trackingSeq", 1),
+        /// Whether it executes cleanups of the program. None means before go1.25.
+        running_cleanups: Option<u64> = at("runningCleanups", 1),
     }
     /// `runtime.m` (runtime/runtime2.go): a thread. Its size differs between patch releases.
     m: ThreadLayout = "runtime.m" {
@@ -202,6 +206,8 @@ layouts! {
         mcache: u64 = at("mcache", 8),
         /// Odd while it changes the heap's statistics.
         stats_seq: u64 = at("statsSeq", 4),
+        /// Its ended goroutines, kept for new ones.
+        free_goroutines: u64 = at("gFree.n|gFree.size", 4),
     }
     /// `runtime.mspan` (runtime/mheap.go): a run of pages that holds objects of one size. Its size differs between patch
     /// releases (136 in go1.19.1, 144 in go1.19.13).
@@ -277,6 +283,20 @@ layouts! {
         pages_in_use: u64 = at("pagesInUse", 8),
         /// First level of the table of arenas.
         arenas: u64 = place("arenas"),
+        /// Bytes of `mspan` structures in use.
+        span_structures_in_use: u64 = at("spanalloc.inuse", 8),
+        /// Bytes of `mcache` structures in use.
+        cache_structures_in_use: u64 = at("cachealloc.inuse", 8),
+        /// Slices that say how much is free, one for each level (runtime/mpagealloc.go).
+        page_summaries: u64 = place("pages.summary"),
+        /// How many levels.
+        page_summaries_count: u64 = count("pages.summary"),
+        /// Pointers to bitmaps of free pages.
+        page_chunks: u64 = place("pages.chunks"),
+        /// How many.
+        page_chunks_count: u64 = count("pages.chunks"),
+        /// Slice that says which pages may be given back (runtime/mgcscavenge.go).
+        scavenge_index: u64 = place("pages.scav.index.chunks"),
     }
     /// `runtime.mcache` (runtime/mcache.go): the spans that one processor allocates from.
     mcache: CacheLayout = "runtime.mcache" {
@@ -317,6 +337,24 @@ layouts! {
         numgc: u64 = at("numgc", 4),
         /// Collections that the program asked for.
         numforcedgc: u64 = at("numforcedgc", 4),
+        /// Which delta is filled now.
+        heap_stats_generation: u64 = at("heapStats.gen", 4),
+        /// Bytes of stacks that the system gave directly.
+        stacks_sys: u64 = at("stacks_sys", 8),
+        /// Bytes for `mspan` structures.
+        mspan_sys: u64 = at("mspan_sys", 8),
+        /// Bytes for `mcache` structures.
+        mcache_sys: u64 = at("mcache_sys", 8),
+        /// Bytes for the buckets of profiles.
+        buckhash_sys: u64 = at("buckhash_sys", 8),
+        /// Bytes of the collector, work buffers apart.
+        gc_misc_sys: u64 = at("gcMiscSys", 8),
+        /// Bytes of everything else.
+        other_sys: u64 = at("other_sys", 8),
+        /// Share of the processors' time that the collector has had, as a floating point number.
+        gc_cpu_fraction: u64 = at("gc_cpu_fraction", 8),
+        /// When the last collection ended, ns of the monotonic clock.
+        last_gc_nanotime: u64 = at("last_gc_nanotime", 8),
     }
     /// `runtime.heapStatsDelta` (runtime/mstats.go): changes of the heap's statistics.
     heap_stats_delta: HeapStatisticsLayout = "runtime.heapStatsDelta" {
@@ -330,6 +368,10 @@ layouts! {
         in_heap: u64 = at("inHeap", 8),
         /// Bytes in stacks.
         in_stacks: u64 = at("inStacks", 8),
+        /// Bytes in work buffers of the collector.
+        in_work_buffers: u64 = at("inWorkBufs", 8),
+        /// Bytes of unrolled programs of pointer bits. None means go1.25 and later: there are none.
+        in_pointer_bits: Option<u64> = at("inPtrScalarBits", 8),
         /// Tiny objects allocated.
         tiny_alloc_count: u64 = at("tinyAllocCount", 8),
         /// Bytes of large objects allocated.
@@ -369,6 +411,14 @@ layouts! {
         total_alloc: u64 = at("totalAlloc", 8),
         /// Bytes ever freed.
         total_free: u64 = at("totalFree", 8),
+        /// Bytes mapped and not given back.
+        mapped_ready: u64 = at("mappedReady", 8),
+        /// The smallest goal that leaves sweeping enough time.
+        sweep_min_trigger: u64 = at("sweepDistMinTrigger", 8),
+        /// Bytes of heap at which the present collection began; all bits set between collections.
+        triggered: u64 = at("triggered", 8),
+        /// When marking began last, ns of the monotonic clock.
+        mark_start_time: u64 = at("markStartTime", 8),
     }
     /// `runtime.schedt` (runtime/runtime2.go): the scheduler.
     sched: SchedulerLayout = "runtime.schedt" {
@@ -382,6 +432,12 @@ layouts! {
         nmfreed: u64 = at("nmfreed", 8),
         /// Goroutines of the runtime itself.
         ngsys: u64 = at("ngsys", 4),
+        /// Ended goroutines, kept for new ones, with and without stacks. None means go1.25 and later: counted apart.
+        free_goroutines: Option<u64> = at("gFree.n", 4),
+        /// As `free_goroutines`, those with a stack. None means before go1.25.
+        free_goroutines_with_stack: Option<u64> = at("gFree.stack.size", 4),
+        /// As `free_goroutines`, those without. None means before go1.25.
+        free_goroutines_without_stack: Option<u64> = at("gFree.noStack.size", 4),
     }
     /// `runtime.special` (runtime/mheap.go): something that is known of one object.
     special: SpecialLayout = "runtime.special" {
@@ -514,6 +570,10 @@ layouts! {
         c: u64 = place("c"),
         /// Whether it waits in a select.
         is_select: u64 = at("isSelect", 1),
+        /// Width of `elem`: 8, and 16 from go1.26 on, of which the last 8 are the address.
+        elem_bytes: u64 = width("elem"),
+        /// Width of `c`, as that of `elem`.
+        c_bytes: u64 = width("c"),
     }
     /// `runtime.hchan` (runtime/chan.go): a channel.
     hchan: ChannelLayout = "runtime.hchan" {
@@ -533,6 +593,8 @@ layouts! {
         recvq: u64 = place("recvq"),
         /// Who waits to send.
         sendq: u64 = place("sendq"),
+        /// The timer that sends to it. None means before go1.23.
+        timer: Option<u64> = at("timer", 8),
     }
     /// `runtime.waitq` (runtime/chan.go): a queue of `sudog`.
     waitq: QueueLayout = "runtime.waitq" {
@@ -548,6 +610,8 @@ layouts! {
         malloc_header_bytes: Option<u64> = constant("runtime.mallocHeaderSize"),
         /// The `kind` of a special that stands for a sampled object (runtime/mheap.go).
         special_kind_profile: u64 = constant("runtime._KindSpecialProfile"),
+        /// The `kind` of a special that stands for a finalizer (runtime/mheap.go).
+        special_kind_finalizer: u64 = constant("runtime._KindSpecialFinalizer"),
     }
 }
 

@@ -29,6 +29,8 @@ const G_1_19: GoroutineLayout = GoroutineLayout {
     startpc: 312,
     waiting: 328,
     labels: 360,
+    tracking_seq: 189,
+    running_cleanups: None,
 };
 const G_1_21: GoroutineLayout = GoroutineLayout {
     size_bytes: 408,
@@ -51,6 +53,8 @@ const G_1_21: GoroutineLayout = GoroutineLayout {
     startpc: 296,
     waiting: 312,
     labels: 344,
+    tracking_seq: 188,
+    running_cleanups: None,
 };
 const G_1_22: GoroutineLayout = GoroutineLayout {
     size_bytes: 424,
@@ -73,6 +77,8 @@ const G_1_22: GoroutineLayout = GoroutineLayout {
     startpc: 296,
     waiting: 312,
     labels: 344,
+    tracking_seq: 191,
+    running_cleanups: None,
 };
 const G_1_23: GoroutineLayout = GoroutineLayout {
     size_bytes: 432,
@@ -95,6 +101,8 @@ const G_1_23: GoroutineLayout = GoroutineLayout {
     startpc: 304,
     waiting: 320,
     labels: 352,
+    tracking_seq: 199,
+    running_cleanups: None,
 };
 const G_1_24: GoroutineLayout = GoroutineLayout {
     size_bytes: 440,
@@ -117,6 +125,8 @@ const G_1_24: GoroutineLayout = GoroutineLayout {
     startpc: 304,
     waiting: 320,
     labels: 352,
+    tracking_seq: 199,
+    running_cleanups: None,
 };
 const G_1_25: GoroutineLayout = GoroutineLayout {
     size_bytes: 440,
@@ -139,6 +149,8 @@ const G_1_25: GoroutineLayout = GoroutineLayout {
     startpc: 296,
     waiting: 312,
     labels: 344,
+    tracking_seq: 191,
+    running_cleanups: Some(218),
 };
 const G_1_26: GoroutineLayout = GoroutineLayout {
     size_bytes: 456,
@@ -161,6 +173,8 @@ const G_1_26: GoroutineLayout = GoroutineLayout {
     startpc: 304,
     waiting: 320,
     labels: 352,
+    tracking_seq: 191,
+    running_cleanups: Some(220),
 };
 const M_1_19: ThreadLayout =
     ThreadLayout { g0: 0, procid: 72, gsignal: 80, curg: 192, p: 208, id: 232, mallocing: 240 };
@@ -168,12 +182,18 @@ const M_1_25: ThreadLayout =
     ThreadLayout { g0: 0, procid: 64, gsignal: 72, curg: 184, p: 200, id: 224, mallocing: 232 };
 const M_1_26: ThreadLayout =
     ThreadLayout { g0: 0, procid: 64, gsignal: 72, curg: 184, p: 208, id: 232, mallocing: 240 };
-const P_1_19: ProcessorLayout = ProcessorLayout { id: 0, status: 4, m: 56, mcache: 64, stats_seq: 8828 };
-const P_1_20: ProcessorLayout = ProcessorLayout { id: 0, status: 4, m: 56, mcache: 64, stats_seq: 8820 };
-const P_1_22: ProcessorLayout = ProcessorLayout { id: 0, status: 4, m: 56, mcache: 64, stats_seq: 8860 };
-const P_1_23: ProcessorLayout = ProcessorLayout { id: 0, status: 4, m: 48, mcache: 56, stats_seq: 8836 };
-const P_1_25: ProcessorLayout = ProcessorLayout { id: 0, status: 4, m: 48, mcache: 56, stats_seq: 9388 };
-const P_1_26: ProcessorLayout = ProcessorLayout { id: 0, status: 4, m: 48, mcache: 56, stats_seq: 13668 };
+const P_1_19: ProcessorLayout =
+    ProcessorLayout { id: 0, status: 4, m: 56, mcache: 64, stats_seq: 8828, free_goroutines: 2472 };
+const P_1_20: ProcessorLayout =
+    ProcessorLayout { id: 0, status: 4, m: 56, mcache: 64, stats_seq: 8820, free_goroutines: 2472 };
+const P_1_22: ProcessorLayout =
+    ProcessorLayout { id: 0, status: 4, m: 56, mcache: 64, stats_seq: 8860, free_goroutines: 2472 };
+const P_1_23: ProcessorLayout =
+    ProcessorLayout { id: 0, status: 4, m: 48, mcache: 56, stats_seq: 8836, free_goroutines: 2464 };
+const P_1_25: ProcessorLayout =
+    ProcessorLayout { id: 0, status: 4, m: 48, mcache: 56, stats_seq: 9388, free_goroutines: 2464 };
+const P_1_26: ProcessorLayout =
+    ProcessorLayout { id: 0, status: 4, m: 48, mcache: 56, stats_seq: 13668, free_goroutines: 2472 };
 const MSPAN_1_19: SpanLayout = SpanLayout {
     start_addr: 24,
     npages: 32,
@@ -268,12 +288,149 @@ const HEAP_ARENA_1_25: ArenaLayout = ArenaLayout {
     page_marks: 66560,
     page_use_span_inline_mark_bits: Some(68608),
 };
-const MHEAP_1_19: HeapLayout = HeapLayout { sweepgen: 65848, allspans: 65856, pages_in_use: 65880, arenas: 65936 };
-const MHEAP_1_20: HeapLayout = HeapLayout { sweepgen: 65816, allspans: 65824, pages_in_use: 65848, arenas: 65904 };
-const MHEAP_1_21: HeapLayout = HeapLayout { sweepgen: 65856, allspans: 65864, pages_in_use: 65888, arenas: 65944 };
-const MHEAP_1_22: HeapLayout = HeapLayout { sweepgen: 65856, allspans: 65864, pages_in_use: 65888, arenas: 66008 };
-const MHEAP_1_22_ARM64: HeapLayout =
-    HeapLayout { sweepgen: 65856, allspans: 65864, pages_in_use: 65888, arenas: 66072 };
+const MHEAP_1_19: HeapLayout = HeapLayout {
+    sweepgen: 65848,
+    allspans: 65856,
+    pages_in_use: 65880,
+    arenas: 65936,
+    span_structures_in_use: 92272,
+    cache_structures_in_use: 92344,
+    page_summaries: 16,
+    page_summaries_count: 5,
+    page_chunks: 136,
+    page_chunks_count: 8192,
+    scavenge_index: 65752,
+};
+const MHEAP_1_20: HeapLayout = HeapLayout {
+    sweepgen: 65816,
+    allspans: 65824,
+    pages_in_use: 65848,
+    arenas: 65904,
+    span_structures_in_use: 92232,
+    cache_structures_in_use: 92304,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65736,
+};
+const MHEAP_1_20_ARM64: HeapLayout = HeapLayout {
+    sweepgen: 65816,
+    allspans: 65824,
+    pages_in_use: 65848,
+    arenas: 65904,
+    span_structures_in_use: 100936,
+    cache_structures_in_use: 101008,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65736,
+};
+const MHEAP_1_21: HeapLayout = HeapLayout {
+    sweepgen: 65856,
+    allspans: 65864,
+    pages_in_use: 65888,
+    arenas: 65944,
+    span_structures_in_use: 92280,
+    cache_structures_in_use: 92352,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
+};
+const MHEAP_1_21_ARM64: HeapLayout = HeapLayout {
+    sweepgen: 65856,
+    allspans: 65864,
+    pages_in_use: 65888,
+    arenas: 65944,
+    span_structures_in_use: 100984,
+    cache_structures_in_use: 101056,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
+};
+const MHEAP_1_22: HeapLayout = HeapLayout {
+    sweepgen: 65856,
+    allspans: 65864,
+    pages_in_use: 65888,
+    arenas: 66008,
+    span_structures_in_use: 92344,
+    cache_structures_in_use: 92416,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
+};
+const MHEAP_1_22_ARM64: HeapLayout = HeapLayout {
+    sweepgen: 65856,
+    allspans: 65864,
+    pages_in_use: 65888,
+    arenas: 66072,
+    span_structures_in_use: 101112,
+    cache_structures_in_use: 101184,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
+};
+const MHEAP_1_25: HeapLayout = HeapLayout {
+    sweepgen: 65856,
+    allspans: 65864,
+    pages_in_use: 65888,
+    arenas: 66008,
+    span_structures_in_use: 92368,
+    cache_structures_in_use: 92440,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
+};
+const MHEAP_1_25_ARM64: HeapLayout = HeapLayout {
+    sweepgen: 65856,
+    allspans: 65864,
+    pages_in_use: 65888,
+    arenas: 66072,
+    span_structures_in_use: 101136,
+    cache_structures_in_use: 101208,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
+};
+const MHEAP_1_26: HeapLayout = HeapLayout {
+    sweepgen: 65856,
+    allspans: 65864,
+    pages_in_use: 65888,
+    arenas: 66008,
+    span_structures_in_use: 92368,
+    cache_structures_in_use: 92512,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
+};
+const MHEAP_1_26_ARM64: HeapLayout = HeapLayout {
+    sweepgen: 65856,
+    allspans: 65864,
+    pages_in_use: 65888,
+    arenas: 66072,
+    span_structures_in_use: 101136,
+    cache_structures_in_use: 101280,
+    page_summaries: 8,
+    page_summaries_count: 5,
+    page_chunks: 128,
+    page_chunks_count: 8192,
+    scavenge_index: 65728,
+};
 const MCACHE_1_19: CacheLayout = CacheLayout {
     size_bytes: 1200,
     next_sample: 0,
@@ -314,6 +471,15 @@ const MSTATS_1_19: StatisticsLayout = StatisticsLayout {
     pause_end: 5656,
     numgc: 7704,
     numforcedgc: 7708,
+    heap_stats_generation: 3528,
+    stacks_sys: 3544,
+    mspan_sys: 3552,
+    mcache_sys: 3560,
+    buckhash_sys: 3568,
+    gc_misc_sys: 3576,
+    other_sys: 3584,
+    gc_cpu_fraction: 7712,
+    last_gc_nanotime: 7720,
 };
 const MSTATS_1_25: StatisticsLayout = StatisticsLayout {
     heap_stats: 0,
@@ -325,6 +491,15 @@ const MSTATS_1_25: StatisticsLayout = StatisticsLayout {
     pause_end: 5632,
     numgc: 7680,
     numforcedgc: 7684,
+    heap_stats_generation: 3504,
+    stacks_sys: 3520,
+    mspan_sys: 3528,
+    mcache_sys: 3536,
+    buckhash_sys: 3544,
+    gc_misc_sys: 3552,
+    other_sys: 3560,
+    gc_cpu_fraction: 7688,
+    last_gc_nanotime: 7696,
 };
 const HEAP_STATS_DELTA_1_19: HeapStatisticsLayout = HeapStatisticsLayout {
     size_bytes: 1176,
@@ -332,6 +507,8 @@ const HEAP_STATS_DELTA_1_19: HeapStatisticsLayout = HeapStatisticsLayout {
     released: 8,
     in_heap: 16,
     in_stacks: 24,
+    in_work_buffers: 32,
+    in_pointer_bits: Some(40),
     tiny_alloc_count: 48,
     large_alloc: 56,
     large_alloc_count: 64,
@@ -347,6 +524,8 @@ const HEAP_STATS_DELTA_1_25: HeapStatisticsLayout = HeapStatisticsLayout {
     released: 8,
     in_heap: 16,
     in_stacks: 24,
+    in_work_buffers: 32,
+    in_pointer_bits: None,
     tiny_alloc_count: 40,
     large_alloc: 48,
     large_alloc_count: 56,
@@ -367,6 +546,10 @@ const GC_CONTROLLER_1_19: PacerLayout = PacerLayout {
     heap_free: 320,
     total_alloc: 328,
     total_free: 336,
+    mapped_ready: 344,
+    sweep_min_trigger: 112,
+    triggered: 120,
+    mark_start_time: 256,
 };
 const GC_CONTROLLER_1_20: PacerLayout = PacerLayout {
     gc_percent: 0,
@@ -379,6 +562,10 @@ const GC_CONTROLLER_1_20: PacerLayout = PacerLayout {
     heap_free: 264,
     total_alloc: 272,
     total_free: 280,
+    mapped_ready: 288,
+    sweep_min_trigger: 56,
+    triggered: 64,
+    mark_start_time: 200,
 };
 const GC_CONTROLLER_1_21: PacerLayout = PacerLayout {
     gc_percent: 0,
@@ -391,10 +578,51 @@ const GC_CONTROLLER_1_21: PacerLayout = PacerLayout {
     heap_free: 288,
     total_alloc: 296,
     total_free: 304,
+    mapped_ready: 312,
+    sweep_min_trigger: 80,
+    triggered: 88,
+    mark_start_time: 224,
 };
-const SCHED_1_19: SchedulerLayout = SchedulerLayout { goidgen: 0, nmidle: 40, mnext: 48, nmfreed: 64, ngsys: 72 };
-const SCHED_1_25: SchedulerLayout = SchedulerLayout { goidgen: 0, nmidle: 48, mnext: 56, nmfreed: 72, ngsys: 80 };
-const SCHED_1_26: SchedulerLayout = SchedulerLayout { goidgen: 0, nmidle: 64, mnext: 72, nmfreed: 88, ngsys: 96 };
+const SCHED_1_19: SchedulerLayout = SchedulerLayout {
+    goidgen: 0,
+    nmidle: 40,
+    mnext: 48,
+    nmfreed: 64,
+    ngsys: 72,
+    free_goroutines: Some(176),
+    free_goroutines_with_stack: None,
+    free_goroutines_without_stack: None,
+};
+const SCHED_1_20: SchedulerLayout = SchedulerLayout {
+    goidgen: 0,
+    nmidle: 40,
+    mnext: 48,
+    nmfreed: 64,
+    ngsys: 72,
+    free_goroutines: Some(184),
+    free_goroutines_with_stack: None,
+    free_goroutines_without_stack: None,
+};
+const SCHED_1_25: SchedulerLayout = SchedulerLayout {
+    goidgen: 0,
+    nmidle: 48,
+    mnext: 56,
+    nmfreed: 72,
+    ngsys: 80,
+    free_goroutines: None,
+    free_goroutines_with_stack: Some(184),
+    free_goroutines_without_stack: Some(200),
+};
+const SCHED_1_26: SchedulerLayout = SchedulerLayout {
+    goidgen: 0,
+    nmidle: 64,
+    mnext: 72,
+    nmfreed: 88,
+    ngsys: 96,
+    free_goroutines: None,
+    free_goroutines_with_stack: Some(200),
+    free_goroutines_without_stack: Some(216),
+};
 const SPECIAL_1_19: SpecialLayout = SpecialLayout { size_bytes: 16, next: 0, offset: 8, offset_bytes: 2, kind: 10 };
 const SPECIAL_1_24: SpecialLayout = SpecialLayout { size_bytes: 24, next: 0, offset: 8, offset_bytes: 8, kind: 16 };
 const SPECIAL_PROFILE_1_19: ProfileSpecialLayout = ProfileSpecialLayout { size_bytes: 24, bucket: 16 };
@@ -510,21 +738,70 @@ const MODULEDATA_1_27: ModuleLayout = ModuleLayout {
     next: 560,
 };
 const TYPE_1_19: TypeLayout = TypeLayout { size_bytes: 48, size: 0, ptr_bytes: 8, tflag: 20, kind: 23, str: 40 };
-const SUDOG_1_19: WaiterLayout =
-    WaiterLayout { size_bytes: 88, g: 0, next: 8, elem: 24, waitlink: 64, c: 80, is_select: 52 };
-const SUDOG_1_26: WaiterLayout =
-    WaiterLayout { size_bytes: 104, g: 0, next: 8, elem: 24, waitlink: 72, c: 88, is_select: 60 };
-const HCHAN_1_19: ChannelLayout =
-    ChannelLayout { size_bytes: 96, qcount: 0, dataqsiz: 8, buf: 16, elemsize: 24, closed: 28, recvq: 56, sendq: 72 };
-const HCHAN_1_23: ChannelLayout =
-    ChannelLayout { size_bytes: 104, qcount: 0, dataqsiz: 8, buf: 16, elemsize: 24, closed: 28, recvq: 64, sendq: 80 };
-const HCHAN_1_25: ChannelLayout =
-    ChannelLayout { size_bytes: 112, qcount: 0, dataqsiz: 8, buf: 16, elemsize: 24, closed: 28, recvq: 64, sendq: 80 };
+const SUDOG_1_19: WaiterLayout = WaiterLayout {
+    size_bytes: 88,
+    g: 0,
+    next: 8,
+    elem: 24,
+    waitlink: 64,
+    c: 80,
+    is_select: 52,
+    elem_bytes: 8,
+    c_bytes: 8,
+};
+const SUDOG_1_26: WaiterLayout = WaiterLayout {
+    size_bytes: 104,
+    g: 0,
+    next: 8,
+    elem: 24,
+    waitlink: 72,
+    c: 88,
+    is_select: 60,
+    elem_bytes: 16,
+    c_bytes: 16,
+};
+const HCHAN_1_19: ChannelLayout = ChannelLayout {
+    size_bytes: 96,
+    qcount: 0,
+    dataqsiz: 8,
+    buf: 16,
+    elemsize: 24,
+    closed: 28,
+    recvq: 56,
+    sendq: 72,
+    timer: None,
+};
+const HCHAN_1_23: ChannelLayout = ChannelLayout {
+    size_bytes: 104,
+    qcount: 0,
+    dataqsiz: 8,
+    buf: 16,
+    elemsize: 24,
+    closed: 28,
+    recvq: 64,
+    sendq: 80,
+    timer: Some(32),
+};
+const HCHAN_1_25: ChannelLayout = ChannelLayout {
+    size_bytes: 112,
+    qcount: 0,
+    dataqsiz: 8,
+    buf: 16,
+    elemsize: 24,
+    closed: 28,
+    recvq: 64,
+    sendq: 80,
+    timer: Some(32),
+};
 const WAITQ_1_19: QueueLayout = QueueLayout { first: 0, last: 8 };
-const CONSTANTS_1_19: RuntimeConstants = RuntimeConstants { malloc_header_bytes: None, special_kind_profile: 2 };
-const CONSTANTS_1_22: RuntimeConstants = RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 2 };
-const CONSTANTS_1_23: RuntimeConstants = RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 3 };
-const CONSTANTS_1_25: RuntimeConstants = RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 4 };
+const CONSTANTS_1_19: RuntimeConstants =
+    RuntimeConstants { malloc_header_bytes: None, special_kind_profile: 2, special_kind_finalizer: 1 };
+const CONSTANTS_1_22: RuntimeConstants =
+    RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 2, special_kind_finalizer: 1 };
+const CONSTANTS_1_23: RuntimeConstants =
+    RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 3, special_kind_finalizer: 1 };
+const CONSTANTS_1_25: RuntimeConstants =
+    RuntimeConstants { malloc_header_bytes: Some(8), special_kind_profile: 4, special_kind_finalizer: 2 };
 
 /// Of programs that go1.19.1 and go1.19.13 built for amd64.
 const GO_1_19: RuntimeLayout = RuntimeLayout {
@@ -562,12 +839,13 @@ const GO_1_20: RuntimeLayout = RuntimeLayout {
     heap_arena: HEAP_ARENA_1_20,
     mheap: MHEAP_1_20,
     gc_controller: GC_CONTROLLER_1_20,
+    sched: SCHED_1_20,
     moduledata: MODULEDATA_1_20,
     ..GO_1_19
 };
 
 /// Of programs that go1.20.1 and go1.20.14 built for arm64.
-const GO_1_20_ARM64: RuntimeLayout = GO_1_20;
+const GO_1_20_ARM64: RuntimeLayout = RuntimeLayout { mheap: MHEAP_1_20_ARM64, ..GO_1_20 };
 
 /// Of programs that go1.21.1 and go1.21.13 built for amd64.
 const GO_1_21: RuntimeLayout = RuntimeLayout {
@@ -581,7 +859,7 @@ const GO_1_21: RuntimeLayout = RuntimeLayout {
 };
 
 /// Of programs that go1.21.1 and go1.21.13 built for arm64.
-const GO_1_21_ARM64: RuntimeLayout = GO_1_21;
+const GO_1_21_ARM64: RuntimeLayout = RuntimeLayout { mheap: MHEAP_1_21_ARM64, ..GO_1_21 };
 
 /// Of programs that go1.22.1 and go1.22.12 built for amd64.
 const GO_1_22: RuntimeLayout = RuntimeLayout {
@@ -628,6 +906,7 @@ const GO_1_25: RuntimeLayout = RuntimeLayout {
     m: M_1_25,
     p: P_1_25,
     heap_arena: HEAP_ARENA_1_25,
+    mheap: MHEAP_1_25,
     mstats: MSTATS_1_25,
     heap_stats_delta: HEAP_STATS_DELTA_1_25,
     sched: SCHED_1_25,
@@ -637,7 +916,7 @@ const GO_1_25: RuntimeLayout = RuntimeLayout {
 };
 
 /// Of programs that go1.25.0 and go1.25.5 built for arm64.
-const GO_1_25_ARM64: RuntimeLayout = RuntimeLayout { mheap: MHEAP_1_22_ARM64, ..GO_1_25 };
+const GO_1_25_ARM64: RuntimeLayout = RuntimeLayout { mheap: MHEAP_1_25_ARM64, ..GO_1_25 };
 
 /// Of programs that go1.26.0 and go1.26.6 built for amd64.
 const GO_1_26: RuntimeLayout = RuntimeLayout {
@@ -645,6 +924,7 @@ const GO_1_26: RuntimeLayout = RuntimeLayout {
     m: M_1_26,
     p: P_1_26,
     inline_marks: INLINE_MARKS_1_26,
+    mheap: MHEAP_1_26,
     mcache: MCACHE_1_26,
     sched: SCHED_1_26,
     moduledata: MODULEDATA_1_21,
@@ -653,7 +933,7 @@ const GO_1_26: RuntimeLayout = RuntimeLayout {
 };
 
 /// Of programs that go1.26.0 and go1.26.6 built for arm64.
-const GO_1_26_ARM64: RuntimeLayout = RuntimeLayout { mheap: MHEAP_1_22_ARM64, ..GO_1_26 };
+const GO_1_26_ARM64: RuntimeLayout = RuntimeLayout { mheap: MHEAP_1_26_ARM64, ..GO_1_26 };
 
 /// Of programs that go1.27.0 and go1.27.3 built for amd64.
 const GO_1_27: RuntimeLayout = RuntimeLayout {
@@ -664,7 +944,7 @@ const GO_1_27: RuntimeLayout = RuntimeLayout {
 };
 
 /// Of programs that go1.27.0 and go1.27.3 built for arm64.
-const GO_1_27_ARM64: RuntimeLayout = RuntimeLayout { mheap: MHEAP_1_22_ARM64, ..GO_1_27 };
+const GO_1_27_ARM64: RuntimeLayout = RuntimeLayout { mheap: MHEAP_1_26_ARM64, ..GO_1_27 };
 
 pub(super) const ROWS: &[Row] = &[
     Row { minor: 19, architecture: Architecture::Amd64, toolchains: &["go1.19.1", "go1.19.13"], layout: GO_1_19 },

@@ -87,7 +87,7 @@ fn path() -> PathBuf {
 }
 
 /// The commit that is tested; with a mark where files differ from it.
-fn commit() -> String {
+pub(crate) fn commit() -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
         output.ok().filter(|output| output.status.success()).map(|output| String::from_utf8(output.stdout).unwrap())

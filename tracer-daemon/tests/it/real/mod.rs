@@ -1,6 +1,7 @@
 //! Real services: Prometheus and etcd under leakline, where their source says whether the named lines are right, and a
 //! Prometheus that scrapes leakline. Pinned in `tests/programs/real/`; the first build takes minutes.
 
+mod profile;
 mod proxy;
 mod services;
 mod source;

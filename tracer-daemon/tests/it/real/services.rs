@@ -63,6 +63,11 @@ impl Prometheus {
         });
     }
 
+    /// The bytes of one of its pages.
+    pub(super) fn page(&self, path: &str) -> Option<Vec<u8>> {
+        get_bytes(self.address, path)
+    }
+
     /// The series that an expression gives now.
     pub(super) fn query(&self, expression: &str) -> Vec<Value> {
         let answer = get(self.address, &format!("/api/v1/query?query={}", percent_encoded(expression)));
@@ -170,15 +175,21 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// The body of a page. None: nobody listens yet, or the answer is not 200.
+/// The body of a page, where that is text.
 fn get(address: SocketAddr, path: &str) -> Option<String> {
+    String::from_utf8(get_bytes(address, path)?).ok()
+}
+
+/// The body of a page. None: nobody listens yet, or the answer is not 200.
+fn get_bytes(address: SocketAddr, path: &str) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(address).ok()?;
     // 1.0, so that the answer is not in chunks.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    (head.split(' ').nth(1)? == "200").then(|| body.to_owned())
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let end_of_head = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let (head, body) = (std::str::from_utf8(answer.get(..end_of_head)?).ok()?, answer.get(end_of_head + 4..)?);
+    (head.split(' ').nth(1)? == "200").then(|| body.to_vec())
 }
 
 fn percent_encoded(text: &str) -> String {

@@ -24,6 +24,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	_ "net/http/pprof" // as most services have it: with it the runtime keeps a heap profile
 	"os"
 	"os/signal"
 	"runtime"

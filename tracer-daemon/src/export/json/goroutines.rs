@@ -1,0 +1,262 @@
+//! The goroutine table as one line of JSON (DESIGN 7.2); `docs/schema/goroutines.schema.json` describes it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Frame, Process, SCHEMA, file, frame, line_number, owned_name, process};
+use crate::export::report::GoroutineReport;
+use crate::model::goroutines::{AgeBounds, GoroutineTable, Holders, Object, TablePath, TableSite, TableState};
+use crate::read::Discards;
+use crate::read::goroutines::{Channel, Queue};
+
+#[derive(Serialize)]
+struct Document {
+    schema: &'static str,
+    process: Process,
+    goroutines: Table,
+}
+
+/// The goroutines of one process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Table {
+    live: u64,
+    system: u64,
+    callbacks: u64,
+    unknown: u64,
+    stack_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampled: Option<u64>,
+    without_stack: u64,
+    sites: Vec<Site>,
+    discarded: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Site {
+    #[serde(rename = "site")]
+    id: String,
+    function: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u32>,
+    entry_function: String,
+    live: u64,
+    stack_bytes: u64,
+    #[serde(flatten)]
+    oldest: Oldest,
+    creation_stack: Vec<Frame>,
+    states: Vec<State>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Oldest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_at_most_s: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct State {
+    wait_reason: String,
+    count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count_low: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count_high: Option<u64>,
+    looked_at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u32>,
+    entry_function: String,
+    #[serde(flatten)]
+    oldest: Oldest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_on: Option<WaitsOn>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channels: Option<Channels>,
+    paths: Vec<Path>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct WaitsOn {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    waiters: u64,
+    objects: u64,
+    #[serde(flatten)]
+    channel: Option<ChannelFacts>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cases: Vec<Case>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Case {
+    address: String,
+    #[serde(flatten)]
+    channel: ChannelFacts,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct ChannelFacts {
+    len: u64,
+    cap: u64,
+    element_bytes: u64,
+    closed: bool,
+    senders: u64,
+    receivers: u64,
+    /// Whether `senders` or `receivers` are lower bounds.
+    or_more: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Channels {
+    count: u64,
+    on_no_other_stack: u64,
+    all_searched: bool,
+    candidates: Vec<Candidate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Candidate {
+    site: String,
+    wait_reason: String,
+    count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Path {
+    count: u64,
+    cut: bool,
+    frames: Vec<Frame>,
+}
+
+/// The table as one line of JSON without the line feed.
+pub fn goroutine_table(report: &GoroutineReport<'_>) -> serde_json::Result<String> {
+    let goroutines = document(report.table, report.discards);
+    serde_json::to_string(&Document { schema: SCHEMA, process: process(report.process), goroutines })
+}
+
+/// The table under the key `goroutines`.
+pub(super) fn document(table: &GoroutineTable, discards: &Discards) -> Table {
+    Table {
+        live: table.live,
+        system: table.system,
+        callbacks: table.callbacks,
+        unknown: table.unknown,
+        stack_bytes: table.stack_bytes,
+        sampled: table.sampled,
+        without_stack: table.without_stack,
+        sites: table.sites.iter().map(|one| site(table, one)).collect(),
+        discarded: discards.iter().map(|(reason, count)| (reason.id(), count)).collect(),
+    }
+}
+
+fn site(table: &GoroutineTable, site: &TableSite) -> Site {
+    Site {
+        id: site.id.to_string(),
+        function: owned_name(&site.place.function),
+        file: file(&site.place),
+        line: line_number(&site.place),
+        entry_function: owned_name(&site.entry_function),
+        live: site.live,
+        stack_bytes: site.stack_bytes,
+        oldest: oldest(site.oldest),
+        creation_stack: site.creation_stack.iter().map(frame).collect(),
+        states: site.states.iter().map(|one| state(table, one)).collect(),
+    }
+}
+
+fn state(table: &GoroutineTable, state: &TableState) -> State {
+    let blocked = state.blocked.as_ref();
+    State {
+        wait_reason: owned_name(&state.wait_reason),
+        count: state.count,
+        count_low: state.interval.map(|(low, _)| low),
+        count_high: state.interval.map(|(_, high)| high),
+        looked_at: state.looked_at,
+        function: blocked.map(|frame| owned_name(&frame.function)),
+        file: blocked.and_then(file),
+        line: blocked.and_then(line_number),
+        entry_function: owned_name(&state.entry_function),
+        oldest: oldest(state.oldest),
+        waits_on: state.waits_on.as_ref().map(|object| waits_on(object, state.objects)),
+        channels: state.holders.as_ref().map(|holders| channels(table, holders)),
+        paths: state.paths.iter().map(path).collect(),
+    }
+}
+
+fn oldest(age: AgeBounds) -> Oldest {
+    let seconds = |ns: u64| crate::export::human::approximate(ns) / 1e9;
+    Oldest {
+        oldest_s: (age.at_least_ns > 0).then(|| seconds(age.at_least_ns)),
+        oldest_at_most_s: age.at_most_ns.map(seconds),
+    }
+}
+
+fn waits_on(object: &Object, objects: u64) -> WaitsOn {
+    WaitsOn {
+        kind: object.kind.name(),
+        address: object.address.map(|address| format!("{:#x}", address.0)),
+        waiters: object.waiters,
+        objects,
+        channel: object.channel.as_ref().map(channel),
+        cases: object
+            .cases
+            .iter()
+            .map(|case| Case { address: format!("{:#x}", case.address.0), channel: channel(case) })
+            .collect(),
+    }
+}
+
+fn channel(channel: &Channel) -> ChannelFacts {
+    let Queue { count: senders, or_more: more_senders } = channel.senders;
+    let Queue { count: receivers, or_more: more_receivers } = channel.receivers;
+    ChannelFacts {
+        len: channel.len,
+        cap: channel.cap,
+        element_bytes: channel.element_bytes,
+        closed: channel.closed,
+        senders,
+        receivers,
+        or_more: more_senders || more_receivers,
+    }
+}
+
+fn channels(table: &GoroutineTable, holders: &Holders) -> Channels {
+    let candidate = |holder: &crate::model::goroutines::Holder| {
+        let site = table.sites.get(holder.site)?;
+        let state = site.states.get(holder.state)?;
+        let blocked = state.blocked.as_ref();
+        Some(Candidate {
+            site: site.id.to_string(),
+            wait_reason: owned_name(&state.wait_reason),
+            count: holder.count,
+            function: blocked.map(|frame| owned_name(&frame.function)),
+            file: blocked.and_then(file),
+            line: blocked.and_then(line_number),
+        })
+    };
+    Channels {
+        count: holders.channels,
+        on_no_other_stack: holders.on_no_other_stack,
+        all_searched: holders.all_searched,
+        candidates: holders.groups.iter().filter_map(candidate).collect(),
+    }
+}
+
+fn path(path: &TablePath) -> Path {
+    Path { count: path.count, cut: path.cut, frames: path.frames.iter().map(frame).collect() }
+}

@@ -1,0 +1,84 @@
+//! The books, again and again.
+
+use std::time::{Duration, Instant};
+
+use super::Pace;
+use crate::{
+    model::{Heap, HeapLook, account},
+    pipeline::Subject,
+    read::{
+        Discards, ReadError,
+        books::{Books, BooksReader},
+    },
+};
+
+/// Often enough to see most collections by themselves; about 30 us of our own time each.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// The first look and the last one.
+#[derive(Debug)]
+pub(in crate::pipeline) struct HeapLooks {
+    reader: BooksReader,
+    pace: Pace,
+    first: Look,
+    last: Look,
+    /// Read, but not yet known to be of the same process.
+    pending: Option<Look>,
+}
+
+/// The books at one moment.
+#[derive(Clone, Debug)]
+struct Look {
+    at: Instant,
+    books: Books,
+}
+
+impl HeapLooks {
+    /// Has a first look.
+    ///
+    /// # Errors
+    /// Where it cannot be had.
+    pub(in crate::pipeline) fn start(subject: &Subject, now: Instant) -> Result<Self, ReadError> {
+        let mut reader = BooksReader::new(&subject.runtime())?;
+        let mut look = || Ok::<_, ReadError>(Look { at: now, books: reader.read(&subject.memory)? });
+        let (first, last) = (look()?, look()?);
+        Ok(Self { reader, pace: Pace::new(EVERY), first, last, pending: None })
+    }
+
+    /// The window begins with the last look.
+    pub(in crate::pipeline) fn begin(&mut self) {
+        self.first = self.last.clone();
+    }
+
+    /// Looks where it is time to, or where it must be.
+    pub(in crate::pipeline) fn look(&mut self, subject: &Subject, now: Instant, must: bool) -> Result<(), ReadError> {
+        if self.pace.is_due(now) || must {
+            self.pending = Some(Look { at: now, books: self.reader.read(&subject.memory)? });
+        }
+        Ok(())
+    }
+
+    /// Believes what was read last where the process behind it was still the same.
+    pub(in crate::pipeline) fn settle(&mut self, is_same: bool) {
+        if let Some(look) = self.pending.take().filter(|_| is_same) {
+            self.last = look;
+        }
+    }
+
+    /// What happened between the first look and the last.
+    pub(in crate::pipeline) fn account(&self) -> Heap {
+        let at_s = |look: &Look| look.at.duration_since(self.first.at).as_secs_f64();
+        let [first, last] = [&self.first, &self.last].map(|look| HeapLook { at_s: at_s(look), books: &look.books });
+        account(first, last)
+    }
+
+    /// What was not believed so far.
+    pub(in crate::pipeline) fn discards(&self) -> Discards {
+        self.reader.discards()
+    }
+
+    /// The last look.
+    pub(in crate::pipeline) fn last(&self) -> &Books {
+        &self.last.books
+    }
+}

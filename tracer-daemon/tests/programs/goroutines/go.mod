@@ -1,0 +1,3 @@
+module example.com/leakline/programs/goroutines
+
+go 1.19

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/heapprofile
+
+go 1.19

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/marks
+
+go 1.19

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/memory
+
+go 1.19
