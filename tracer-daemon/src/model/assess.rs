@@ -85,8 +85,10 @@ pub struct Assessment {
 }
 
 /// The evidence of one process.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Assessor {
+    /// Seconds over which growth is judged.
+    window_s: f64,
     series: MarkedSeries,
     profiles: VecDeque<ProfileReading>,
     sites: BTreeMap<SiteId, Hysteresis>,
@@ -95,6 +97,18 @@ pub struct Assessor {
 }
 
 impl Assessor {
+    /// Judges growth over windows of so many seconds.
+    pub fn new(window_s: f64) -> Self {
+        Self {
+            window_s,
+            series: MarkedSeries::default(),
+            profiles: VecDeque::new(),
+            sites: BTreeMap::new(),
+            whole: Hysteresis::default(),
+            sizes: Vec::new(),
+        }
+    }
+
     /// The books at one moment.
     pub fn observe_books(&mut self, reading: Reading) {
         self.sizes = reading.classes.iter().map(|[size, ..]| *size).collect();
@@ -144,7 +158,7 @@ impl Assessor {
     pub fn report(&mut self, live_bytes: f64) -> Assessment {
         let total = self.series.total();
         let window_s = total.first().zip(total.last()).map_or(0.0, |(first, last)| last.at_s - first.at_s);
-        let trend = |points: Vec<_>| Trend::of(&points, window_s);
+        let trend = |points: Vec<_>| Trend::of(&points, self.window_s);
         let small = self.sizes.iter().enumerate().map(|(index, size)| (Some(*size), self.series.class(index)));
         let classes: Vec<ClassAssessment> = small
             .chain([(None, self.series.large())])

@@ -185,7 +185,7 @@ impl Reading {
             at_unix_ns,
             collections: books.collections,
             last_end_unix_ns: books.last_end_unix_ns,
-            marked_bytes: books.heap_marked_bytes,
+            marked_bytes: books.pacer.as_ref().map_or(0, |pacer| pacer.heap_marked_bytes),
             classes: books.classes.iter().map(|class| [class.size_bytes, class.allocs, class.frees]).collect(),
             large: [books.large_alloc_bytes, books.large_free_bytes],
         }

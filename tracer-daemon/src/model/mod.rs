@@ -6,8 +6,12 @@ pub mod assess;
 pub mod attribution;
 mod exact;
 pub mod forecast;
+pub mod goroutines;
 mod heap;
+mod limit;
+pub mod live;
 pub mod marked;
+pub mod memory;
 #[cfg(test)]
 #[expect(
     clippy::cast_possible_truncation,
@@ -16,11 +20,6 @@ pub mod marked;
     reason = "counts of a simulation: positive, and far below 2^53"
 )]
 mod simulation;
-pub mod goroutines;
-mod heap;
-mod limit;
-pub mod live;
-pub mod memory;
 pub mod profile;
 pub mod profile_change;
 mod site;

@@ -13,7 +13,7 @@ fn assessor(
     reports: u32,
     mut each: impl FnMut(&mut Assessor, &Program),
 ) -> Assessor {
-    let mut assessor = Assessor::default();
+    let mut assessor = Assessor::new(window_s);
     let readings = (window_s / program.settings.read_every_s) as u32;
     for number in 0..=readings {
         assessor.observe_books(program.read());
