@@ -99,6 +99,27 @@ pub struct AttachArgs {
     /// Also report on the way, this often (with --output json: one document a line)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub interval: Option<Duration>,
+    /// Whether to write to it
+    #[command(flatten)]
+    pub adoption: AdoptionArgs,
+}
+
+/// Whether to turn on samplers that are off.
+#[derive(Args, Clone, Debug)]
+pub struct AdoptionArgs {
+    /// For a program whose sampler is off: turn it on while we look (writes 8 bytes to the process), then off again
+    #[arg(long)]
+    pub adopt_sampler: bool,
+    /// Where it is noted what was written to a process, for `leakline restore`
+    #[arg(long, value_name = "FOLDER", default_value = STATE_FOLDER)]
+    pub state_dir: PathBuf,
+}
+
+impl AdoptionArgs {
+    /// The folder of notes, where it is wanted.
+    pub fn folder(self) -> Option<PathBuf> {
+        self.adopt_sampler.then_some(self.state_dir)
+    }
 }
 
 /// `leakline run`
@@ -119,6 +140,9 @@ pub struct RunArgs {
     /// Add a `pid` label, so that processes of one name are series of their own
     #[arg(long)]
     pub pid_label: bool,
+    /// Whether to write to them
+    #[command(flatten)]
+    pub adoption: AdoptionArgs,
 }
 
 /// `leakline snapshot`

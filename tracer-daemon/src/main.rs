@@ -7,12 +7,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tracer_daemon::{
     attach::Limits,
     cli::{
-        AttachArgs, Cli, Command, DiffArgs, DoctorArgs, LookArgs, OutputFormat, PlanArgs, RestoreArgs, RunArgs,
-        SnapshotArgs,
+        AdoptionArgs, AttachArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, LookArgs, OutputFormat, PlanArgs,
+        RestoreArgs, RunArgs, SnapshotArgs,
     },
     discover::{Links, NamePattern, Target, open_regular, target_by_pid},
     export::{doctor, plan::Planned, untrusted},
@@ -70,7 +70,7 @@ fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
         duration: args.duration,
         interval: args.interval,
         output: args.output,
-        means: Means { evidence: args.evidence, limits: Limits::default() },
+        means: means(args.evidence, &args.adoption),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(pipeline::attach::attach(target, options))?;
@@ -85,7 +85,7 @@ fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         names,
         listen: args.listen,
         pid_label: args.pid_label,
-        means: Means { evidence: args.evidence, limits: Limits::default() },
+        means: means(args.evidence, &args.adoption),
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
@@ -127,6 +127,17 @@ fn restore(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
 fn look(args: &LookArgs, print: fn(&Target, OutputFormat) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     print(&target(args.target.pid, args.target.name.as_deref())?, args.output)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to look with. Hooks on every allocation need no sampler.
+fn means(evidence: EvidenceChoice, adoption: &AdoptionArgs) -> Means {
+    let adopt = adoption.clone().folder();
+    if adopt.is_some() && evidence == EvidenceChoice::Exact {
+        let message =
+            "--adopt-sampler is of use without --evidence exact only, which counts every allocation by itself";
+        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
+    Means { evidence, limits: Limits::default(), adopt }
 }
 
 fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {

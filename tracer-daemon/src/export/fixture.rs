@@ -151,13 +151,14 @@ pub(crate) fn books() -> Snapshot {
     let unmarshal = frame("encoding/json.Unmarshal", "/usr/local/go/src/encoding/json/decode.go", 108);
     let clone = frame("example.com/shop/internal/cache.(*LRU[...]).Clone", "/src/shop/internal/cache/lru.go", 217);
     let profile = Profile {
+        adopted_s: None,
         rate_bytes: 524_288,
         lag_cycles: 2,
         lag_s: Some(1.5),
-        sites: vec![
+        sites: Arc::new([
             site(0x3f9c_2a1b_77d0_e4c1, &put, &unmarshal, 30e6, 58),
             site(0x0000_0000_0000_00aa, &clone, &clone, 9e6, 17),
-        ],
+        ]),
     };
     Snapshot {
         window_s: WINDOW_S,

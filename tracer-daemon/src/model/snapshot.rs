@@ -29,13 +29,15 @@ pub enum Evidence {
     GoroutineTable,
     /// The runtime's own heap profile, read from the target's memory.
     Profile,
+    /// The same, where we turned the sampler on.
+    Adopted,
     /// Hooks on every allocation and on goroutine creation and exit.
     Exact,
 }
 
 impl Evidence {
     /// All that this version knows.
-    pub const ALL: [Self; 4] = [Self::Books, Self::GoroutineTable, Self::Profile, Self::Exact];
+    pub const ALL: [Self; 5] = [Self::Books, Self::GoroutineTable, Self::Profile, Self::Adopted, Self::Exact];
 
     /// The name in JSON, metrics and text.
     pub const fn name(self) -> &'static str {
@@ -43,6 +45,7 @@ impl Evidence {
             Self::Books => "books",
             Self::GoroutineTable => "goroutine-table",
             Self::Profile => "profile",
+            Self::Adopted => "adopted",
             Self::Exact => "exact",
         }
     }
@@ -162,9 +165,9 @@ pub struct Snapshot {
     /// What is alive by the runtime's own profile.
     pub profile: Option<Profile>,
     /// Every goroutine, by what it waits for.
-    pub goroutines: Option<GoroutineTable>,
+    pub goroutines: Option<Arc<GoroutineTable>>,
     /// What the resident memory consists of.
-    pub memory: Option<MemoryStatement>,
+    pub memory: Option<Arc<MemoryStatement>>,
     /// The limit that its memory will reach first. `None`: there is none, or it is not known.
     pub limit: Option<Limit>,
     /// What was read from the target and not believed.
@@ -176,6 +179,8 @@ pub struct Snapshot {
 /// What the runtime's own heap profile says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
+    /// Whether we turned the sampler on, so that only what was allocated since is known: for so many seconds. `None`: it was on.
+    pub adopted_s: Option<f64>,
     /// Mean bytes between two samples.
     pub rate_bytes: i64,
     /// Collections whose deaths are not all in it yet: the profile is as old as they are.
@@ -183,7 +188,14 @@ pub struct Profile {
     /// Seconds since the end of the collection that it is complete up to. `None`: none has ended, or it is not known.
     pub lag_s: Option<f64>,
     /// Most bytes first.
-    pub sites: Vec<LiveSite>,
+    pub sites: Arc<[LiveSite]>,
+}
+
+impl Profile {
+    /// What it stands on.
+    pub fn evidence(&self) -> Evidence {
+        if self.adopted_s.is_some() { Evidence::Adopted } else { Evidence::Profile }
+    }
 }
 
 impl From<ExactCounts> for Snapshot {

@@ -31,7 +31,7 @@ const STEP: Duration = Duration::from_millis(50);
 const SOON_GONE: usize = 5;
 
 /// What to do with a target.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How long to watch.
     pub duration: Duration,
@@ -60,15 +60,20 @@ enum End {
 pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let own_before = own::facts();
-    let mut session = Session::start(&target, options.means, &FactsCache::default())?;
+    let mut session = Session::start(&target, &options.means, &FactsCache::default())?;
     session.announce();
-    let outcome = observe(&mut session, options, &mut stop, own_before).await;
+    let outcome = observe(&mut session, &options, &mut stop, own_before).await;
     // Also after a failure: this is the only safe way out of a living target.
     session.leave();
     outcome
 }
 
-async fn observe(session: &mut Session, options: Options, stop: &mut Stop, own_before: OwnFacts) -> anyhow::Result<()> {
+async fn observe(
+    session: &mut Session,
+    options: &Options,
+    stop: &mut Stop,
+    own_before: OwnFacts,
+) -> anyhow::Result<()> {
     let started_unix_ms = own::unix_ms();
     session.open()?;
     let end = watch(session, options, stop, started_unix_ms).await?;
@@ -98,7 +103,7 @@ async fn observe(session: &mut Session, options: Options, stop: &mut Stop, own_b
     Ok(())
 }
 
-async fn watch(session: &mut Session, options: Options, stop: &mut Stop, started_unix_ms: u64) -> anyhow::Result<End> {
+async fn watch(session: &mut Session, options: &Options, stop: &mut Stop, started_unix_ms: u64) -> anyhow::Result<End> {
     let started = own::now();
     let mut step = interval(STEP);
     step.set_missed_tick_behavior(MissedTickBehavior::Skip);

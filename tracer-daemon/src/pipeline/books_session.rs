@@ -1,6 +1,9 @@
 //! One target whose memory is read and that has no probe.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use super::{
     StartError, Subject,
@@ -9,7 +12,7 @@ use super::{
 };
 use crate::{
     export::{Refusal, untrusted},
-    model::{Evidence, Limit, Snapshot},
+    model::{Evidence, Limit, Profile, Snapshot},
     read::{Discards, ReadError},
 };
 
@@ -33,13 +36,28 @@ impl BooksSession {
     ///
     /// # Errors
     /// Where no part can be read: nothing would be left to report.
-    pub fn start(subject: Subject, refused: Vec<Refusal>) -> Result<Self, Box<(Subject, StartError)>> {
+    pub fn start(
+        subject: Subject,
+        adopt: Option<&Path>,
+        refused: Vec<Refusal>,
+    ) -> Result<Self, Box<(Subject, StartError)>> {
         let now = own::now();
         let mut parts = Parts { refused, first_error: None };
         let heap = parts.take(HeapLooks::start(&subject, now));
         let mut profile = None;
         match ProfileLooks::start(&subject) {
-            Ok(None) => parts.refused.push(sampler_off(&subject)),
+            Ok(None) => match adopt.map(|folder| subject.adopt(folder)) {
+                Some(Ok(adopted)) => {
+                    tracing::info!(
+                        pid = subject.identity.pid,
+                        rate_bytes = adopted.rate_bytes(),
+                        "the sampler of the target is on; it is turned off again at the end"
+                    );
+                    profile = parts.take(ProfileLooks::adopted(&subject, adopted, now));
+                }
+                Some(Err(error)) => parts.refused.push(Refusal::new(error.reason(), error.full_text())),
+                None => parts.refused.push(sampler_off(&subject)),
+            },
             started => profile = parts.take(started).flatten(),
         }
         let goroutines = parts.take(GoroutineLooks::start(&subject));
@@ -87,6 +105,9 @@ impl BooksSession {
         if !self.is_closed {
             self.is_closed = true;
             self.look(true);
+            if let Some(profile) = &mut self.profile {
+                profile.restore(self.subject.identity.pid);
+            }
         }
     }
 
@@ -145,12 +166,12 @@ impl BooksSession {
     pub fn snapshot(&self) -> Snapshot {
         let books = self.heap.as_ref().map(HeapLooks::last);
         let now_unix_ns = own::unix_ms().saturating_mul(1_000_000);
-        let profile = self.profile.as_ref().and_then(|profile| profile.live(&self.subject, books, now_unix_ns));
-        let goroutines = self.goroutines.as_ref().and_then(GoroutineLooks::last).cloned();
+        let profile = self.profile.as_ref().and_then(|profile| profile.live(books, now_unix_ns));
+        let goroutines = self.goroutines.as_ref().and_then(GoroutineLooks::last);
         let used = [
             (self.heap.is_some(), Evidence::Books),
             (goroutines.is_some(), Evidence::GoroutineTable),
-            (profile.is_some(), Evidence::Profile),
+            (profile.is_some(), profile.as_ref().map_or(Evidence::Profile, Profile::evidence)),
         ];
         let discards = [
             self.heap.as_ref().map(HeapLooks::discards),
@@ -163,8 +184,8 @@ impl BooksSession {
             heap: self.heap.as_ref().map(HeapLooks::account),
             profile,
             goroutines,
-            limit: Limit::least(books, self.memory.last()),
-            memory: self.memory.last().cloned(),
+            limit: Limit::least(books, self.memory.last().as_deref()),
+            memory: self.memory.last(),
             discards: discards.into_iter().flatten().fold(Discards::default(), Discards::plus),
             exact: None,
         }
@@ -204,10 +225,11 @@ impl Parts {
 
 fn sampler_off(subject: &Subject) -> Refusal {
     let text = if subject.facts.sampler_linked() {
-        "no line can be named by the heap profile: the program has set MemProfileRate to 0"
+        "no line can be named by the heap profile: the program has set MemProfileRate to 0 (--adopt-sampler turns it on while \
+         we look)"
     } else {
         "no line can be named by the heap profile: the sampler is not linked into this binary (import net/http/pprof, \
-         or ask for --evidence exact)"
+         or ask for --adopt-sampler or --evidence exact)"
     };
     Refusal::new("sampler_off", text)
 }

@@ -95,7 +95,7 @@ pub(super) fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sen
         is_open: true,
     };
     shared.open_gates.fetch_add(1, Ordering::SeqCst);
-    let started = Session::start(target, shared.means, &shared.facts).and_then(|mut session| {
+    let started = Session::start(target, &shared.means, &shared.facts).and_then(|mut session| {
         session.announce();
         if !shared.stop.load(Ordering::SeqCst) {
             session.open()?;

@@ -22,6 +22,25 @@ fn outcome(sentence: String, code: u8) -> Outcome {
     Outcome { sentence, code }
 }
 
+/// Tells the operator how it went to turn off a sampler that we turned on.
+pub(super) fn tell(pid: u32, restored: Result<Restored, AdoptError>) {
+    match restored {
+        Ok(Restored::Off) => tracing::info!(pid, "the sampler of the target is off again"),
+        Ok(Restored::WasOff) => {
+            tracing::warn!(pid, "the sampler of the target was turned off by somebody else meanwhile");
+        }
+        Ok(Restored::NotOurs { rate_bytes }) => {
+            tracing::warn!(pid, rate_bytes, "somebody has set another rate meanwhile; the sampler was left alone");
+        }
+        Ok(Restored::Gone) => tracing::info!(pid, "the target ended"),
+        Err(error) => tracing::error!(
+            pid,
+            reason = error.id(),
+            "the sampler of the target could not be turned off: {error}; try `leakline restore --pid {pid}`"
+        ),
+    }
+}
+
 /// Turns off the sampler of a process where a leakline that is no more has left it on.
 ///
 /// # Errors

@@ -72,7 +72,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let listener = listen(options.listen).await?;
     tracing::info!(address = %listener.local_addr().unwrap_or(options.listen), "serving /metrics, /healthz, /readyz");
-    let shared = Arc::new(Shared::new(metrics.clone(), options.means));
+    let shared = Arc::new(Shared::new(metrics.clone(), options.means.clone()));
     let router = http::router(HttpState { metrics: metrics.clone(), readiness: readiness.clone() });
     let (close_server, server_closed) = oneshot::channel::<()>();
     let mut server = tokio::spawn(async move {

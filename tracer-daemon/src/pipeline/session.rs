@@ -1,6 +1,6 @@
 //! One target from discovery to snapshots, by whatever evidence was chosen for it.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{StartError, Subject, books_session::BooksSession, exact_session::ExactSession};
 use crate::{
@@ -13,12 +13,14 @@ use crate::{
 };
 
 /// What to look with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Means {
     /// The evidence that was asked for.
     pub evidence: EvidenceChoice,
     /// How much the kernel side may hold.
     pub limits: Limits,
+    /// Turn on the sampler of a program where it is off, and note that in this folder. `None`: write nothing to any process.
+    pub adopt: Option<PathBuf>,
 }
 
 /// A target that is looked at.
@@ -36,7 +38,7 @@ impl Session {
     ///
     /// # Errors
     /// Where nothing can be had.
-    pub fn start(target: &Target, means: Means, cache: &FactsCache) -> Result<Self, StartError> {
+    pub fn start(target: &Target, means: &Means, cache: &FactsCache) -> Result<Self, StartError> {
         let subject = Subject::open(target, cache)?;
         match means.evidence {
             EvidenceChoice::Exact => match ExactSession::start(subject, &target.exe, means.limits) {
@@ -48,12 +50,14 @@ impl Session {
                     }
                     let refusal = Refusal::new(error.reason(), error.full_text());
                     // Where the books cannot be read either, what was asked for decides what is said.
-                    let books = BooksSession::start(subject, vec![refusal]).map_err(|_unread| error)?;
+                    let books =
+                        BooksSession::start(subject, means.adopt.as_deref(), vec![refusal]).map_err(|_unread| error)?;
                     Ok(Self::Books(Box::new(books)))
                 }
             },
             EvidenceChoice::Auto | EvidenceChoice::Books => {
-                let books = BooksSession::start(subject, Vec::new()).map_err(|failed| failed.1)?;
+                let books =
+                    BooksSession::start(subject, means.adopt.as_deref(), Vec::new()).map_err(|failed| failed.1)?;
                 Ok(Self::Books(Box::new(books)))
             }
         }
@@ -127,7 +131,8 @@ impl Session {
         }
     }
 
-    /// As [`ExactSession::leave`]; without probes there is nothing to leave.
+    /// Leaves the probes in place until this process exits, which is how a living target must be left; without probes there is
+    /// nothing to leave.
     pub fn leave(self) {
         if let Self::Exact(session) = self {
             session.leave();

@@ -13,10 +13,11 @@ use tokio::time::sleep;
 use super::{
     StartError, Subject,
     attach::{Progress, Stop},
+    looks::SETTLE,
     own,
+    restore::tell,
 };
 use crate::{
-    attach::adopt::Restored,
     discover::{CodeMapping, MappedCode, Presence, Target, code_mappings},
     export::{heap_profile::HeapProfileFile, human, pprof},
     inspect::cache::FactsCache,
@@ -33,8 +34,6 @@ use crate::{
 
 /// How often the target is looked after while its sampler is on.
 const STEP: Duration = Duration::from_millis(50);
-/// For so long after the sampler was turned on its samples are thrown away: the first one of each processor is no chance.
-const SETTLE: Duration = Duration::from_secs(1);
 /// But for no more than this part of the time that it is on.
 const SETTLE_PART: u32 = 4;
 
@@ -136,14 +135,7 @@ async fn adopted(subject: &Subject, reader: &mut ProfileReader, adoption: &Adopt
     }
     let profile = read(subject, reader)?;
     let duration = Some(started.elapsed());
-    match adopted.restore().map_err(|error| subject.unadopted(error))? {
-        Restored::Off => tracing::info!(pid, "the sampler of the target is off again"),
-        Restored::WasOff => tracing::warn!(pid, "the sampler of the target was turned off by somebody else meanwhile"),
-        Restored::NotOurs { rate_bytes } => {
-            tracing::warn!(pid, rate_bytes, "somebody has set another rate meanwhile; the sampler was left alone");
-        }
-        Restored::Gone => tracing::info!(pid, "the target ended"),
-    }
+    tell(pid, adopted.restore());
     // Few cycles are published in so short a time.
     Ok(Taken { profile, baseline, rate_bytes, state: State::Newest, duration })
 }

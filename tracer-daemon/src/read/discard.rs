@@ -35,6 +35,8 @@ reasons! {
     StatisticsMoved: "statistics_moved", "the runtime merged its statistics while they were read";
     /// A collection's marking ended while the caches were read; the look was begun anew.
     CollectionEnded: "collection_ended", "a collection ended while the processors' caches were read";
+    /// Something was no address, or no count, that can be there; the look was begun anew.
+    DidNotFit: "did_not_fit", "what was read of the processors' caches or statistics cannot be";
     /// A count was below what it was before; the look was begun anew.
     CountFell: "count_fell", "a count that cannot fall was smaller than before";
     /// The runtime published a cycle of its heap profile while that was read; the look was begun anew.

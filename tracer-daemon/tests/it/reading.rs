@@ -96,6 +96,37 @@ fn without_a_sampler_all_but_the_names_are_known() {
 }
 
 #[test]
+fn a_sampler_that_is_off_is_turned_on_where_that_is_asked_for_and_off_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = build("heapprofile", "go1.26.6", &["-ldflags=-s -w", "-tags=nosampler"]);
+    let mut target = Target::start(&program, &["0", "busy"]);
+    let (pid, folder) = (target.pid().to_string(), folder.path().to_str().unwrap());
+    let mut running = Running::start(&[
+        "attach",
+        "--pid",
+        &pid,
+        "--adopt-sampler",
+        "--state-dir",
+        folder,
+        "--duration",
+        "3s",
+        "--output",
+        "json",
+    ]);
+    running.wait_for("the sampler of the target is on");
+    running.wait_for("the sampler of the target is off again");
+    let (status, document) = running.finish();
+    assert_eq!(status, 0);
+    is_valid(&document, include_str!("../../../docs/schema/attach.schema.json"));
+    assert_eq!(document["evidence"]["used"], serde_json::json!(["books", "goroutine-table", "adopted"]));
+    assert!(document["profile"]["adopted_s"].as_f64().unwrap() > 0.0, "{document:#}");
+    let sites = document["sites"].as_array().unwrap();
+    assert!(sites.iter().all(|site| site["evidence"] == "adopted") && !sites.is_empty(), "{document:#}");
+    target.say("rate");
+    assert_eq!(target.line(), "0");
+}
+
+#[test]
 fn where_probes_are_refused_the_books_are_read() {
     if !can_attach("where_probes_are_refused_the_books_are_read") {
         return;

@@ -171,8 +171,8 @@ fn after_the_gate_is_closed_nothing_is_counted_though_probes_are_there() {
 }
 
 fn exact_session(pid: u32, limits: Limits) -> Session {
-    let means = Means { evidence: EvidenceChoice::Exact, limits };
-    Session::start(&target_by_pid(pid).unwrap(), means, &FactsCache::default()).unwrap()
+    let means = Means { evidence: EvidenceChoice::Exact, limits, adopt: None };
+    Session::start(&target_by_pid(pid).unwrap(), &means, &FactsCache::default()).unwrap()
 }
 
 /// Watches the program's phase with these limits, without taking anything from the ring before the end.

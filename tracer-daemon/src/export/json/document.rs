@@ -162,6 +162,9 @@ pub struct SizeClass {
 /// What the runtime's own heap profile is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Profile {
+    /// We turned the sampler on: only what was allocated in these seconds is known. Absent: it was on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopted_s: Option<f64>,
     /// Mean bytes between two samples.
     pub rate_bytes: i64,
     /// Collections whose deaths are not all in it yet.

@@ -49,6 +49,7 @@ pub fn document(report: &Report) -> Document {
         evidence: evidence(report),
         heap: heap(snapshot),
         profile: snapshot.profile.as_ref().map(|profile| Profile {
+            adopted_s: profile.adopted_s.and_then(finite),
             rate_bytes: profile.rate_bytes,
             lag_cycles: profile.lag_cycles,
             lag_s: profile.lag_s.and_then(finite),
@@ -184,7 +185,7 @@ fn live_sites(profile: &model::Profile) -> Vec<Site> {
         live_bytes: rate(site.bytes),
         live_objects: Some(site.objects),
         samples: Some(site.samples),
-        evidence: model::Evidence::Profile.name().to_owned(),
+        evidence: profile.evidence().name().to_owned(),
         paths: site
             .paths
             .iter()

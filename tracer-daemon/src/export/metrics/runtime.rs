@@ -1,7 +1,7 @@
 //! What the runtimes of one identity say of themselves: counters that go on from where each process was found, gauges of
 //! the living, and the histogram of pauses.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::top_sites::ProcessKey;
 use crate::model::{Heap, memory::MemoryStatement};
@@ -22,16 +22,16 @@ pub(super) struct RuntimeBooks {
 
 /// What the processes of one identity have in memory.
 #[derive(Clone, Debug, Default)]
-pub(super) struct MemoryGauges(BTreeMap<ProcessKey, MemoryStatement>);
+pub(super) struct MemoryGauges(BTreeMap<ProcessKey, Arc<MemoryStatement>>);
 
 impl MemoryGauges {
     /// What a process has now.
-    pub(super) fn observe(&mut self, key: ProcessKey, statement: &MemoryStatement) {
-        self.0.insert(key, statement.clone());
+    pub(super) fn observe(&mut self, key: ProcessKey, statement: Arc<MemoryStatement>) {
+        self.0.insert(key, statement);
     }
 
     /// A process is gone, or goes on under another identity.
-    pub(super) fn end(&mut self, key: ProcessKey) -> Option<MemoryStatement> {
+    pub(super) fn end(&mut self, key: ProcessKey) -> Option<Arc<MemoryStatement>> {
         self.0.remove(&key)
     }
 

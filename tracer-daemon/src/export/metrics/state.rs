@@ -3,7 +3,7 @@
 //! Values only; `table` reads them into samples. The pipeline writes through [`super::Metrics`]. All maps are bounded:
 //! identities whose processes have all ended are forgotten, oldest first, beyond [`MAX_ENDED_IDENTITIES`], and counted.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::{
     MetricsSettings,
@@ -191,7 +191,7 @@ struct Stood {
     allocations: Option<Cursor>,
     goroutines: Option<Cursor>,
     heap: Option<Heap>,
-    memory: Option<MemoryStatement>,
+    memory: Option<Arc<MemoryStatement>>,
     limit: Option<u64>,
     live: Option<Values>,
     table: Option<Values>,
@@ -222,7 +222,7 @@ impl Group {
             self.runtime.go_on(key, stood);
         }
         if let Some(stood) = memory {
-            self.memory.observe(key, &stood);
+            self.memory.observe(key, stood);
         }
         self.limits.extend(limit.map(|limit| (key, limit)));
         if let Some(stood) = live {
@@ -259,7 +259,7 @@ impl Group {
             self.runtime.observe(key, heap);
         }
         if let Some(statement) = &snapshot.memory {
-            self.memory.observe(key, statement);
+            self.memory.observe(key, Arc::clone(statement));
         }
         if let Some(limit) = snapshot.limit {
             self.limits.insert(key, limit.bytes);
@@ -285,7 +285,7 @@ impl Group {
             let sites = exact.sites.iter().map(|site| (site.id, &site.place));
             sites.chain(exact.goroutine_sites.iter().map(|site| (site.id, &site.place)))
         });
-        let alive = snapshot.profile.iter().flat_map(|profile| &profile.sites).map(|site| (site.id, &site.place));
+        let alive = snapshot.profile.iter().flat_map(|profile| profile.sites.iter()).map(|site| (site.id, &site.place));
         let running = snapshot.goroutines.iter().flat_map(|table| &table.sites).map(|site| (site.id, &site.place));
         for (id, place) in counted.chain(alive).chain(running) {
             if self.is_visible(id) {

@@ -28,7 +28,7 @@ struct Line<'a> {
 fn lines(profile: &Profile) -> Vec<Line<'_>> {
     let mut lines: Vec<Line<'_>> = Vec::new();
     let mut indices = HashMap::new();
-    for site in &profile.sites {
+    for site in profile.sites.iter() {
         let key = (&site.place.function, &site.place.file, site.place.line);
         let index = *indices.entry(key).or_insert(lines.len());
         match lines.get_mut(index) {
@@ -51,6 +51,12 @@ fn lines(profile: &Profile) -> Vec<Line<'_>> {
 
 pub(super) fn table(page: &mut Page, profile: &Profile) {
     let lag = match (profile.lag_cycles, profile.lag_s) {
+        _ if profile.adopted_s.is_some() => {
+            let seconds = human::seconds(profile.adopted_s.unwrap_or_default());
+            format!(
+                "of what was allocated in the {seconds} since the sampler was turned on, garbage of which nothing is known yet included"
+            )
+        }
         (0, _) => String::from("as of now"),
         (_, Some(seconds)) => format!("as of the collection that ended {} ago", human::seconds(seconds)),
         (cycles, None) => format!("{cycles} collections old"),

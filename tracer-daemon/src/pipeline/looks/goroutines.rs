@@ -1,6 +1,9 @@
 //! The goroutine table, every few seconds.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::Pace;
 use crate::{
@@ -21,7 +24,7 @@ pub(in crate::pipeline) struct GoroutineLooks {
     reader: GoroutineReader,
     clock: IdClock,
     pace: Pace,
-    last: Option<GoroutineTable>,
+    last: Option<Arc<GoroutineTable>>,
     /// Read, but not yet known to be of the same process.
     pending: Option<GoroutineTable>,
     discards: Discards,
@@ -60,13 +63,13 @@ impl GoroutineLooks {
     /// Believes what was read last where the process behind it was still the same.
     pub(in crate::pipeline) fn settle(&mut self, is_same: bool) {
         if let Some(table) = self.pending.take().filter(|_| is_same) {
-            self.last = Some(table);
+            self.last = Some(Arc::new(table));
         }
     }
 
     /// What it said. `None`: not looked at yet.
-    pub(in crate::pipeline) fn last(&self) -> Option<&GoroutineTable> {
-        self.last.as_ref()
+    pub(in crate::pipeline) fn last(&self) -> Option<Arc<GoroutineTable>> {
+        self.last.clone()
     }
 
     /// What was not believed so far.

@@ -1,6 +1,9 @@
 //! The memory statement, twice a minute, and what grew since the first.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::Pace;
 use crate::{
@@ -17,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(30);
 pub(in crate::pipeline) struct MemoryLooks {
     pace: Option<Pace>,
     first: Option<(Instant, MemoryStatement)>,
-    last: Option<MemoryStatement>,
+    last: Option<Arc<MemoryStatement>>,
 }
 
 impl MemoryLooks {
@@ -33,18 +36,18 @@ impl MemoryLooks {
         }
         let look = look(subject)?;
         let mut refused = Vec::new();
-        self.last = Some(if let Some((at, first)) = &self.first {
+        self.last = Some(Arc::new(if let Some((at, first)) = &self.first {
             look.statement.since(first, now.duration_since(*at).as_secs_f64())
         } else {
             self.first = Some((now, look.statement.clone()));
             refused = look.refused;
             look.statement
-        });
+        }));
         Ok(refused)
     }
 
     /// What it said. `None`: not looked at yet.
-    pub(in crate::pipeline) fn last(&self) -> Option<&MemoryStatement> {
-        self.last.as_ref()
+    pub(in crate::pipeline) fn last(&self) -> Option<Arc<MemoryStatement>> {
+        self.last.clone()
     }
 }

@@ -9,7 +9,7 @@ mod profile;
 pub(super) use self::goroutines::GoroutineLooks;
 pub(super) use self::heap::HeapLooks;
 pub(super) use self::memory::MemoryLooks;
-pub(super) use self::profile::ProfileLooks;
+pub(super) use self::profile::{ProfileLooks, SETTLE};
 
 use std::time::{Duration, Instant};
 

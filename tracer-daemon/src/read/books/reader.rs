@@ -7,7 +7,7 @@ use super::statistics::{self, HeapSums};
 use super::{Books, ClassCount, Part, PartMissing, SIZE_CLASSES, SystemBytes};
 use crate::addr::Avma;
 use crate::inspect::{Global, GlobalMissing, RuntimeLayout};
-use crate::read::memory::TargetMemory;
+use crate::read::memory::{MemoryError, TargetMemory};
 use crate::read::{Discard, Discards, ReadError, Runtime};
 
 use tracer_common::size_class::CLASS_TO_SIZE;
@@ -107,25 +107,32 @@ impl BooksReader {
     /// # Errors
     /// Where memory cannot be read, or holds what cannot be.
     pub fn read(&mut self, memory: &dyn TargetMemory) -> Result<Books, ReadError> {
+        let mut unfit = None;
         for _ in 0..ATTEMPTS {
             let processors = match self.processors.take() {
                 Some(known) => known,
                 None => Processors::find(memory, self.places.allp, &self.layout)?,
             };
-            let outcome = self.attempt(memory, &processors);
-            match outcome? {
-                Ok(books) => {
+            let reason = match self.attempt(memory, &processors) {
+                Ok(Ok(books)) => {
                     self.processors = Some(processors);
                     return Ok(books);
                 }
-                Err(reason) => {
-                    self.discards.add(reason);
-                    // Elsewhere than in the processors something moved, and they are the same.
-                    self.processors = (reason != Discard::ProcessorsMoved).then_some(processors);
+                Ok(Err(reason)) => reason,
+                // A cache that is being unmade and made anew holds zeros for a moment.
+                Err(error @ (ReadError::Implausible { .. } | ReadError::Memory(MemoryError::Unmapped { .. }))) => {
+                    unfit = Some(error);
+                    Discard::DidNotFit
                 }
-            }
+                Err(error) => return Err(error),
+            };
+            self.discards.add(reason);
+            // Where something else moved, these are the same.
+            let is_elsewhere = !matches!(reason, Discard::ProcessorsMoved | Discard::DidNotFit);
+            self.processors = is_elsewhere.then_some(processors);
         }
-        Err(ReadError::Unsettled { what: "the runtime's statistics", attempts: ATTEMPTS })
+        let unsettled = ReadError::Unsettled { what: "the runtime's statistics", attempts: ATTEMPTS };
+        Err(unfit.unwrap_or(unsettled))
     }
 
     /// One attempt. An inner error says why what was seen is thrown away.

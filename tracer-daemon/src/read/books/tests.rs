@@ -499,3 +499,32 @@ fn a_count_that_falls_is_read_again_and_then_refused() {
     assert_eq!(reader.read(&memory).unwrap_err().id(), "memory_unsettled");
     assert!(reader.discards().iter().any(|(why, count)| why == Discard::CountFell && count > 1));
 }
+
+/// Zeros in place of a cache, for some reads: as while GOMAXPROCS changes.
+#[derive(Debug)]
+struct CacheBeingMade {
+    inner: SimulatedMemory,
+    reads: Mutex<usize>,
+}
+
+impl TargetMemory for CacheBeingMade {
+    fn read(&self, at: Avma, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.inner.read(at, into)?;
+        let mut reads = self.reads.lock().unwrap();
+        if (cache(1)..cache(2)).contains(&at.0) && *reads > 0 {
+            *reads -= 1;
+            into.fill(0);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_cache_that_is_being_made_is_read_again() {
+    let memory =
+        |reads| CacheBeingMade { inner: SimulatedMemory(Mutex::new(Simulation::new(1, 0))), reads: Mutex::new(reads) };
+    let mut patient = reader();
+    patient.read(&memory(2)).unwrap();
+    assert!(patient.discards().iter().any(|(why, count)| why == Discard::DidNotFit && count == 2));
+    assert_eq!(reader().read(&memory(usize::MAX)).unwrap_err().id(), "memory_implausible");
+}

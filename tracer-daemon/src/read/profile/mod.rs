@@ -1,7 +1,7 @@
 //! The runtime's own heap profile: for every stack and size, how many sampled objects were allocated and freed.
 //!
 //! Source: the list `mbuckets` (runtime/mprof.go). A bucket is never freed, never moved, and never changes its stack; new ones
-//! are put in front of the list. So [`list`] walks each bucket once, and later reads fetch the counts of all known ones in
+//! are put in front of the list. So `list.rs` walks each bucket once, and later reads fetch the counts of all known ones in
 //! batches. What the program sampled but was not built to show is not here: counts are of samples, `model` makes
 //! estimates of them.
 //!
