@@ -158,7 +158,8 @@ impl Assessor {
     pub fn report(&mut self, live_bytes: f64) -> Assessment {
         let total = self.series.total();
         let window_s = total.first().zip(total.last()).map_or(0.0, |(first, last)| last.at_s - first.at_s);
-        let trend = |points: Vec<_>| Trend::of(&points, self.window_s);
+        let judged_s = self.window_s;
+        let trend = |points: Vec<_>| Trend::of(&points, judged_s);
         let small = self.sizes.iter().enumerate().map(|(index, size)| (Some(*size), self.series.class(index)));
         let classes: Vec<ClassAssessment> = small
             .chain([(None, self.series.large())])

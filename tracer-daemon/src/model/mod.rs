@@ -12,6 +12,8 @@ mod limit;
 pub mod live;
 pub mod marked;
 pub mod memory;
+pub mod profile;
+pub mod profile_change;
 #[cfg(test)]
 #[expect(
     clippy::cast_possible_truncation,
@@ -20,8 +22,6 @@ pub mod memory;
     reason = "counts of a simulation: positive, and far below 2^53"
 )]
 mod simulation;
-pub mod profile;
-pub mod profile_change;
 mod site;
 pub mod slope;
 mod snapshot;

@@ -113,14 +113,14 @@ impl Program {
         }
     }
 
-    /// The profile at the moment of the last reading.
+    /// The profile as it is published: allocations up to the last collection, and all frees of it. Newer counts would not do:
+    /// garbage in them grows with the heap, so that every churning site seems to grow when anything leaks.
     pub(super) fn profile(&self) -> ProfileReading {
-        let part = (self.now_s - self.last_end_s) / (self.next_end_s - self.last_end_s);
         let samples = self.states.iter().zip(1_u64..).map(|(state, site)| SiteSamples {
             site: SiteId(site),
             size_bytes: state.source.size_bytes,
-            allocs: state.sampled_allocs,
-            frees: state.sampled_frees_at(part / SWEEP),
+            allocs: state.sampled_published().0,
+            frees: state.sampled_published().1,
         });
         ProfileReading { at_unix_ns: unix_ns(self.now_s), rate_bytes: PROFILE_RATE_BYTES, samples: samples.collect() }
     }

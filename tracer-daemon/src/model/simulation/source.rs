@@ -70,7 +70,6 @@ pub(super) struct State {
     probability: f64,
     unsampled: Part,
     sampled: Part,
-    pub(super) sampled_allocs: u64,
 }
 
 impl State {
@@ -81,7 +80,6 @@ impl State {
             probability: -(-size / PROFILE_RATE_BYTES).exp_m1(),
             unsampled: Part::default(),
             sampled: Part::default(),
-            sampled_allocs: 0,
         }
     }
 
@@ -124,7 +122,6 @@ impl State {
             };
             sampled_alive = Some(part.next_alive);
         }
-        self.sampled_allocs = self.sampled.allocs;
     }
 
     /// Returns the bytes that are alive.
@@ -155,8 +152,9 @@ impl State {
         [&self.unsampled, &self.sampled].map(|of| swept(of, part)).iter().sum()
     }
 
-    pub(super) fn sampled_frees_at(&self, part: f64) -> u64 {
-        swept(&self.sampled, part)
+    /// Samples allocated up to the last collection, and those of them that it found dead.
+    pub(super) fn sampled_published(&self) -> (u64, u64) {
+        (self.sampled.allocs - self.sampled.born, self.sampled.frees)
     }
 }
 

@@ -89,7 +89,8 @@ fn innocent(random: &mut SmallRng, window_s: f64) -> Source {
     let rule = match random.random_range(0..5) {
         0 => Rule::Churn { per_s, held_s: pick(random, 0.001, 1.0) },
         1 => Rule::Population { per_s, life_s: pick(random, 0.05, window_s / 3.0) },
-        2 => Rule::Lru { per_s, capacity: pick(random, 100.0, 100_000.0) as u64, from_s: 0.0 },
+        // Full before anybody looks.
+        2 => Rule::Lru { per_s, capacity: pick(random, 10.0, (per_s * 200.0).max(20.0)) as u64, from_s: 0.0 },
         3 => Rule::Sawtooth { per_s, period_s },
         _ => Rule::Bursts { per_s, life_s: period_s / 5.0, period_s, on_s: period_s / 3.0 },
     };
@@ -113,6 +114,10 @@ fn no_steady_shape_is_ever_said_to_leak() {
             seen[0] += 1;
             seen[1] += u32::from(report.sites.iter().any(|site| site.verdict == Verdict::Growing));
             seen[2] += u32::from(report.sites.iter().any(|site| site.verdict == Verdict::Leaking));
+            for site in report.sites.iter().filter(|site| site.verdict == Verdict::Leaking) {
+                let source = sources[(site.site.0 - 1) as usize];
+                println!("{seed} window {window_s:.0} cycles {} {source:?} {site:?}", report.cycles);
+            }
             seen[3] += u32::from(report.classes.iter().any(|class| matches!(class.trend, Trend::Rising(_))));
         });
         seen
@@ -132,7 +137,8 @@ fn leaks_are_named_when_enough_samples_are_due() {
         let size_bytes = [48_u64, 512, 4096, 640][random.random_range(0..4)];
         let mut sources = vec![Source { size_bytes, rule: Rule::Leak { per_s: rate / size_bytes as f64 } }];
         sources.extend(background());
-        let mut program = Program::start(&sources, Settings::default(), seed);
+        // Young, so that its collections are not rarer than a verdict needs.
+        let mut program = Program::start(&sources, Settings { before_s: 10.0, ..Settings::default() }, seed);
         let window_s = (12.0 * PROFILE_RATE_BYTES / rate).max(40.0);
         let mut sites = Vec::new();
         let reports = 6;
@@ -142,8 +148,17 @@ fn leaks_are_named_when_enough_samples_are_due() {
         let of = |site: u64| {
             sites.iter().find(|found| found.site == SiteId(site)).map_or(Verdict::Unknown, |found| found.verdict)
         };
+        for site in sites.iter().filter(|site| site.site != SiteId(1) && site.verdict == Verdict::Leaking) {
+            println!(
+                "{seed}: accused {:?} beside {rate:.0} B/s of {size_bytes}: {site:?}",
+                sources[(site.site.0 - 1) as usize]
+            );
+        }
         let accused = sites.iter().any(|site| site.site != SiteId(1) && site.verdict == Verdict::Leaking);
         let leak = of(1);
+        if leak < Verdict::Growing {
+            println!("{seed}: {rate:.0} B/s of {size_bytes} in {window_s:.0} s: {leak:?} {sites:?}");
+        }
         [1, u32::from(leak == Verdict::Leaking), u32::from(leak >= Verdict::Growing), u32::from(accused)]
     });
     println!("{due} leaks: {leaking} called leaking, {named} leaking or growing, innocents accused in {accused}");
