@@ -64,6 +64,9 @@ fn warn([before, after]: &[FileFacts; 2]) {
     if before.time_unix_ns > after.time_unix_ns && after.time_unix_ns > 0 {
         tracing::warn!("{} is newer than {}: growth is negative (leakline diff OLDER NEWER)", before.name, after.name);
     }
+    if let Some(unlike) = diff::unlike(before, after) {
+        tracing::warn!("{unlike}");
+    }
     if before.rate_bytes != after.rate_bytes {
         tracing::warn!(
             "the profiles were sampled at different rates (one sample per {} and per {} bytes): both are estimates of the same \

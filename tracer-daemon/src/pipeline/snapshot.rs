@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     discover::{CodeMapping, MappedCode, Presence, Target, code_mappings},
-    export::{heap_profile::HeapProfileFile, human, pprof},
+    export::{
+        heap_profile::{CountsOf, HeapProfileFile},
+        human, pprof,
+    },
     inspect::cache::FactsCache,
     model::{
         Counted,
@@ -195,7 +198,11 @@ fn write(mut subject: Subject, reader: &ProfileReader, taken: &Taken, file: &Pat
         let (objects, bytes) = (sum.objects.saturating_add(estimate.objects), sum.bytes.saturating_add(estimate.bytes));
         Counted { objects, bytes }
     });
-    let freshness = freshness(&subject, taken);
+    let as_of_unix_ns = match taken.state {
+        State::Published => end_unix_ns(&subject, taken.profile.lag_cycles),
+        State::Newest => None,
+    };
+    let freshness = freshness(taken, as_of_unix_ns);
     let main_module = subject.facts.main_module.clone();
     let profile = HeapProfileFile {
         rate_bytes: taken.rate_bytes,
@@ -205,6 +212,12 @@ fn write(mut subject: Subject, reader: &ProfileReader, taken: &Taken, file: &Pat
         recorded: &recorded,
         counts,
         main_module: main_module.as_deref(),
+        counts_of: match (taken.duration, taken.state) {
+            (Some(_), _) => CountsOf::Adopted,
+            (None, State::Newest) => CountsOf::Newest,
+            (None, State::Published) => CountsOf::Published,
+        },
+        as_of_unix_ns,
         comments: vec![format!("leakline snapshot of process {pid}: {freshness}")],
     }
     .profile();
@@ -234,7 +247,7 @@ fn plain(text: &str) -> String {
 }
 
 /// How old the counts are, in words.
-fn freshness(subject: &Subject, taken: &Taken) -> String {
+fn freshness(taken: &Taken, as_of_unix_ns: Option<u64>) -> String {
     let unsettled = if taken.profile.is_settled { "" } else { "; some of them one collection newer than others" };
     match (taken.state, taken.profile.lag_cycles) {
         (State::Newest, _) => {
@@ -245,18 +258,19 @@ fn freshness(subject: &Subject, taken: &Taken) -> String {
         (State::Published, cycles) => {
             let (which, noun) =
                 if cycles == 1 { ("the last collection", "cycle") } else { ("the last collection but one", "cycles") };
-            let age = age_s(subject, cycles).map_or_else(String::new, |age| format!(", {age:.1} s ago"));
+            let now = Duration::from_millis(own::unix_ms());
+            let age = as_of_unix_ns.map(|end| now.saturating_sub(Duration::from_nanos(end)).as_secs_f64());
+            let age = age.map_or_else(String::new, |age| format!(", {age:.1} s ago"));
             format!("counts as of the end of {which}{age} (lag: {cycles} {noun}){unsettled}")
         }
     }
 }
 
-/// How long ago the collection number `back` from the last one, which is 1, has ended. `None`: not known.
-fn age_s(subject: &Subject, back: u32) -> Option<f64> {
+/// When the collection number `back` from the last one, which is 1, has ended, ns since 1970. `None`: not known.
+fn end_unix_ns(subject: &Subject, back: u32) -> Option<u64> {
     let books = BooksReader::new(&subject.runtime()).ok()?.read(&subject.memory).ok()?;
     let pause = books.pauses.get(usize::try_from(back.checked_sub(1)?).ok()?)?;
-    let now = Duration::from_millis(own::unix_ms());
-    Some(now.saturating_sub(Duration::from_nanos(pause.end_unix_ns)).as_secs_f64())
+    Some(pause.end_unix_ns)
 }
 
 /// The executable mappings, the program's own first.
