@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -301,9 +302,11 @@ fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
         return fs::write(file, bytes);
     }
     let mut partial = OsString::from(file);
-    partial.push(".partial");
-    fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, file)).inspect_err(|_error| {
-        // It may never have come into being.
+    partial.push(format!(".{}.partial", std::process::id()));
+    // Made anew, so that in a folder of others it is nobody's link to somewhere else.
+    let mut made = OpenOptions::new().write(true).create_new(true).open(&partial)?;
+    made.write_all(bytes).and_then(|()| fs::rename(&partial, file)).inspect_err(|_error| {
+        // It may be gone already.
         drop(fs::remove_file(&partial));
     })
 }
