@@ -1,4 +1,4 @@
-//! One look: caches, statistics, the spans of the caches, the caches again, the statistics again.
+//! One look: caches, statistics twice, the spans of the caches, the caches again, the statistics again.
 //!
 //! Two system calls: which spans there are is known after the first. Spans that lie close together are read in one piece. What a
 //! call costs depends on the number of its pieces, some 0.2 to 0.4 us each.
@@ -149,6 +149,7 @@ impl Look {
         let deltas_end = statistics.heap_stats_generation + 4;
         self.statistics =
             self.second.add(places.memstats, if is_whole { statistics_end(statistics) } else { deltas_end });
+        let again = self.second.add(places.memstats, deltas_end);
         self.add_spans(layout);
         self.sweep_generation = generation(&mut self.second);
         self.behind.clear();
@@ -170,7 +171,9 @@ impl Look {
         {
             return Ok(Err(Discard::CollectionEnded));
         }
-        let is_settled = self.deltas(layout).is_settled(self.deltas_behind(layout));
+        let again = Deltas::new(self.second.words(again), layout);
+        // The second reading is close to the first: between far ones they can have been merged as often as there are deltas.
+        let is_settled = self.deltas(layout).is_settled(again) && again.is_settled(self.deltas_behind(layout));
         Ok(if is_settled { Ok(()) } else { Err(Discard::StatisticsMoved) })
     }
 
