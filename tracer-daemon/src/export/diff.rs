@@ -10,7 +10,7 @@ use super::pprof::{Function, Line, Location, Profile, Sample, ValueType};
 use super::untrusted;
 use crate::model::profile_change::{Amount, Change, ProfileChange, ProfileStack, SiteChange};
 use crate::symbolize::names::{GenericMethods, for_print};
-use crate::symbolize::{Frame, Origin, UNKNOWN_FUNCTION};
+use crate::symbolize::{Frame, Origin};
 
 pub use super::heap_profile::{CountsOf, main_module};
 use super::heap_profile::{as_of_unix_ns, counts_of};
@@ -127,7 +127,7 @@ impl FramesOf<'_> {
                 break;
             }
             if location.lines.is_empty() {
-                frames.push(unknown());
+                frames.push(Frame::unknown());
             }
             let last = location.lines.len().saturating_sub(1);
             for (index, line) in location.lines.iter().enumerate() {
@@ -150,17 +150,6 @@ impl FramesOf<'_> {
             inlined,
             origin: if function.file.is_empty() { Origin::Unknown } else { Origin::Go },
         })
-    }
-}
-
-fn unknown() -> Frame {
-    Frame {
-        function: UNKNOWN_FUNCTION.into(),
-        file: "".into(),
-        line: 0,
-        function_start_line: 0,
-        inlined: false,
-        origin: Origin::Unknown,
     }
 }
 

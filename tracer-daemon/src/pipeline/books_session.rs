@@ -172,7 +172,7 @@ impl BooksSession {
     /// What is known now.
     pub fn snapshot(&self) -> Snapshot {
         let books = self.heap.as_ref().map(HeapLooks::last);
-        let now_unix_ns = own::unix_ms().saturating_mul(1_000_000);
+        let now_unix_ns = own::unix_ns();
         let profile = self.profile.as_ref().and_then(|profile| profile.live(books, now_unix_ns));
         let goroutines = self.goroutines.as_ref().and_then(GoroutineLooks::last);
         let used = [

@@ -207,7 +207,7 @@ fn write(mut subject: Subject, reader: &ProfileReader, taken: &Taken, file: &Pat
     let main_module = subject.facts.main_module.clone();
     let profile = HeapProfileFile {
         rate_bytes: taken.rate_bytes,
-        time_unix_ns: i64::try_from(own::unix_ms().saturating_mul(1_000_000)).unwrap_or(i64::MAX),
+        time_unix_ns: i64::try_from(own::unix_ns()).unwrap_or(i64::MAX),
         duration_ns: taken.duration.map_or(0, |duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)),
         mappings: mappings(&subject),
         recorded: &recorded,
@@ -259,7 +259,7 @@ fn freshness(taken: &Taken, as_of_unix_ns: Option<u64>) -> String {
         (State::Published, cycles) => {
             let (which, noun) =
                 if cycles == 1 { ("the last collection", "cycle") } else { ("the last collection but one", "cycles") };
-            let now = Duration::from_millis(own::unix_ms());
+            let now = Duration::from_nanos(own::unix_ns());
             let age = as_of_unix_ns.map(|end| now.saturating_sub(Duration::from_nanos(end)).as_secs_f64());
             let age = age.map_or_else(String::new, |age| format!(", {age:.1} s ago"));
             format!("counts as of the end of {which}{age} (lag: {cycles} {noun}){unsettled}")
