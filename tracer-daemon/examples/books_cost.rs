@@ -12,6 +12,8 @@
     reason = "a bench: its output is its purpose, and the clock is what it measures with"
 )]
 
+mod own_cost;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,13 +21,14 @@ use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
 use anyhow::{Result, bail};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use tracer_daemon::discover::target_by_pid;
 use tracer_daemon::inspect::cache::FactsCache;
 use tracer_daemon::pipeline::Subject;
 use tracer_daemon::read::ReadError;
 use tracer_daemon::read::books::{Books, BooksReader};
+
+use self::own_cost::thread_cpu_ns;
 
 /// Ten times a second.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -51,11 +54,6 @@ fn watched(pid: u32, cache: &FactsCache) -> Result<Watched> {
     let subject = Subject::open(&target_by_pid(pid)?, cache)?;
     let reader = BooksReader::new(&subject.runtime())?;
     Ok(Watched { subject, reader })
-}
-
-fn thread_cpu_ns() -> u64 {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
 fn cost(pid: u32, reads: usize) -> Result<()> {

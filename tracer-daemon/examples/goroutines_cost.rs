@@ -3,7 +3,9 @@
 //! Counterpart: `cargo xtask bench goroutines`, which builds this in release mode and makes a table of it.
 #![allow(clippy::print_stdout, reason = "a command-line tool talks to the program that runs it")]
 
-use std::{env, fs, thread, time::Duration};
+mod own_cost;
+
+use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
 use tracer_daemon::discover::target_by_pid;
@@ -12,6 +14,8 @@ use tracer_daemon::model::goroutines::IdClock;
 use tracer_daemon::pipeline::Subject;
 use tracer_daemon::pipeline::goroutines::{monotonic_ns, tabulated};
 use tracer_daemon::read::goroutines::GoroutineReader;
+
+use self::own_cost::{status_kib, thread_cpu_ns};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -27,12 +31,12 @@ fn main() -> Result<()> {
     let (mut cpu_ns, mut read_ns) = (Vec::new(), Vec::new());
     let (mut live, mut groups, mut sampled) = (0, 0, None);
     for _ in 0..=runs {
-        let start = thread_cpu_ns()?;
+        let start = thread_cpu_ns();
         let (table, _) = tabulated(&mut subject, &mut reader, &mut clock, monotonic_ns())?;
-        cpu_ns.push(thread_cpu_ns()?.saturating_sub(start));
-        let start = thread_cpu_ns()?;
+        cpu_ns.push(thread_cpu_ns().saturating_sub(start));
+        let start = thread_cpu_ns();
         reader.read(&subject.memory, start)?;
-        read_ns.push(thread_cpu_ns()?.saturating_sub(start));
+        read_ns.push(thread_cpu_ns().saturating_sub(start));
         live = table.live;
         groups = table.sites.iter().map(|site| site.states.len()).sum();
         sampled = table.sampled;
@@ -48,17 +52,4 @@ fn main() -> Result<()> {
         })
     );
     Ok(())
-}
-
-/// The scheduler's own account. Sleeping makes it add up what has run since its last tick.
-fn thread_cpu_ns() -> Result<u64> {
-    thread::sleep(Duration::from_millis(1));
-    let text = fs::read_to_string("/proc/thread-self/schedstat").context("cannot read the thread's CPU time")?;
-    text.split(' ').next().unwrap_or_default().parse().context("schedstat does not begin with a number")
-}
-
-fn status_kib(field: &str) -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let value = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field}"))?;
-    value.trim().trim_end_matches(" kB").parse().with_context(|| format!("{field} is no number"))
 }

@@ -3,10 +3,14 @@
 //! Counterpart: `cargo xtask bench inspect`, which builds this in release mode and makes a table of it.
 #![allow(clippy::print_stdout, reason = "a command-line tool talks to the program that runs it")]
 
-use std::{env, fs, fs::File, thread, time::Duration};
+mod own_cost;
+
+use std::{env, fs, fs::File};
 
 use anyhow::{Context as _, Result, bail};
 use tracer_daemon::inspect::inspect_file;
+
+use self::own_cost::{status_kib, thread_cpu_ns};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -23,9 +27,9 @@ fn cpu(file: &str, runs: usize) -> Result<()> {
     let mut functions = inspect(file)?;
     let mut cpu_ns = Vec::new();
     for _ in 0..runs {
-        let before = thread_cpu_ns()?;
+        let before = thread_cpu_ns();
         functions = inspect(file)?;
-        cpu_ns.push(thread_cpu_ns()? - before);
+        cpu_ns.push(thread_cpu_ns() - before);
     }
     println!("{}", serde_json::json!({ "functions": functions, "cpu_ns": cpu_ns }));
     Ok(())
@@ -45,17 +49,4 @@ fn memory(file: &str) -> Result<()> {
 fn inspect(file: &str) -> Result<u64> {
     let facts = inspect_file(File::open(file).with_context(|| format!("cannot open {file}"))?)?;
     Ok(facts.functions_table.len())
-}
-
-/// The scheduler's own account. Sleeping makes it add up what has run since its last tick.
-fn thread_cpu_ns() -> Result<u64> {
-    thread::sleep(Duration::from_millis(1));
-    let text = fs::read_to_string("/proc/thread-self/schedstat").context("cannot read the thread's CPU time")?;
-    text.split(' ').next().unwrap_or_default().parse().context("schedstat does not begin with a number")
-}
-
-fn status_kib(field: &str) -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let value = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field}"))?;
-    value.trim().trim_end_matches(" kB").parse().with_context(|| format!("{field} is no number"))
 }

@@ -4,17 +4,20 @@
 //! Counterpart: `cargo xtask bench marks`, which builds both and makes a table of it.
 #![allow(clippy::print_stdout, reason = "a command-line tool talks to the program that runs it")]
 
+mod own_cost;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::{collections::BTreeMap, env};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::time::{ClockId, clock_gettime};
 use tracer_daemon::addr::Avma;
 use tracer_daemon::discover::target_by_pid;
 use tracer_daemon::inspect::cache::FactsCache;
 use tracer_daemon::pipeline::Subject;
 use tracer_daemon::read::marks::{Look, MarksReader, TrackedObject};
+
+use self::own_cost::thread_cpu_ns;
 
 const OBJECTS: usize = 1000;
 /// Times that the program allocates all its kinds of objects, each followed by as many MiB of others.
@@ -46,10 +49,10 @@ fn main() -> Result<()> {
     for (name, objects) in [("in the order of their birth", dense), ("scattered", scattered)] {
         let mut cpu_ns = Vec::with_capacity(looks);
         for _ in 0..looks {
-            let before = thread_cpu_ns()?;
+            let before = thread_cpu_ns();
             let cycle = reader.cycle(&subject.memory)?;
             let answers = reader.look(&subject.memory, &objects, cycle)?;
-            cpu_ns.push(thread_cpu_ns()? - before);
+            cpu_ns.push(thread_cpu_ns() - before);
             ensure!(answers.iter().all(|look| matches!(look, Look::Alive { .. })), "all objects are kept");
         }
         costs.insert(name, cpu_ns);
@@ -61,11 +64,6 @@ fn main() -> Result<()> {
 fn address(line: &str) -> Result<Avma> {
     let address = line.split(' ').nth(2).and_then(|word| word.parse().ok());
     Ok(Avma(address.with_context(|| format!("the program says {line:?}"))?))
-}
-
-fn thread_cpu_ns() -> Result<u64> {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Ok(u64::try_from(time.tv_sec)? * 1_000_000_000 + u64::try_from(time.tv_nsec)?)
 }
 
 struct Program {

@@ -8,15 +8,19 @@
     reason = "a bench: its output is its purpose, and where a step fails there is no number"
 )]
 
+mod own_cost;
+
 use std::env;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::time::{ClockId, clock_gettime};
 use tracer_daemon::addr::{Avma, LoadBias};
 use tracer_daemon::inspect::{BinaryFacts, inspect_file};
 use tracer_daemon::symbolize::Symbolizer;
+use tracer_daemon::units::approximate;
+
+use self::own_cost::thread_cpu_ns;
 
 /// Rounds per measurement; the median is stated.
 const ROUNDS: usize = 21;
@@ -104,8 +108,6 @@ fn addresses(facts: &BinaryFacts, count: usize, seed: u64) -> Vec<Avma> {
     (0..count).map(&mut address).collect()
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a bench runs for less than 2^53 ns")]
 fn cpu_ns() -> f64 {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    now.tv_sec as f64 * 1e9 + now.tv_nsec as f64
+    approximate(thread_cpu_ns())
 }

@@ -4,6 +4,7 @@
 //! `ARCHITECTURE.md` draws the map.
 
 pub mod addr;
+pub mod units;
 
 pub mod host;
 

@@ -4,6 +4,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -70,7 +71,8 @@ fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
         duration: args.duration,
         interval: args.interval,
         output: args.output,
-        means: means(args.evidence, &args.adoption),
+        // Often enough to see most collections by themselves.
+        means: means(args.evidence, &args.adoption, Duration::from_millis(100)),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(pipeline::attach::attach(target, options))?;
@@ -85,7 +87,8 @@ fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         names,
         listen: args.listen,
         pid_label: args.pid_label,
-        means: means(args.evidence, &args.adoption),
+        // As often as metrics are made: many processes are watched.
+        means: means(args.evidence, &args.adoption, Duration::from_secs(1)),
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
@@ -130,14 +133,14 @@ fn look(args: &LookArgs, print: fn(&Target, OutputFormat) -> anyhow::Result<()>)
 }
 
 /// What to look with. Hooks on every allocation need no sampler.
-fn means(evidence: EvidenceChoice, adoption: &AdoptionArgs) -> Means {
+fn means(evidence: EvidenceChoice, adoption: &AdoptionArgs, books_every: Duration) -> Means {
     let adopt = adoption.clone().folder();
     if adopt.is_some() && evidence == EvidenceChoice::Exact {
         let message =
             "--adopt-sampler is of use without --evidence exact only, which counts every allocation by itself";
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
-    Means { evidence, limits: Limits::default(), adopt }
+    Means { evidence, limits: Limits::default(), adopt, books_every }
 }
 
 fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {

@@ -293,7 +293,11 @@ impl Adopted {
         let mut note = NoteFile::claim(folder, identity)?;
         match variable.read()? {
             Some(0) => {}
-            None => return Err(AdoptError::Gone { pid }),
+            None => {
+                // It says nothing, or what was written to memory that is no more.
+                note.remove()?;
+                return Err(AdoptError::Gone { pid });
+            }
             Some(rate_bytes) => {
                 let left_on =
                     note.read().is_some_and(|note| note.identity() == *identity && note.rate_bytes == rate_bytes);

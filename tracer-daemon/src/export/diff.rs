@@ -10,9 +10,10 @@ use super::pprof::{Function, Line, Location, Profile, Sample, ValueType};
 use super::untrusted;
 use crate::model::profile_change::{Amount, Change, ProfileChange, ProfileStack, SiteChange};
 use crate::symbolize::names::{GenericMethods, for_print};
-use crate::symbolize::{Frame, Origin, UNKNOWN_FUNCTION};
+use crate::symbolize::{Frame, Origin};
 
-pub use super::heap_profile::main_module;
+pub use super::heap_profile::{CountsOf, main_module};
+use super::heap_profile::{as_of_unix_ns, counts_of};
 
 /// Sites in JSON.
 const SITES_MAX: usize = 10_000;
@@ -44,12 +45,22 @@ pub struct FileFacts {
     pub time_unix_ns: i64,
     /// Mean bytes between two samples.
     pub rate_bytes: i64,
+    /// What its counts are of. `None`: it does not say, being none of ours.
+    pub counts_of: Option<CountsOf>,
+    /// When the collection ended that they are as of, ns since 1970. `None`: not known, or they are of when it was made.
+    pub as_of_unix_ns: Option<i64>,
 }
 
 impl FileFacts {
     /// Of a profile that was read from a file of this name.
     pub fn of(name: String, profile: &Profile) -> Self {
-        Self { name, time_unix_ns: profile.time_unix_ns, rate_bytes: profile.period }
+        Self {
+            name,
+            time_unix_ns: profile.time_unix_ns,
+            rate_bytes: profile.period,
+            counts_of: counts_of(profile),
+            as_of_unix_ns: as_of_unix_ns(profile),
+        }
     }
 }
 
@@ -116,7 +127,7 @@ impl FramesOf<'_> {
                 break;
             }
             if location.lines.is_empty() {
-                frames.push(unknown());
+                frames.push(Frame::unknown());
             }
             let last = location.lines.len().saturating_sub(1);
             for (index, line) in location.lines.iter().enumerate() {
@@ -139,17 +150,6 @@ impl FramesOf<'_> {
             inlined,
             origin: if function.file.is_empty() { Origin::Unknown } else { Origin::Go },
         })
-    }
-}
-
-fn unknown() -> Frame {
-    Frame {
-        function: UNKNOWN_FUNCTION.into(),
-        file: "".into(),
-        line: 0,
-        function_start_line: 0,
-        inlined: false,
-        origin: Origin::Unknown,
     }
 }
 
@@ -361,10 +361,31 @@ impl From<&SiteChange> for SiteDocument {
     }
 }
 
-/// Between the two files, seconds; `None` where their times are not known.
+/// Why the difference of two files is not what grew between them. `None`: nothing is known against it.
+pub fn unlike(before: &FileFacts, after: &FileFacts) -> Option<&'static str> {
+    match (before.counts_of?, after.counts_of?) {
+        (CountsOf::Adopted, CountsOf::Adopted) => Some(
+            "each file knows only what was allocated while its own sampler was on (--adopt-sampler): the difference is not \
+             growth, look at each by itself",
+        ),
+        (before, after) if before != after => Some(
+            "the files count different things, one as of a collection, the other with garbage (--newest) or of a sampler \
+             that was on for a while (--adopt-sampler): the difference is not growth, make both in the same way",
+        ),
+        _ => None,
+    }
+}
+
+/// Between the moments that the two files are of, seconds; `None` where they are not known, or mean nothing.
 pub(super) fn window_s(before: &FileFacts, after: &FileFacts) -> Option<f64> {
-    let both_known = before.time_unix_ns > 0 && after.time_unix_ns > 0;
-    let nanoseconds = after.time_unix_ns.checked_sub(before.time_unix_ns).filter(|_| both_known)?;
+    if unlike(before, after).is_some() {
+        return None;
+    }
+    // A file that is not ours does not say how old its counts are: then as old as those of the other.
+    let both_say = before.counts_of.is_some() && after.counts_of.is_some();
+    let [before, after] = [before, after]
+        .map(|file| file.as_of_unix_ns.filter(|_| both_say && file.time_unix_ns > 0).unwrap_or(file.time_unix_ns));
+    let nanoseconds = after.checked_sub(before).filter(|_| before > 0 && after > 0)?;
     #[expect(clippy::cast_precision_loss, reason = "shown with a few digits")]
     Some(nanoseconds as f64 / 1e9)
 }
@@ -390,4 +411,43 @@ pub fn line(change: &ProfileChange, before: &FileFacts, after: &FileFacts) -> se
             sites_left_out: change.sites.len().saturating_sub(SITES_MAX),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(counts_of: Option<CountsOf>, made_s: i64, as_of_s: Option<i64>) -> FileFacts {
+        FileFacts {
+            name: String::new(),
+            time_unix_ns: made_s * 1_000_000_000,
+            rate_bytes: 524_288,
+            counts_of,
+            as_of_unix_ns: as_of_s.map(|seconds| seconds * 1_000_000_000),
+        }
+    }
+
+    #[test]
+    fn growth_is_between_the_moments_that_are_counted() {
+        let published = Some(CountsOf::Published);
+        let window = |before: &FileFacts, after: &FileFacts| window_s(before, after);
+        assert_eq!(window(&file(published, 100, Some(40)), &file(published, 110, Some(105))), Some(65.0));
+        assert_eq!(window(&file(published, 100, Some(40)), &file(published, 110, Some(40))), Some(0.0));
+        assert_eq!(window(&file(published, 30, None), &file(published, 110, Some(40))), Some(10.0));
+        assert_eq!(window(&file(None, 100, None), &file(published, 110, Some(40))), Some(10.0));
+        assert_eq!(window(&file(None, 100, None), &file(None, 110, None)), Some(10.0));
+        assert_eq!(window(&file(None, 0, None), &file(None, 110, None)), None);
+    }
+
+    #[test]
+    fn what_counts_other_things_has_not_grown() {
+        let [published, newest, adopted] = [CountsOf::Published, CountsOf::Newest, CountsOf::Adopted].map(Some);
+        for (before, after) in [(published, newest), (newest, adopted), (adopted, adopted)] {
+            let [before, after] = [file(before, 100, None), file(after, 110, None)];
+            assert!(unlike(&before, &after).is_some() && window_s(&before, &after).is_none());
+        }
+        for (before, after) in [(published, published), (newest, newest), (None, adopted)] {
+            assert_eq!(unlike(&file(before, 100, None), &file(after, 110, None)), None);
+        }
+    }
 }

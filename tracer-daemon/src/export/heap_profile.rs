@@ -12,6 +12,50 @@ use crate::symbolize::{self, Recorded};
 /// In front of the main module's path, in a comment of our files: so that `leakline diff` finds the lines to change.
 const MAIN_MODULE: &str = "leakline main module: ";
 
+/// In front of what the counts are of, in a comment of our files: so that `leakline diff` does not compare unlike things.
+const COUNTS: &str = "leakline counts: ";
+/// In front of the time of the collection that the counts are as of.
+const AS_OF: &str = "leakline counts as of unix ns: ";
+
+/// What the counts of a file are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountsOf {
+    /// All that is in use, as of a collection.
+    Published,
+    /// All that was allocated until the file was made and is not known to be dead.
+    Newest,
+    /// As `Newest`, of what was allocated while we had the sampler on.
+    Adopted,
+}
+
+impl CountsOf {
+    const ALL: [Self; 3] = [Self::Published, Self::Newest, Self::Adopted];
+
+    /// As in the file.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Published => "as of a collection",
+            Self::Newest => "until now",
+            Self::Adopted => "while the sampler was on",
+        }
+    }
+}
+
+/// What a file of ours says its counts are of. `None`: it does not say.
+pub fn counts_of(profile: &Profile) -> Option<CountsOf> {
+    let name = comment(profile, COUNTS)?;
+    CountsOf::ALL.into_iter().find(|counts| counts.name() == name)
+}
+
+/// When the collection ended that the counts of a file of ours are as of, ns since 1970. `None`: it does not say.
+pub fn as_of_unix_ns(profile: &Profile) -> Option<i64> {
+    comment(profile, AS_OF)?.parse().ok()
+}
+
+fn comment<'a>(profile: &'a Profile, start: &str) -> Option<&'a str> {
+    profile.comments.iter().find_map(|comment| comment.strip_prefix(start))
+}
+
 /// What a file is made of.
 #[derive(Clone, Debug)]
 pub struct HeapProfileFile<'a> {
@@ -29,13 +73,17 @@ pub struct HeapProfileFile<'a> {
     pub counts: Vec<(u64, Counts)>,
     /// The user's own module.
     pub main_module: Option<&'a str>,
+    /// What the counts are of.
+    pub counts_of: CountsOf,
+    /// When the collection ended that they are as of, ns since 1970. `None`: not known, or they are of now.
+    pub as_of_unix_ns: Option<u64>,
     /// More that a reader should know.
     pub comments: Vec<String>,
 }
 
 /// The module that a file of ours names. `None`: it is not ours, or the binary did not say.
 pub fn main_module(profile: &Profile) -> Option<&str> {
-    profile.comments.iter().find_map(|comment| comment.strip_prefix(MAIN_MODULE))
+    comment(profile, MAIN_MODULE)
 }
 
 impl HeapProfileFile<'_> {
@@ -62,6 +110,8 @@ impl HeapProfileFile<'_> {
         }
         let samples = self.recorded.stacks.iter().zip(&self.counts).filter(|(_, (_, counts))| counts.allocs > 0);
         let module = self.main_module.map(|module| format!("{MAIN_MODULE}{module}"));
+        let as_of = self.as_of_unix_ns.map(|time| format!("{AS_OF}{time}"));
+        let facts = [Some(format!("{COUNTS}{}", self.counts_of.name())), as_of, module];
         Profile {
             sample_types: ValueType::of_heap(),
             period_type: ValueType::new("space", "bytes"),
@@ -72,7 +122,7 @@ impl HeapProfileFile<'_> {
             functions: functions.all,
             locations,
             samples: samples.map(|(stack, (size, counts))| self.sample(stack, *size, *counts)).collect(),
-            comments: self.comments.iter().cloned().chain(module).map(Arc::from).collect(),
+            comments: self.comments.iter().cloned().chain(facts.into_iter().flatten()).map(Arc::from).collect(),
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Number and unit are joined by a no-break space, so that a line is not broken between them; `text` prints it as a space.
 
+pub use crate::units::approximate;
+
 /// Bytes with a binary unit: `0 B`, `1.50 KiB`, `21.0 MiB`.
 pub fn bytes(value: f64) -> String {
     scaled(value, 1024.0, &["\u{a0}B", "\u{a0}KiB", "\u{a0}MiB", "\u{a0}GiB", "\u{a0}TiB", "\u{a0}PiB", "\u{a0}EiB"])
@@ -42,12 +44,6 @@ pub fn seconds(value: f64) -> String {
 pub fn signed(value: i128) -> String {
     let sign = if value > 0 { "+" } else { "" };
     format!("{sign}{}", count(whole(value)))
-}
-
-/// A u64 as the nearest f64, for printing and for ratios only.
-#[expect(clippy::cast_precision_loss, reason = "three significant digits are shown, an f64 has fifteen")]
-pub fn approximate(value: u64) -> f64 {
-    value as f64
 }
 
 /// An i128 as the nearest f64, for printing and for ratios only.

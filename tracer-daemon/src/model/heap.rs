@@ -4,6 +4,7 @@
 
 use super::{Counted, Rate};
 use crate::read::books::Books;
+use crate::units::approximate;
 
 /// The books at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -100,9 +101,4 @@ fn size_classes(books: &Books) -> Vec<ClassAccount> {
         bytes: books.large_alloc_bytes.saturating_sub(books.large_free_bytes),
     };
     small.chain([large]).filter(|class| class.objects > 0).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "rates are shown with three digits, an f64 has fifteen")]
-fn approximate(count: u64) -> f64 {
-    count as f64
 }

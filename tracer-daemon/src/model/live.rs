@@ -15,6 +15,7 @@ use super::site::{Placed, place_allocation};
 use super::{Counted, Rate, SiteId, Stack};
 use crate::read::profile::Counts;
 use crate::symbolize::Frame;
+use crate::units::approximate;
 
 /// Each end of the 95 % interval.
 const TAIL: f64 = 0.025;
@@ -77,13 +78,13 @@ impl Estimate {
         if sampled.objects == 0 {
             return Self::default();
         }
-        let weight = real(bytes) / real(sampled.objects);
-        let probability = (real(sampled.bytes) / real(bytes.max(1))).min(1.0);
+        let weight = approximate(bytes) / approximate(sampled.objects);
+        let probability = (approximate(sampled.bytes) / approximate(bytes.max(1))).min(1.0);
         Self {
             samples: sampled.objects,
             objects,
             bytes,
-            variance: real(sampled.objects) * weight * weight * (1.0 - probability),
+            variance: approximate(sampled.objects) * weight * weight * (1.0 - probability),
             heaviest: weight * (1.0 - probability),
         }
     }
@@ -99,7 +100,7 @@ impl Estimate {
     }
 
     fn interval(&self) -> Rate {
-        let value = real(self.bytes);
+        let value = approximate(self.bytes);
         if self.variance <= 0.0 || value <= 0.0 {
             return Rate::counted(value);
         }
@@ -156,7 +157,7 @@ fn finish(id: SiteId, parts: Parts) -> LiveSite {
     paths.sort_by(|(frames, bytes), (other_frames, other_bytes)| {
         other_bytes.cmp(bytes).then_with(|| frames.cmp(other_frames))
     });
-    let total = real(sum.bytes.max(1));
+    let total = approximate(sum.bytes.max(1));
     LiveSite {
         id,
         place,
@@ -164,13 +165,11 @@ fn finish(id: SiteId, parts: Parts) -> LiveSite {
         objects: sum.objects,
         bytes: sum.interval(),
         samples: sum.samples,
-        paths: paths.into_iter().map(|(frames, bytes)| LivePath { share: real(bytes) / total, frames }).collect(),
+        paths: paths
+            .into_iter()
+            .map(|(frames, bytes)| LivePath { share: approximate(bytes) / total, frames })
+            .collect(),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "estimates: three digits are shown, an f64 has fifteen")]
-fn real(value: u64) -> f64 {
-    value as f64
 }
 
 #[cfg(test)]
@@ -240,7 +239,7 @@ mod tests {
                 let interval = Estimate::of(in_use_counts(samples, 48), 524_288).interval();
                 let is_covered = samples > 0 && interval.low <= truth && interval.high.unwrap() >= truth;
                 covered += if is_covered { probability } else { 0.0 };
-                probability *= mean / real(samples + 1);
+                probability *= mean / approximate(samples + 1);
             }
             let unseen = (-mean).exp();
             assert!(covered >= 0.95 - unseen, "{mean}: {covered}");

@@ -2,6 +2,7 @@
 
 use super::Counted;
 use crate::read::profile::Counts;
+use crate::units::approximate;
 
 /// What was allocated, estimated from samples of one stack and size.
 ///
@@ -15,7 +16,7 @@ pub fn unsample(sampled: Counted, rate_bytes: i64) -> Counted {
     if rate_bytes <= 1 {
         return sampled;
     }
-    let (objects, bytes) = (float(sampled.objects), float(sampled.bytes));
+    let (objects, bytes) = (approximate(sampled.objects), approximate(sampled.bytes));
     #[expect(clippy::cast_precision_loss, reason = "a rate is far below 2^53")]
     let scale = 1.0 / (1.0 - (-(bytes / objects) / rate_bytes as f64).exp());
     Counted { objects: whole(objects * scale), bytes: whole(bytes * scale) }
@@ -44,11 +45,6 @@ pub fn since(baseline: Counts, now: Counts) -> Counts {
     let allocs = now.allocs.saturating_sub(baseline.allocs);
     let alloc_bytes = now.alloc_bytes.saturating_sub(baseline.alloc_bytes);
     Counts { allocs, frees: frees.min(allocs), alloc_bytes, free_bytes: free_bytes.min(alloc_bytes) }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "Go's own formula")]
-fn float(value: u64) -> f64 {
-    value as f64
 }
 
 /// Rounded down; what is too large for a signed word, in which profiles count, is the largest.

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::SiteId;
 use crate::symbolize::{
-    Frame, Origin, UNKNOWN_FUNCTION,
+    Frame, Origin,
     names::{self, is_main_module, is_runtime, is_standard_library},
 };
 
@@ -138,7 +138,7 @@ pub(super) fn place_creation(frames: &[Frame], main_module: Option<&str>) -> Opt
 /// runtime started stand for themselves; without any frame it is one site for all.
 pub(super) fn place_creator(frames: &[Frame], main_module: Option<&str>) -> Placed {
     place(frames, main_module).unwrap_or_else(|| {
-        let place = unknown();
+        let place = Frame::unknown();
         Placed { id: identity(&place, &place), allocator: place.clone(), place, frames: Vec::new() }
     })
 }
@@ -171,7 +171,7 @@ fn without_native(frames: &[Frame]) -> &[Frame] {
 fn place(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
     let frames = without_native(frames);
     // Where all are native none is blamed, and the count is kept.
-    let allocator = Some(frames.first()?).filter(|frame| !is_native(frame)).cloned().unwrap_or_else(unknown);
+    let allocator = Some(frames.first()?).filter(|frame| !is_native(frame)).cloned().unwrap_or_else(Frame::unknown);
     let end = frames.iter().rposition(|frame| !is_bottom(frame)).map_or(1, |last| last + 1);
     let frames = frames.get(..end + callers_in_c(frames.get(end..)?))?.to_vec();
     let place = frames
@@ -181,17 +181,6 @@ fn place(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
         .unwrap_or(&allocator)
         .clone();
     Some(Placed { id: identity(&allocator, &place), place, allocator, frames })
-}
-
-fn unknown() -> Frame {
-    Frame {
-        function: UNKNOWN_FUNCTION.into(),
-        file: "".into(),
-        line: 0,
-        function_start_line: 0,
-        inlined: false,
-        origin: Origin::Unknown,
-    }
 }
 
 /// What stands below every goroutine: the runtime's start of it, or what lies outside Go code.
@@ -238,6 +227,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::symbolize::UNKNOWN_FUNCTION;
 
     /// Frames of every origin with the names that decide.
     fn any_frame() -> impl Strategy<Value = Frame> {

@@ -154,7 +154,7 @@ fn report(session: &Session, snapshot: Snapshot, started_unix_ms: u64, is_final:
         process: session.subject().process_facts(),
         started_unix_ms,
         is_final,
-        refusals: session.refused().to_vec(),
+        refusals: session.refused(),
     }
 }
 

@@ -1,20 +1,25 @@
 //! One target whose memory is read and that has no probe.
 
 use std::{
-    path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
 use super::{
-    StartError, Subject,
-    looks::{GoroutineLooks, HeapLooks, MemoryLooks, ProfileLooks},
+    Means, StartError, Subject,
+    looks::{Failures, GoroutineLooks, HeapLooks, Look, MemoryLooks, ProfileLooks},
     own,
 };
 use crate::{
-    export::{Refusal, untrusted},
+    export::Refusal,
     model::{Evidence, Limit, Profile, Snapshot},
     read::{Discards, ReadError},
 };
+
+/// How long a program may take from its first instruction to a runtime with processors: some milliseconds, unless it is stopped.
+const BEGIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether that is so.
+const BEGIN_STEP: Duration = Duration::from_millis(10);
 
 /// A target that is read.
 #[derive(Debug)]
@@ -28,25 +33,31 @@ pub struct BooksSession {
     /// When the last look was.
     looked: Instant,
     is_closed: bool,
+    /// From the beginning.
     refused: Vec<Refusal>,
+    /// Since then.
+    failures: Failures,
 }
 
 impl BooksSession {
     /// Has a first look at each part.
     ///
     /// # Errors
-    /// Where no part can be read: nothing would be left to report.
-    pub fn start(
-        subject: Subject,
-        adopt: Option<&Path>,
-        refused: Vec<Refusal>,
-    ) -> Result<Self, Box<(Subject, StartError)>> {
+    /// Where no part can be read: nothing would be left to report. Where the runtime has not begun: what is found then says
+    /// nothing of what will be.
+    pub fn start(subject: Subject, means: &Means, refused: Vec<Refusal>) -> Result<Self, Box<(Subject, StartError)>> {
         let now = own::now();
         let mut parts = Parts { refused, first_error: None };
-        let heap = parts.take(HeapLooks::start(&subject, now));
+        let heap = match begun(&subject, means.books_every) {
+            Err(error @ ReadError::NotStarted) => {
+                let error = subject.unread(error);
+                return Err(Box::new((subject, error)));
+            }
+            heap => parts.take(heap),
+        };
         let mut profile = None;
         match ProfileLooks::start(&subject) {
-            Ok(None) => match adopt.map(|folder| subject.adopt(folder)) {
+            Ok(None) => match means.adopt.as_deref().map(|folder| subject.adopt(folder)) {
                 Some(Ok(adopted)) => {
                     tracing::info!(
                         pid = subject.identity.pid,
@@ -75,11 +86,12 @@ impl BooksSession {
             heap,
             profile,
             goroutines,
-            memory: MemoryLooks::default(),
+            memory: MemoryLooks::new(),
             opened: now,
             looked: now,
             is_closed: false,
             refused,
+            failures: Failures::default(),
         })
     }
 
@@ -93,7 +105,8 @@ impl BooksSession {
         self.opened = self.looked;
     }
 
-    /// Looks again at what it is time to look at. A target that ended keeps its last looks.
+    /// Looks again at what it is time to look at. A target that ended keeps its last looks, and so does a part
+    /// that cannot be read any more, see [`Self::blind_for`].
     pub fn step(&mut self) {
         if !self.is_closed {
             self.look(false);
@@ -112,23 +125,21 @@ impl BooksSession {
     }
 
     fn look(&mut self, must: bool) {
-        let Self { subject, heap, profile, goroutines, memory, .. } = self;
+        let Self { subject, heap, profile, goroutines, memory, failures, .. } = self;
         if subject.still_there().is_err() {
             return;
         }
         let now = own::now();
-        let mut failed = Vec::new();
-        if let Some(heap) = heap {
-            failed.extend(heap.look(subject, now, must).err());
-        }
+        let books = heap.as_mut().map(|heap| heap.look(subject, now, must));
         let collections = heap.as_ref().map(|heap| heap.last().collections);
-        if let Some(profile) = profile {
-            failed.extend(profile.look(subject, now, collections, must).err());
+        let live = profile.as_mut().map(|profile| profile.look(subject, now, collections, must));
+        let table = goroutines.as_mut().map(|goroutines| goroutines.look(subject, now, must));
+        // The least urgent part, and the only one that reads more than the target's memory.
+        let statement = memory.look(subject, now, must);
+        let had = [&books, &live, &table].map(|looked| matches!(looked, Some(Ok(Look::Had) | Err(_))));
+        if !had.contains(&true) && matches!(statement, Ok(Look::NotDue)) {
+            return;
         }
-        if let Some(goroutines) = goroutines {
-            failed.extend(goroutines.look(subject, now, must).err());
-        }
-        let looked_at_memory = memory.look(subject, now, must);
         // What was read of a process that is over may be its successor's, and that it cannot be read is no news.
         let is_same = subject.still_there().is_ok();
         if let Some(heap) = heap {
@@ -144,28 +155,24 @@ impl BooksSession {
             return;
         }
         self.looked = now;
-        match looked_at_memory {
-            Ok(refused) => refused.into_iter().for_each(|refusal| self.refuse(refusal)),
-            Err(error) => self.refuse(Refusal::new(error.reason(), error.full_text())),
+        let pid = subject.identity.pid;
+        for (part, outcome) in [("books", books), ("heap profile", live), ("goroutine table", table)] {
+            if let Some(outcome) = outcome {
+                failures.note(pid, part, outcome, now);
+            }
         }
-        for error in failed {
-            self.refuse(Refusal::new(error.id(), error.to_string()));
-        }
+        failures.note(pid, "memory statement", statement, now);
     }
 
-    /// A part that cannot be read any more keeps its last look; the others go on. Said once for each reason.
-    fn refuse(&mut self, refusal: Refusal) {
-        if self.refused.iter().all(|known| known.id != refusal.id) {
-            let pid = self.subject.identity.pid;
-            tracing::warn!(pid, "not measured from now on: {} ({})", untrusted::name(&refusal.text), refusal.id);
-            self.refused.push(refusal);
-        }
+    /// For how long some part that could be read at first could not be: what is said of it is so old.
+    pub fn blind_for(&self) -> Duration {
+        self.failures.longest(own::now())
     }
 
     /// What is known now.
     pub fn snapshot(&self) -> Snapshot {
         let books = self.heap.as_ref().map(HeapLooks::last);
-        let now_unix_ns = own::unix_ms().saturating_mul(1_000_000);
+        let now_unix_ns = own::unix_ns();
         let profile = self.profile.as_ref().and_then(|profile| profile.live(books, now_unix_ns));
         let goroutines = self.goroutines.as_ref().and_then(GoroutineLooks::last);
         let used = [
@@ -196,14 +203,26 @@ impl BooksSession {
         &self.subject
     }
 
-    /// What is not measured, and why.
-    pub fn refused(&self) -> &[Refusal] {
-        &self.refused
+    /// What is not measured now, and why.
+    pub fn refused(&self) -> Vec<Refusal> {
+        self.refused.iter().chain(self.failures.refusals()).chain(self.memory.refused()).cloned().collect()
     }
 
     /// Between the first look and the last.
     pub fn window(&self) -> Duration {
         self.looked.duration_since(self.opened)
+    }
+}
+
+/// The first look at the books, as soon as there are any.
+fn begun(subject: &Subject, every: Duration) -> Result<HeapLooks, ReadError> {
+    let first = own::now();
+    loop {
+        let now = own::now();
+        match HeapLooks::start(subject, every, now) {
+            Err(ReadError::NotStarted) if now.saturating_duration_since(first) < BEGIN => thread::sleep(BEGIN_STEP),
+            begun => return begun,
+        }
     }
 }
 

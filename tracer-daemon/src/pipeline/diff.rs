@@ -64,6 +64,15 @@ fn warn([before, after]: &[FileFacts; 2]) {
     if before.time_unix_ns > after.time_unix_ns && after.time_unix_ns > 0 {
         tracing::warn!("{} is newer than {}: growth is negative (leakline diff OLDER NEWER)", before.name, after.name);
     }
+    if let Some(unlike) = diff::unlike(before, after) {
+        tracing::warn!("{unlike}");
+    }
+    if before.as_of_unix_ns.is_some() && before.as_of_unix_ns == after.as_of_unix_ns {
+        tracing::warn!(
+            "both files are as of the same collection, so nothing can have changed: make the second one after two more \
+             collections, or both with --newest"
+        );
+    }
     if before.rate_bytes != after.rate_bytes {
         tracing::warn!(
             "the profiles were sampled at different rates (one sample per {} and per {} bytes): both are estimates of the same \

@@ -154,6 +154,11 @@ impl StartError {
         )
     }
 
+    /// Whether it may be otherwise in a moment, with the same process.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Read { source: ReadError::NotStarted | ReadError::Unsettled { .. }, .. })
+    }
+
     /// DESIGN 7.1: 1 failed, 2 usage, 3 this host cannot, 4 no such target.
     pub fn exit_code(&self) -> u8 {
         match self {

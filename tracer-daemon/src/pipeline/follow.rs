@@ -1,6 +1,8 @@
 //! The thread of one target under `leakline run`: from attach to its end or ours.
 
 use std::{
+    borrow::Cow,
+    collections::BTreeSet,
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     thread::{self, JoinHandle},
     time::Duration,
@@ -8,7 +10,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Means, Session, StartError};
+use super::{Means, Session, StartError, own};
 use crate::{
     discover::{Presence, Target},
     export::{
@@ -21,8 +23,12 @@ use crate::{
 
 /// How often a target's thread takes new stacks from the ring, and notices that it shall stop.
 const STEP: Duration = Duration::from_millis(50);
-/// Steps between two snapshots of a target.
-const STEPS_PER_SNAPSHOT: u32 = 20;
+/// The same where there is no ring.
+const STEP_WITHOUT_PROBES: Duration = Duration::from_millis(250);
+/// Between two snapshots of a target.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+/// Numbers older than this are not served as if they were of now: the target is left, and taken up anew.
+const BLIND_MAX: Duration = Duration::from_secs(60);
 
 /// What the supervisor and the threads of all targets share.
 #[derive(Debug)]
@@ -52,12 +58,33 @@ impl Shared {
     }
 
     /// A thread is over; one that panicked is a bug of ours, and its target is not taken up again.
-    pub(super) fn join(&self, pid: u32, thread: JoinHandle<()>) {
-        if thread.join().is_err() {
+    pub(super) fn join(&self, pid: u32, thread: JoinHandle<After>) -> After {
+        thread.join().unwrap_or_else(|_panic| {
             self.metrics.refuse("internal_error");
             tracing::error!(pid, "the thread that watched it panicked: please report this");
-        }
+            After::Done
+        })
     }
+}
+
+/// What shall become of a target whose thread is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// There is nothing more to do about it.
+    Done,
+    /// What hindered may be over in a while.
+    TryAgain,
+}
+
+/// Why watching ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// We were told to.
+    Stopped,
+    /// It ended, or replaced its program.
+    Target,
+    /// It is there and cannot be read any more.
+    Unreadable,
 }
 
 /// Counts a target among the living until dropped, by a panic too.
@@ -83,7 +110,7 @@ impl Drop for Living<'_> {
 }
 
 /// One target from attach to its end or ours, on its own thread.
-pub(super) fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sender<Result<(), StartError>>>) {
+pub(super) fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sender<Result<(), StartError>>>) -> After {
     let pid = target.identity.pid;
     let name = untrusted::name(&target.name()).into_owned();
     let span = tracing::info_span!("target", pid, name);
@@ -107,61 +134,90 @@ pub(super) fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sen
         Err(error) => {
             shared.metrics.refuse(error.reason());
             tracing::warn!(reason = error.reason(), "not taken up: {}", error.full_text());
+            let after = if error.is_passing() { After::TryAgain } else { After::Done };
             if let Some(tell) = tell {
                 // Nobody waits any more: the program is ending.
                 let _unheard = tell.send(Err(error));
             }
-            return;
+            return after;
         }
     };
-    for refusal in session.refused() {
-        shared.metrics.refuse(refusal.id.clone());
-    }
     shared.probes.fetch_add(session.probes(), Ordering::SeqCst);
     if let Some(tell) = tell {
         let _unheard = tell.send(Ok(()));
     }
-    let facts = session.subject().process_facts();
-    let is_target_over = watch(&mut session, living.key, &facts, shared);
+    let mut publisher =
+        Publisher { facts: session.subject().process_facts(), key: living.key, shared, refused: BTreeSet::new() };
+    let end = watch(&mut session, &mut publisher);
     report_failure(session.close());
     living.gate_is_closed();
-    publish(&mut session, living.key, &facts, shared);
+    publisher.publish(&mut session);
     session.warn_of_gaps();
-    if is_target_over {
-        // Its memory is gone, so there is no breakpoint left that closing could fail to remove.
-        while session.detach_next() {
-            shared.probes.fetch_sub(1, Ordering::SeqCst);
+    match end {
+        End::Target => {
+            // Its memory is gone, so there is no breakpoint left that closing could fail to remove.
+            while session.detach_next() {
+                shared.probes.fetch_sub(1, Ordering::SeqCst);
+            }
+            tracing::info!("the process is over");
         }
-        tracing::info!("the process is over");
-    } else {
-        session.leave();
+        End::Stopped => session.leave(),
+        End::Unreadable => {
+            tracing::warn!("left alone for now: what is known of it is too old");
+            session.leave();
+            return After::TryAgain;
+        }
     }
+    After::Done
 }
 
-/// Watches until told to stop (false) or until the target is over (true).
-fn watch(session: &mut Session, key: ProcessKey, facts: &ProcessFacts, shared: &Shared) -> bool {
-    let mut step = 0_u32;
-    while !shared.stop.load(Ordering::SeqCst) {
+fn watch(session: &mut Session, publisher: &mut Publisher<'_>) -> End {
+    let pause = match session {
+        Session::Exact(_) => STEP,
+        Session::Books(_) => STEP_WITHOUT_PROBES,
+    };
+    let mut next_snapshot = own::now();
+    while !publisher.shared.stop.load(Ordering::SeqCst) {
         if let Err(error) = session.step() {
             report_failure(Err(error));
-            return true;
+            return if session.subject().presence() == Presence::Running { End::Unreadable } else { End::Target };
         }
-        if step.is_multiple_of(STEPS_PER_SNAPSHOT) {
-            publish(session, key, facts, shared);
+        let now = own::now();
+        if now >= next_snapshot {
+            next_snapshot = now + SNAPSHOT_EVERY;
+            publisher.publish(session);
             if session.subject().presence() != Presence::Running {
-                return true;
+                return End::Target;
+            }
+            if session.blind_for() > BLIND_MAX {
+                return End::Unreadable;
             }
         }
-        step = step.wrapping_add(1);
-        thread::sleep(STEP);
+        thread::sleep(pause);
     }
-    false
+    End::Stopped
 }
 
-fn publish(session: &mut Session, key: ProcessKey, facts: &ProcessFacts, shared: &Shared) {
-    match session.snapshot() {
-        Ok(snapshot) => shared.metrics.observe(key, facts, &snapshot),
-        Err(error) => report_failure(Err(error)),
+/// Tells the metrics about one target.
+struct Publisher<'a> {
+    facts: ProcessFacts,
+    key: ProcessKey,
+    shared: &'a Shared,
+    /// Reasons that were counted.
+    refused: BTreeSet<Cow<'static, str>>,
+}
+
+impl Publisher<'_> {
+    fn publish(&mut self, session: &mut Session) {
+        for refusal in session.refused() {
+            if self.refused.insert(refusal.id.clone()) {
+                self.shared.metrics.refuse(refusal.id);
+            }
+        }
+        match session.snapshot() {
+            Ok(snapshot) => self.shared.metrics.observe(self.key, &self.facts, &snapshot),
+            Err(error) => report_failure(Err(error)),
+        }
     }
 }
 

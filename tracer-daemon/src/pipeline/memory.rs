@@ -1,10 +1,8 @@
 //! `leakline memory`: one look at what the resident memory of a process consists of.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::Context as _;
 
-use super::{StartError, Subject, stdout};
+use super::{StartError, Subject, own, stdout};
 use crate::addr::Avma;
 use crate::cli::OutputFormat;
 use crate::discover::Target;
@@ -95,7 +93,7 @@ fn attempt(subject: &Subject) -> Result<MemoryLook, StartError> {
         cgroup: cgroup.as_ref(),
         host,
         cgo: subject.facts.cgo,
-        now_unix_ns: unix_ns(),
+        now_unix_ns: own::unix_ns(),
     };
     tracing::debug!(pid, arenas = heap.as_ref().map(|heap| heap.arenas.len()), "looked at the heap's pages");
     let statement = memory(input).ok_or(StartError::Vanished { pid })?;
@@ -150,10 +148,4 @@ fn full_text(error: &ReadError) -> String {
         ReadError::Pages { source } => format!("{error}: {source}"),
         other => other.to_string(),
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the pipeline is where time comes from")]
-fn unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -25,8 +25,13 @@ pub(super) fn now() -> Instant {
 }
 
 /// Milliseconds since 1970.
-#[allow(clippy::disallowed_methods, reason = "the pipeline is where time comes from")]
 pub(super) fn unix_ms() -> u64 {
+    unix_ns() / 1_000_000
+}
+
+/// Nanoseconds since 1970.
+#[allow(clippy::disallowed_methods, reason = "the pipeline is where time comes from")]
+pub(super) fn unix_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     Means, StartError,
     attach::Stop,
-    follow::{Shared, follow},
+    follow::{After, Shared, follow},
     own,
 };
 use crate::{
@@ -39,6 +39,8 @@ const END_STEP: Duration = Duration::from_millis(10);
 /// Targets at once: `exact` evidence takes up to 42 MiB of kernel memory for each. What comes on top is refused, and taken
 /// when another ends.
 const MAX_TARGETS: usize = 32;
+/// How long a process is left alone that could not be taken up for a passing reason.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// How long a client may take for the last answer after the end was decided.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
 
@@ -61,8 +63,10 @@ pub struct Options {
 #[derive(Debug)]
 struct Known {
     identity: ProcessIdentity,
-    /// None: refused, and not tried again while the process stays the same.
-    thread: Option<JoinHandle<()>>,
+    /// None: refused.
+    thread: Option<JoinHandle<After>>,
+    /// When it is tried again; None: not while the process stays the same.
+    again: Option<Instant>,
 }
 
 /// Watches until SIGINT or SIGTERM. When this returns nothing is counted any more, and the probes go with the program.
@@ -119,7 +123,7 @@ struct Supervisor {
     start_ticks: BTreeMap<u32, u64>,
     known: BTreeMap<u32, Known>,
     /// Threads whose process has been replaced by another program and is watched anew.
-    leaving: Vec<JoinHandle<()>>,
+    leaving: Vec<JoinHandle<After>>,
     is_full: bool,
 }
 
@@ -214,11 +218,16 @@ impl Supervisor {
 
     fn forget_the_ended(&mut self) {
         for known in self.known.values_mut() {
-            if let Some(thread) = known.thread.take_if(|thread| thread.is_finished()) {
-                self.shared.join(known.identity.pid, thread);
+            if let Some(thread) = known.thread.take_if(|thread| thread.is_finished())
+                && self.shared.join(known.identity.pid, thread) == After::TryAgain
+            {
+                known.again = own::now().checked_add(TRY_AGAIN);
             }
         }
-        self.known.retain(|_, known| known.thread.is_some() || presence(&known.identity) == Presence::Running);
+        let is_due = |known: &Known| known.again.is_some_and(|again| own::now() >= again);
+        self.known.retain(|_, known| {
+            known.thread.is_some() || !is_due(known) && presence(&known.identity) == Presence::Running
+        });
         self.leaving.retain(|thread| !thread.is_finished());
     }
 
@@ -239,7 +248,7 @@ impl Supervisor {
             .spawn(move || follow(&target, &shared, tell))
             .map_err(|error| tracing::error!(pid = identity.pid, %error, "cannot start a thread for it"))
             .ok();
-        let before = self.known.insert(identity.pid, Known { identity, thread });
+        let before = self.known.insert(identity.pid, Known { identity, thread, again: None });
         self.leaving.extend(before.and_then(|known| known.thread));
     }
 

@@ -21,6 +21,8 @@ pub struct Means {
     pub limits: Limits,
     /// Turn on the sampler of a program where it is off, and note that in this folder. `None`: write nothing to any process.
     pub adopt: Option<PathBuf>,
+    /// How often the books are looked at. A look takes about 0.1 ms of our own time.
+    pub books_every: Duration,
 }
 
 /// A target that is looked at.
@@ -50,14 +52,12 @@ impl Session {
                     }
                     let refusal = Refusal::new(error.reason(), error.full_text());
                     // Where the books cannot be read either, what was asked for decides what is said.
-                    let books =
-                        BooksSession::start(subject, means.adopt.as_deref(), vec![refusal]).map_err(|_unread| error)?;
+                    let books = BooksSession::start(subject, means, vec![refusal]).map_err(|_unread| error)?;
                     Ok(Self::Books(Box::new(books)))
                 }
             },
             EvidenceChoice::Auto | EvidenceChoice::Books => {
-                let books =
-                    BooksSession::start(subject, means.adopt.as_deref(), Vec::new()).map_err(|failed| failed.1)?;
+                let books = BooksSession::start(subject, means, Vec::new()).map_err(|failed| failed.1)?;
                 Ok(Self::Books(Box::new(books)))
             }
         }
@@ -91,7 +91,7 @@ impl Session {
         }
     }
 
-    /// To be called every 50 ms or so: takes what has come, looks where it is time to.
+    /// To be called every 50 ms or so, without probes less often: takes what has come, looks where it is time to.
     pub fn step(&mut self) -> Result<(), StartError> {
         match self {
             Self::Exact(session) => {
@@ -164,10 +164,18 @@ impl Session {
     }
 
     /// What is not measured, and why.
-    pub fn refused(&self) -> &[Refusal] {
+    pub fn refused(&self) -> Vec<Refusal> {
         match self {
-            Self::Exact(session) => session.refused(),
+            Self::Exact(session) => session.refused().to_vec(),
             Self::Books(session) => session.refused(),
+        }
+    }
+
+    /// For how long some part that could be read at first could not be.
+    pub fn blind_for(&self) -> Duration {
+        match self {
+            Self::Exact(_) => Duration::ZERO,
+            Self::Books(session) => session.blind_for(),
         }
     }
 

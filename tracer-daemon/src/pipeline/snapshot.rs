@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,7 +20,10 @@ use super::{
 };
 use crate::{
     discover::{CodeMapping, MappedCode, Presence, Target, code_mappings},
-    export::{heap_profile::HeapProfileFile, human, pprof},
+    export::{
+        heap_profile::{CountsOf, HeapProfileFile},
+        human, pprof,
+    },
     inspect::cache::FactsCache,
     model::{
         Counted,
@@ -195,16 +199,26 @@ fn write(mut subject: Subject, reader: &ProfileReader, taken: &Taken, file: &Pat
         let (objects, bytes) = (sum.objects.saturating_add(estimate.objects), sum.bytes.saturating_add(estimate.bytes));
         Counted { objects, bytes }
     });
-    let freshness = freshness(&subject, taken);
+    let as_of_unix_ns = match taken.state {
+        State::Published => end_unix_ns(&subject, taken.profile.lag_cycles),
+        State::Newest => None,
+    };
+    let freshness = freshness(taken, as_of_unix_ns);
     let main_module = subject.facts.main_module.clone();
     let profile = HeapProfileFile {
         rate_bytes: taken.rate_bytes,
-        time_unix_ns: i64::try_from(own::unix_ms().saturating_mul(1_000_000)).unwrap_or(i64::MAX),
+        time_unix_ns: i64::try_from(own::unix_ns()).unwrap_or(i64::MAX),
         duration_ns: taken.duration.map_or(0, |duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)),
         mappings: mappings(&subject),
         recorded: &recorded,
         counts,
         main_module: main_module.as_deref(),
+        counts_of: match (taken.duration, taken.state) {
+            (Some(_), _) => CountsOf::Adopted,
+            (None, State::Newest) => CountsOf::Newest,
+            (None, State::Published) => CountsOf::Published,
+        },
+        as_of_unix_ns,
         comments: vec![format!("leakline snapshot of process {pid}: {freshness}")],
     }
     .profile();
@@ -234,7 +248,7 @@ fn plain(text: &str) -> String {
 }
 
 /// How old the counts are, in words.
-fn freshness(subject: &Subject, taken: &Taken) -> String {
+fn freshness(taken: &Taken, as_of_unix_ns: Option<u64>) -> String {
     let unsettled = if taken.profile.is_settled { "" } else { "; some of them one collection newer than others" };
     match (taken.state, taken.profile.lag_cycles) {
         (State::Newest, _) => {
@@ -245,18 +259,19 @@ fn freshness(subject: &Subject, taken: &Taken) -> String {
         (State::Published, cycles) => {
             let (which, noun) =
                 if cycles == 1 { ("the last collection", "cycle") } else { ("the last collection but one", "cycles") };
-            let age = age_s(subject, cycles).map_or_else(String::new, |age| format!(", {age:.1} s ago"));
+            let now = Duration::from_nanos(own::unix_ns());
+            let age = as_of_unix_ns.map(|end| now.saturating_sub(Duration::from_nanos(end)).as_secs_f64());
+            let age = age.map_or_else(String::new, |age| format!(", {age:.1} s ago"));
             format!("counts as of the end of {which}{age} (lag: {cycles} {noun}){unsettled}")
         }
     }
 }
 
-/// How long ago the collection number `back` from the last one, which is 1, has ended. `None`: not known.
-fn age_s(subject: &Subject, back: u32) -> Option<f64> {
+/// When the collection number `back` from the last one, which is 1, has ended, ns since 1970. `None`: not known.
+fn end_unix_ns(subject: &Subject, back: u32) -> Option<u64> {
     let books = BooksReader::new(&subject.runtime()).ok()?.read(&subject.memory).ok()?;
     let pause = books.pauses.get(usize::try_from(back.checked_sub(1)?).ok()?)?;
-    let now = Duration::from_millis(own::unix_ms());
-    Some(now.saturating_sub(Duration::from_nanos(pause.end_unix_ns)).as_secs_f64())
+    Some(pause.end_unix_ns)
 }
 
 /// The executable mappings, the program's own first.
@@ -287,9 +302,11 @@ fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
         return fs::write(file, bytes);
     }
     let mut partial = OsString::from(file);
-    partial.push(".partial");
-    fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, file)).inspect_err(|_error| {
-        // It may never have come into being.
+    partial.push(format!(".{}.partial", std::process::id()));
+    // Made anew, so that in a folder of others it is nobody's link to somewhere else.
+    let mut made = OpenOptions::new().write(true).create_new(true).open(&partial)?;
+    made.write_all(bytes).and_then(|()| fs::rename(&partial, file)).inspect_err(|_error| {
+        // It may be gone already.
         drop(fs::remove_file(&partial));
     })
 }

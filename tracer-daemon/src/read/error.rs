@@ -14,7 +14,7 @@ pub enum ReadError {
     #[error(transparent)]
     Global(#[from] GlobalMissing),
     /// The runtime has no processors yet: the process has only just begun.
-    #[error("the Go runtime of the process has not started yet")]
+    #[error("the Go runtime of the process has not started yet: try again once it runs")]
     NotStarted,
     /// What was read kept changing, in each of our attempts.
     #[error("{what} changed while it was read, in each of {attempts} attempts")]

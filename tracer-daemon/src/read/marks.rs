@@ -34,8 +34,9 @@
 //! *Torn reads.* The span is read before and after the bits; where it differs, all is read again. `sweepgen` is written
 //! atomically before and after a sweep touches bits, and a freed span's bits are not used again in the same cycle
 //! (`nextMarkBitArenaEpoch` in runtime/mheap.go): so bits between two equal readings are of one state. Which cycle that is follows
-//! from `h`, which is read first. Where it grows meanwhile, what is swept relative to the old one is still what was said; but 1
-//! would be -1 relative to the new one. So bits of unswept spans count only if `h` is the same afterwards.
+//! from `h`, which is read first. Where it grows by 2 meanwhile, what is swept relative to the old one is still what was said; but 1
+//! would be -1 relative to the new one, and 3 where it grows by 4. So bits of unswept spans count only if `h` is the same
+//! afterwards, and others only if no more than one cycle has begun.
 //!
 //! *Alive* means kept by the collector. That can be more than the program refers to: a frame that is searched for whatever looks
 //! like a pointer (`scanframeworker` in runtime/mgcmark.go), the other objects of a tiny object's block.
@@ -242,7 +243,7 @@ impl MarksReader {
                 Step::Recycled => Ok(Look::Dead { cycle: end }),
                 Step::Answer(look) => Ok(look),
                 Step::Again(reason) => Err(reason),
-                Step::Bit(bit) if bit.unswept && end != now => Err(Discard::CycleMoved),
+                Step::Bit(bit) if end.since(now) > i32::from(!bit.unswept) => Err(Discard::CycleMoved),
                 Step::Bit(bit) => {
                     let still = spans.record(bit.span).zip(later.get(&bit.span)).is_some_and(|(a, b)| a.is_still(b));
                     if still { self.answer(object, bit, &blocks, finalized, now) } else { Err(Discard::SpanMoved) }

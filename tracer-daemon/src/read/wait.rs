@@ -13,6 +13,8 @@ use crate::inspect::RuntimeLayout;
 pub(super) const BATCH: usize = 1024;
 /// Steps along one queue beyond the records that are known.
 const UNKNOWN_STEPS_MAX: usize = 32;
+/// The same along all queues of one look: each step is a system call.
+const UNKNOWN_STEPS_IN_ALL_MAX: usize = 1 << 17;
 /// Most values that a channel's buffer is believed to hold.
 const CAPACITY_MAX: u64 = 1 << 48;
 /// Longest text of a wait reason that is believed; the longest of go1.27 has 33 bytes.
@@ -123,6 +125,7 @@ pub(super) fn read_channels(
     }
     let mut found = BTreeMap::new();
     let mut bytes = Vec::new();
+    let mut unknown_left = UNKNOWN_STEPS_IN_ALL_MAX;
     for batch in addresses.chunks(BATCH) {
         bytes.clear();
         bytes.resize(piece * batch.len(), 0);
@@ -131,7 +134,7 @@ pub(super) fn read_channels(
             let head = readable.then(|| head(layout, *address, Words(content))).flatten();
             let Some(Head { mut channel, first_sender, first_receiver }) = head else { continue };
             let steps_max = waiters_of.get(address).copied().unwrap_or_default();
-            let length = |first| queue_length(memory, layout, known, *address, first, steps_max);
+            let mut length = |first| queue_length(memory, layout, known, *address, first, steps_max, &mut unknown_left);
             channel.senders = length(first_sender)?;
             channel.receivers = length(first_receiver)?;
             found.insert(*address, channel);
@@ -168,6 +171,7 @@ fn queue_length(
     channel: Avma,
     first: Avma,
     known_max: usize,
+    unknown_in_all: &mut usize,
 ) -> Result<Queue, MemoryError> {
     let mut queue = Queue::default();
     let (mut at, mut known_left, mut unknown_left) = (first, known_max, UNKNOWN_STEPS_MAX);
@@ -179,9 +183,10 @@ fn queue_length(
             }
             // More steps than records: the list goes round.
             Some(_) => return Ok(Queue { or_more: true, ..queue }),
-            None if unknown_left == 0 => return Ok(Queue { or_more: true, ..queue }),
+            None if unknown_left == 0 || *unknown_in_all == 0 => return Ok(Queue { or_more: true, ..queue }),
             None => {
                 unknown_left -= 1;
+                *unknown_in_all -= 1;
                 match read_waiters(memory, layout, &[at])?.first().copied().flatten() {
                     Some(waiter) if waiter.channel == channel => waiter.next,
                     _ => return Ok(Queue { or_more: true, ..queue }),
@@ -270,6 +275,16 @@ mod tests {
             let nowhere = queue(&layout, &[0x2100, 8]);
             assert_eq!(senders(&nowhere, &layout, &none), Queue { count: 2, or_more: true }, "go1.{minor}");
         }
+    }
+
+    #[test]
+    fn steps_along_all_queues_together_are_bounded() {
+        let layout = layout_of(26);
+        let round = queue(&layout, &[0x2100, 0x2000]);
+        let none = HashMap::new();
+        let mut left = UNKNOWN_STEPS_MAX + 5;
+        let mut length = || queue_length(&round, &layout, &none, CHANNEL, Avma(0x2000), 0, &mut left).unwrap().count;
+        assert_eq!([length(), length(), length()], [UNKNOWN_STEPS_MAX as u64, 5, 0]);
     }
 
     #[test]

@@ -56,6 +56,20 @@ pub struct Frame {
     pub origin: Origin,
 }
 
+impl Frame {
+    /// Of which nothing is known.
+    pub fn unknown() -> Self {
+        Self {
+            function: UNKNOWN_FUNCTION.into(),
+            file: "".into(),
+            line: 0,
+            function_start_line: 0,
+            inlined: false,
+            origin: Origin::Unknown,
+        }
+    }
+}
+
 /// Whose code a frame is. Only Go's has lines that a person could change, and packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {

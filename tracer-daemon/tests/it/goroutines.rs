@@ -494,7 +494,11 @@ fn memory_that_lies_costs_what_it_lies_about_and_no_more() {
     let honest = read(Vec::new()).unwrap();
     let count = honest.alive();
     let length = runtime.address(Global::Allglen).unwrap();
-    for absurd in [0, 1 << 40, u64::MAX] {
+    assert!(
+        matches!(read(vec![(length, 0)]), Err(ReadError::NotStarted)),
+        "as before the first instruction of the runtime"
+    );
+    for absurd in [1 << 40, u64::MAX] {
         assert!(matches!(read(vec![(length, absurd)]), Err(ReadError::Implausible { .. })), "{absurd}");
     }
     // The list ends earlier than it says: what lies behind is no goroutine.

@@ -1,13 +1,18 @@
 //! `attach` and `run` without probes: what is read from the target's memory ends in the documents and metrics.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
 
 use serde_json::Value;
 
 use crate::{
     exact::knownsites,
     go::build,
-    leakline::{Running, can_attach, leakline},
+    leakline::{Running, can_attach, failure, leakline},
     run::Daemon,
     schema::is_valid,
     target::{Target, wait_until},
@@ -187,6 +192,58 @@ fn who_may_read_no_memory_is_told_what_is_missing() {
         assert_eq!(output.status.code(), Some(3), "{command:?}: {message}");
         assert!(message.contains("CAP_SYS_PTRACE"), "{command:?}: {message}");
     }
+}
+
+/// A program that the loader has executed and that waits there before its own first instruction, for a library that is no file.
+struct Waiting {
+    _folder: tempfile::TempDir,
+    gate: PathBuf,
+    child: Child,
+}
+
+impl Waiting {
+    fn start(program: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = folder.path().join("gate");
+        rustix::fs::mknodat(rustix::fs::CWD, &gate, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let program = fs::canonicalize(program).unwrap();
+        let mut command = Command::new(&program);
+        command.env("LD_PRELOAD", &gate).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        let exe = format!("/proc/{}/exe", child.id());
+        wait_until("it is executed", || fs::read_link(&exe).is_ok_and(|exe| exe == program));
+        Self { _folder: folder, gate, child }
+    }
+
+    /// Lets it begin: what is no library is passed over.
+    fn begin(&self) {
+        fs::write(&self.gate, "").unwrap();
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_program_that_has_not_begun_is_taken_up_when_it_has() {
+    let waiting = Waiting::start(&build("goroutines", "go1.26.6", &["-buildmode=pie"]));
+    let pid = waiting.child.id().to_string();
+    for command in [&["attach", "--evidence", "books"][..], &["goroutines"]] {
+        let (status, said) = failure(&[command, &["--pid", &pid]].concat());
+        assert_eq!(status, 3, "{said}");
+        assert!(said.contains("has not started yet"), "{said}");
+    }
+    // By name, since a run of nothing but what cannot be taken up ends.
+    let daemon = Daemon::with_evidence("books", &["--name", "nothing-has-this-name", "--pid", &pid]);
+    let refused = "leakline_refusals_total{reason=\"runtime_not_started\"}";
+    wait_until("it is refused", || daemon.metrics().contains(refused));
+    waiting.begin();
+    wait_until("it is read", || daemon.metrics().contains("leakline_heap_live_bytes{"));
+    wait_until("its goroutines are known", || daemon.metrics().contains("leakline_goroutines{"));
 }
 
 #[test]

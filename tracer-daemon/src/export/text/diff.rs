@@ -171,6 +171,8 @@ mod tests {
             allocated: Amount { objects: bytes / 50, bytes: bytes * 2 },
         };
         let file = |name: &str, seconds: i64| FileFacts {
+            counts_of: None,
+            as_of_unix_ns: None,
             name: name.into(),
             time_unix_ns: seconds * 1_000_000_000,
             rate_bytes: 524_288,

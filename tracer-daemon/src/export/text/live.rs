@@ -114,7 +114,8 @@ fn stacks(page: &mut Page, lines: &[Line<'_>]) {
             continue;
         };
         let interval = site.bytes.high.map_or_else(String::new, |high| {
-            format!(", {} to {} from {} samples", human::bytes(site.bytes.low), human::bytes(high), site.samples)
+            let noun = if site.samples == 1 { "sample" } else { "samples" };
+            format!(", {} to {} from {} {noun}", human::bytes(site.bytes.low), human::bytes(high), site.samples)
         });
         page.strong_line(&format!("{}  [{}]", function(line.frame), site.id));
         let share = if line.bytes > 0.0 { path.share * site.bytes.value / line.bytes } else { 0.0 };

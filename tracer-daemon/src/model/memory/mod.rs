@@ -25,6 +25,7 @@ use crate::read::books::Books;
 use crate::read::residency::{HeapResidency, Part, Residency};
 use crate::read::system::cgroup::Cgroup;
 use crate::read::system::status::{Host, Resident};
+use crate::units::approximate;
 
 /// What memory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -347,9 +348,4 @@ fn of_status(resident: Option<&Resident>) -> Residency {
     let mut residency = Residency { rss_bytes: resident.rss_bytes, ..Residency::default() };
     residency.file.bytes = resident.file_bytes.unwrap_or_default() + resident.shared_bytes.unwrap_or_default();
     residency
-}
-
-#[expect(clippy::cast_precision_loss, reason = "rates and shares; nobody has 2^53 bytes")]
-pub(crate) fn approximate(value: u64) -> f64 {
-    value as f64
 }

@@ -5,17 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Pace;
+use super::{Look, Pace};
 use crate::{
     model::goroutines::{GoroutineTable, IdClock},
     pipeline::{
         Subject,
         goroutines::{began_ns, monotonic_ns, tabulated},
+        own,
     },
     read::{Discards, ReadError, goroutines::GoroutineReader},
 };
 
-/// A look takes about a millisecond for a thousand goroutines.
+/// A look takes about a millisecond for a thousand goroutines, and is less frequent where that is much.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// The last look, and the clock that ids are.
@@ -52,12 +53,15 @@ impl GoroutineLooks {
         subject: &mut Subject,
         now: Instant,
         must: bool,
-    ) -> Result<(), ReadError> {
-        if must || self.pace.is_due(now) {
-            let (table, read) = tabulated(subject, &mut self.reader, &mut self.clock, monotonic_ns())?;
-            (self.pending, self.discards) = (Some(table), self.discards.plus(read.discards));
+    ) -> Result<Look, ReadError> {
+        if !(self.pace.is_due(now) || must) {
+            return Ok(Look::NotDue);
         }
-        Ok(())
+        let asked = own::now();
+        let (table, read) = tabulated(subject, &mut self.reader, &mut self.clock, monotonic_ns())?;
+        (self.pending, self.discards) = (Some(table), self.discards.plus(read.discards));
+        self.pace.took(own::now().saturating_duration_since(asked), EVERY);
+        Ok(Look::Had)
     }
 
     /// Believes what was read last where the process behind it was still the same.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Pace;
+use super::{Look, Pace};
 use crate::{
     model::{Heap, HeapLook, account},
     pipeline::Subject,
@@ -12,37 +12,34 @@ use crate::{
     },
 };
 
-/// Often enough to see most collections by themselves; about 30 us of our own time each.
-const EVERY: Duration = Duration::from_millis(100);
-
 /// The first look and the last one.
 #[derive(Debug)]
 pub(in crate::pipeline) struct HeapLooks {
     reader: BooksReader,
     pace: Pace,
-    first: Look,
-    last: Look,
+    first: Seen,
+    last: Seen,
     /// Read, but not yet known to be of the same process.
-    pending: Option<Look>,
+    pending: Option<Seen>,
 }
 
 /// The books at one moment.
 #[derive(Clone, Debug)]
-struct Look {
+struct Seen {
     at: Instant,
     books: Books,
 }
 
 impl HeapLooks {
-    /// Has a first look.
+    /// Has a first look; `every`: how often it is looked again.
     ///
     /// # Errors
     /// Where it cannot be had.
-    pub(in crate::pipeline) fn start(subject: &Subject, now: Instant) -> Result<Self, ReadError> {
+    pub(in crate::pipeline) fn start(subject: &Subject, every: Duration, now: Instant) -> Result<Self, ReadError> {
         let mut reader = BooksReader::new(&subject.runtime())?;
-        let mut look = || Ok::<_, ReadError>(Look { at: now, books: reader.read(&subject.memory)? });
+        let mut look = || Ok::<_, ReadError>(Seen { at: now, books: reader.read(&subject.memory)? });
         let (first, last) = (look()?, look()?);
-        Ok(Self { reader, pace: Pace::new(EVERY), first, last, pending: None })
+        Ok(Self { reader, pace: Pace::new(every), first, last, pending: None })
     }
 
     /// The window begins with the last look.
@@ -51,11 +48,12 @@ impl HeapLooks {
     }
 
     /// Looks where it is time to, or where it must be.
-    pub(in crate::pipeline) fn look(&mut self, subject: &Subject, now: Instant, must: bool) -> Result<(), ReadError> {
-        if self.pace.is_due(now) || must {
-            self.pending = Some(Look { at: now, books: self.reader.read(&subject.memory)? });
+    pub(in crate::pipeline) fn look(&mut self, subject: &Subject, now: Instant, must: bool) -> Result<Look, ReadError> {
+        if !(self.pace.is_due(now) || must) {
+            return Ok(Look::NotDue);
         }
-        Ok(())
+        self.pending = Some(Seen { at: now, books: self.reader.read(&subject.memory)? });
+        Ok(Look::Had)
     }
 
     /// Believes what was read last where the process behind it was still the same.
@@ -67,7 +65,7 @@ impl HeapLooks {
 
     /// What happened between the first look and the last.
     pub(in crate::pipeline) fn account(&self) -> Heap {
-        let at_s = |look: &Look| look.at.duration_since(self.first.at).as_secs_f64();
+        let at_s = |look: &Seen| look.at.duration_since(self.first.at).as_secs_f64();
         let [first, last] = [&self.first, &self.last].map(|look| HeapLook { at_s: at_s(look), books: &look.books });
         account(first, last)
     }

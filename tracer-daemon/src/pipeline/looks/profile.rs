@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Pace;
+use super::{Look, Pace};
 use crate::{
     addr::Avma,
     attach::adopt::Adopted,
@@ -14,7 +14,7 @@ use crate::{
         live::{LiveInput, LiveSite, live_sites},
         profile::since,
     },
-    pipeline::{Subject, restore::tell},
+    pipeline::{Subject, own, restore::tell},
     read::{
         Discards, ReadError,
         books::Books,
@@ -38,7 +38,7 @@ pub(in crate::pipeline) struct ProfileLooks {
     /// By number of bucket.
     stacks: Vec<Stack>,
     adoption: Option<Adoption>,
-    last: Option<Look>,
+    last: Option<Seen>,
     /// Read, but not yet known to be of the same process.
     pending: Option<(Instant, HeapProfile)>,
 }
@@ -54,7 +54,7 @@ struct Adoption {
 
 /// What was seen.
 #[derive(Debug)]
-struct Look {
+struct Seen {
     rate_bytes: i64,
     lag_cycles: u32,
     adopted_s: Option<f64>,
@@ -100,22 +100,26 @@ impl ProfileLooks {
         now: Instant,
         collections: Option<u32>,
         must: bool,
-    ) -> Result<(), ReadError> {
+    ) -> Result<Look, ReadError> {
         if let Some(adoption) = self.adoption.as_mut().filter(|adoption| adoption.baseline.is_none()) {
             if now.saturating_duration_since(adoption.since) >= SETTLE {
                 let counts = self.reader.read(&subject.memory)?.counts;
                 adoption.baseline = Some((now, counts.iter().map(|bucket| bucket.newest).collect()));
             }
-            return Ok(());
+            return Ok(Look::NotDue);
         }
         // An adopted sampler's newest counts move without a collection.
         let may_have_changed =
             self.adoption.is_some() || self.last.is_none() || collections.is_none() || collections != self.collections;
-        if must || may_have_changed && self.pace.is_due(now) {
-            self.pending = Some((now, self.reader.read(&subject.memory)?));
-            self.collections = collections;
+        let is_due = may_have_changed && self.pace.is_due(now);
+        if !(is_due || must) {
+            return Ok(Look::NotDue);
         }
-        Ok(())
+        let asked = own::now();
+        self.pending = Some((now, self.reader.read(&subject.memory)?));
+        self.collections = collections;
+        self.pace.took(own::now().saturating_duration_since(asked), EVERY);
+        Ok(Look::Had)
     }
 
     /// Believes and names what was read last where the process behind it was still the same.
@@ -133,7 +137,7 @@ impl ProfileLooks {
         let stacks = self.stacks.iter().cloned().zip(profile.counts.iter().enumerate().map(counts)).collect();
         let main_module = subject.facts.main_module.as_deref();
         let rate_bytes = profile.rate_bytes;
-        self.last = Some(Look {
+        self.last = Some(Seen {
             rate_bytes,
             lag_cycles: if is_published { profile.lag_cycles } else { 0 },
             adopted_s: baseline.map(|(since, _)| at.saturating_duration_since(*since).as_secs_f64()),

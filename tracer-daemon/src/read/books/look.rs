@@ -1,4 +1,4 @@
-//! One look: caches, statistics twice, the spans of the caches, the caches again.
+//! One look: caches, statistics twice, the spans of the caches, the caches again, the statistics again.
 //!
 //! Two system calls: which spans there are is known after the first. Spans that lie close together are read in one piece. What a
 //! call costs depends on the number of its pieces, some 0.2 to 0.4 us each.
@@ -106,6 +106,8 @@ pub(super) struct Look {
     sweep_generation: Option<Slot>,
     /// All of `memstats` that is of interest.
     statistics: Slot,
+    /// Its beginning, behind all else.
+    statistics_behind: Slot,
     pub(super) rest: Rest,
 }
 
@@ -154,6 +156,7 @@ impl Look {
         for (_, cache) in processors.with_caches() {
             self.behind.push(Cache::ask(&mut self.second, cache, layout));
         }
+        self.statistics_behind = self.second.add(places.memstats, deltas_end);
         let asked = processors.ask(&mut self.second, places.allp, layout, Ask::Missing);
         if is_whole {
             self.add_rest(places, layout);
@@ -169,7 +172,8 @@ impl Look {
             return Ok(Err(Discard::CollectionEnded));
         }
         let again = Deltas::new(self.second.words(again), layout);
-        let is_settled = self.deltas(layout).is_settled(again);
+        // The second reading is close to the first: between far ones they can have been merged as often as there are deltas.
+        let is_settled = self.deltas(layout).is_settled(again) && again.is_settled(self.deltas_behind(layout));
         Ok(if is_settled { Ok(()) } else { Err(Discard::StatisticsMoved) })
     }
 
@@ -264,6 +268,11 @@ impl Look {
 
     pub(super) fn deltas<'a>(&'a self, layout: &'a RuntimeLayout) -> Deltas<'a> {
         Deltas::new(self.statistics(), layout)
+    }
+
+    /// As [`Self::deltas`], read behind the caches.
+    pub(super) fn deltas_behind<'a>(&'a self, layout: &'a RuntimeLayout) -> Deltas<'a> {
+        Deltas::new(self.second.words(self.statistics_behind), layout)
     }
 
     /// Ended goroutines that the processors keep.

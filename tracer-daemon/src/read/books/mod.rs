@@ -142,7 +142,8 @@ pub struct Structures {
 /// The program runs on while we read, for some microseconds. What that leaves open:
 /// - Allocations of each class: the true count at some moment of the read is in `allocs ..= allocs + slack`. `slack` is 0 where the
 ///   processors' caches of this class stayed as they were. Where one exchanged its span, in each attempt, the objects of
-///   that span are either counted already or not: `slack` is the slots of one span for each such cache.
+///   that span are either counted already or not: `slack` is the slots of one span for each such cache, and what was counted
+///   meanwhile.
 /// - Frees, large objects, collections and bytes: each number as it was at one moment of the read, but not all at
 ///   the same one. Two that change together, such as large objects and their bytes, may differ by what was being added.
 #[derive(Clone, Debug, PartialEq)]

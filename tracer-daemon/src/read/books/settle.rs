@@ -9,7 +9,8 @@
 //! `releaseAll` clears what was allocated before the span was cached, adds its objects to the statistics, and only then marks it.
 //! It does so after each collection with spans that are marked as cached before it, so such a span is not certain where
 //! that number is 0. When it does so for `ReadMemStats` or GOMAXPROCS it is seen by the span that is missing behind; not where the
-//! thread is stopped by the kernel between these few instructions until the look has ended.
+//! thread is stopped by the kernel between these few instructions until the look has ended. Nor where the cache has taken the same
+//! span again meanwhile: so what was added to the statistics until the look ended can be missing in what was read of them first.
 
 use tracer_common::size_class::CLASS_TO_SIZE;
 
@@ -142,6 +143,19 @@ pub(super) fn settle(look: &Look, layout: &RuntimeLayout, classes: ClassSet) -> 
                 settled.add(span_class / 2, None);
             }
         }
+    }
+    let (first, last) = (look.deltas(layout), look.deltas_behind(layout));
+    for class in (1..SIZE_CLASSES).filter(|class| classes.contains(*class)) {
+        let added = first.added_until(last, class);
+        if let Some(uncounted) = settled.classes.get_mut(class).filter(|_| added > 0) {
+            uncounted.add(0, added);
+            settled.moved.insert(class);
+        }
+    }
+    let tiny_added = first.tiny_added_until(last);
+    if tiny_added > 0 && classes.contains(TINY_CLASS) {
+        settled.tiny.add(0, tiny_added);
+        settled.moved.insert(TINY_CLASS);
     }
     settled
 }

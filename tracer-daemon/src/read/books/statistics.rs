@@ -90,6 +90,18 @@ impl<'a> Deltas<'a> {
         (0..self.statistics.heap_stats_count).map(|index| self.word(index, offset)).fold(0, u64::wrapping_add)
     }
 
+    /// How many objects of a size class were added between two readings, of which [`Self::is_settled`] holds.
+    pub(super) fn added_until(self, behind: Self, class: usize) -> u64 {
+        let offset = self.delta.small_alloc_count + 8 * class as u64;
+        behind.sum(offset).saturating_sub(self.sum(offset))
+    }
+
+    /// As [`Self::added_until`], of tiny objects.
+    pub(super) fn tiny_added_until(self, behind: Self) -> u64 {
+        let offset = self.delta.tiny_alloc_count;
+        behind.sum(offset).saturating_sub(self.sum(offset))
+    }
+
     /// Their sums, checked: none is negative or larger than can be.
     pub(super) fn sums(self) -> Result<HeapSums, ReadError> {
         let delta = self.delta;

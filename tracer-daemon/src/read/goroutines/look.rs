@@ -20,6 +20,8 @@ const STACKS_BYTES_MAX: usize = 2 << 20;
 const PIECE_BYTES_MIN: usize = 256;
 /// Channels of one `select` that are followed.
 const CASES_MAX: usize = 256;
+/// Records of the waiting of all goroutines that are held at a time: about 60 MiB. A list of one can go round.
+const WAITERS_MAX: usize = 1 << 20;
 /// Different stacks that are kept, and their program counters in all.
 const STACKS_MAX: usize = 16_384;
 const PCS_MAX: usize = 1 << 18;
@@ -117,8 +119,9 @@ impl GoroutineReader {
             .filter(|(_, header)| header.waiting.0 != 0)
             .map(|(index, header)| (index, header.waiting))
             .collect();
+        let mut held = 0;
         for _ in 0..CASES_MAX {
-            if heads.is_empty() {
+            if heads.is_empty() || held >= WAITERS_MAX {
                 break;
             }
             let places: Vec<Avma> = heads.iter().map(|(_, place)| *place).collect();
@@ -136,6 +139,7 @@ impl GoroutineReader {
                             }
                         }
                         waits.entry(*index).or_default().push(waiter);
+                        held += 1;
                     }
                     // Left over from an earlier wait, or about to change: then the goroutine is found to have run.
                     None => discards.add(Discard::WaiterImplausible),
@@ -354,13 +358,16 @@ impl Collected {
                 continue;
             }
             let channel = Avma(word);
-            if self.channels.contains_key(&channel)
-                && !mentioned.contains(&channel)
-                && !waiters.iter().any(|waiter| waiter.channel == channel)
-            {
+            if self.channels.contains_key(&channel) {
                 mentioned.push(channel);
             }
         }
+        // Sorted, so that a stack full of channels takes no longer than others.
+        mentioned.sort_unstable();
+        mentioned.dedup();
+        let mut waited: Vec<Avma> = waiters.iter().map(|waiter| waiter.channel).collect();
+        waited.sort_unstable();
+        mentioned.retain(|channel| waited.binary_search(channel).is_err());
         mentioned
     }
 

@@ -224,7 +224,10 @@ impl GoroutineReader {
         // The length first: the list that is published later is at least as long (`allgadd`).
         let length = word(memory, self.list_length)?;
         let list = word(memory, self.list)?;
-        if length == 0 || length > LISTED_MAX || list == 0 {
+        if length == 0 || list == 0 {
+            return Err(ReadError::NotStarted);
+        }
+        if length > LISTED_MAX {
             return Err(ReadError::Implausible { what: "number of goroutines", value: length });
         }
         let mut headers: Vec<Header> = Vec::new();

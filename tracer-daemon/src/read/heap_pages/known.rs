@@ -8,6 +8,9 @@ use crate::addr::Avma;
 const KNOWN_PAGES_MAX: usize = 1 << 20;
 /// Bytes to which the places of structures are rounded.
 const KNOWN_PAGE_BYTES: u64 = 4 << 10;
+/// Longest range: the table of what can be scavenged, 16 bytes for each of 2^26 chunks (`scavengeIndex` of
+/// runtime/mgcscavenge.go). Each page of a range is looked at, and its length is what the process says.
+const RANGE_BYTES_MAX: u64 = 1 << 30;
 
 /// Where structures of the runtime are.
 #[derive(Debug, Default)]
@@ -19,7 +22,7 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn range(&mut self, start: u64, bytes: u64) {
         if start != 0 && bytes > 0 && self.ranges.len() < KNOWN_PAGES_MAX {
-            self.ranges.push((Avma(start), Avma(start.saturating_add(bytes))));
+            self.ranges.push((Avma(start), Avma(start.saturating_add(bytes.min(RANGE_BYTES_MAX)))));
         }
     }
 
@@ -42,5 +45,20 @@ impl Known {
             }
         }
         merged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_no_longer_than_one_can_be_whatever_the_process_says() {
+        let mut known = Known::default();
+        known.range(1 << 40, u64::MAX);
+        known.range(1 << 20, 4096);
+        known.range(0, 4096);
+        let expected = [(1 << 20, (1 << 20) + 4096), (1 << 40, (1 << 40) + RANGE_BYTES_MAX)];
+        assert_eq!(known.ranges(), expected.map(|(start, end)| (Avma(start), Avma(end))));
     }
 }

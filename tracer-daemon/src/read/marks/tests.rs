@@ -349,6 +349,28 @@ fn a_span_that_is_being_swept_in_the_next_cycle_is_not_taken_for_a_cached_one() 
 }
 
 #[test]
+fn a_span_that_is_being_swept_two_cycles_later_is_not_taken_for_one_that_was_cached() {
+    let heap = FakeHeap::new();
+    // Of the cycle before the one that is swept for: by then the slot can be another object's.
+    heap.set_bit(ALLOC_BITS);
+    let mheap = MHEAP + heap.layout.mheap.sweepgen;
+    let sweepgen = SPAN + heap.layout.mspan.sweepgen;
+    // Right after the cycle was read first, two begin, as where we are not given a processor; in the second the span is being swept.
+    let mut first = true;
+    heap.on_read(move |at, memory| {
+        if at == mheap && first {
+            first = false;
+            put(memory, mheap, &(NOW + 4).to_le_bytes());
+            put(memory, sweepgen, &(NOW + 3).to_le_bytes());
+        }
+    });
+    let (look, reader) = heap.look();
+    assert_eq!(look, Look::Censored(Censored::Moving));
+    assert_eq!(discarded(&reader, Discard::CycleMoved), 1);
+    assert_eq!(discarded(&reader, Discard::SpanBeingSwept), ATTEMPTS as u64 - 1);
+}
+
+#[test]
 fn a_cycle_that_never_stays_is_given_up() {
     let heap = FakeHeap::new();
     let mheap = MHEAP + heap.layout.mheap.sweepgen;

@@ -6,8 +6,9 @@
 //!
 //! Files: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel.
 
-use std::fs::{self, File};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use procfs::process::{MountInfo, MountInfos};
@@ -227,9 +228,15 @@ fn folders_below(mount: &MountInfo, version: Version, group: &str, root: &Path) 
     Some(own.ancestors().take(levels.min(DEPTH_MAX)).map(Path::to_owned).collect())
 }
 
+/// Seen through the mounts of a process, which it can make as it likes, anything can be there: a pipe that nobody writes to, or a
+/// link to a device without end.
 fn text(path: &Path) -> io::Result<String> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -246,8 +253,8 @@ fn field(text: &str, name: &str) -> Option<u64> {
 
 fn pressure(path: &Path) -> Option<Pressure> {
     // Where PSI is off, the file is missing, or opening it says that it is not supported.
-    let text = fs::read(path).ok()?;
-    let pressure = MemoryPressure::from_buf_read(&*text).ok()?;
+    let text = text(path).ok()?;
+    let pressure = MemoryPressure::from_buf_read(text.as_bytes()).ok()?;
     Some(Pressure {
         some_10s: pressure.some.avg10,
         some_60s: pressure.some.avg60,
@@ -258,6 +265,9 @@ fn pressure(path: &Path) -> Option<Pressure> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     /// A host: files by path.
@@ -363,6 +373,25 @@ mod tests {
         let group = system.cgroup(7).unwrap();
         assert_eq!(group.current_bytes, Some(42));
         assert_eq!(group.limit, Some(Limit { bytes: 100, levels_above: 0 }));
+    }
+
+    #[test]
+    fn what_is_no_file_of_a_group_is_neither_waited_for_nor_read_for_ever() {
+        let (root, system) = host(&[
+            ("proc/7/cgroup", "0::/../other\n"),
+            ("proc/self/mountinfo", MOUNT_V2),
+            ("proc/7/mountinfo", "30 23 0:26 /../other /sys/fs/cgroup rw - cgroup2 cgroup rw\n"),
+            ("proc/7/root/sys/fs/cgroup/memory.current", "42\n"),
+            ("elsewhere", "100\n"),
+        ]);
+        let group = root.path().join("proc/7/root/sys/fs/cgroup");
+        // Nobody ever opens its other end.
+        rustix::fs::mkfifoat(rustix::fs::CWD, group.join("memory.max"), rustix::fs::Mode::RWXU).unwrap();
+        symlink("/dev/zero", group.join("memory.pressure")).unwrap();
+        symlink(root.path().join("elsewhere"), group.join("memory.high")).unwrap();
+        let group = system.cgroup(7).unwrap();
+        assert_eq!(group.current_bytes, Some(42));
+        assert_eq!((group.limit, group.high, group.pressure), (None, None, None));
     }
 
     #[test]

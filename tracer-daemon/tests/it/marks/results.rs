@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tracer_daemon::read::marks::{Look, MarkSources};
 
-use crate::matrix::commit;
+use crate::matrix::{Cell, commit};
 
 /// What was seen in a cell in which nothing is wrong.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -70,31 +70,13 @@ impl Row {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Cell {
-    commit: String,
-    #[serde(flatten)]
-    outcome: Outcome,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Outcome {
-    Right(Row),
-    Wrong(String),
-}
-
 /// Writes at once: a run of minutes may be cut off.
 pub(super) fn put(cell: &str, outcome: Result<Row, String>) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/results/marks.json");
-    let mut cells: BTreeMap<String, Cell> = match fs::read_to_string(&path) {
+    let mut cells: BTreeMap<String, Cell<Row>> = match fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).unwrap(),
         Err(_) => BTreeMap::new(),
     };
-    let outcome = match outcome {
-        Ok(row) => Outcome::Right(row),
-        Err(problem) => Outcome::Wrong(problem),
-    };
-    cells.insert(cell.to_owned(), Cell { commit: commit(), outcome });
+    cells.insert(cell.to_owned(), Cell::new(commit(), outcome));
     fs::write(path, serde_json::to_string_pretty(&cells).unwrap() + "\n").unwrap();
 }

@@ -12,7 +12,7 @@ use std::env;
 
 use self::cell::{Mode, Row, check};
 use self::results::Results;
-pub(crate) use self::results::commit;
+pub(crate) use self::results::{Cell, commit};
 use crate::leakline::can_attach;
 
 /// One toolchain for each minor version, the newest patch release.

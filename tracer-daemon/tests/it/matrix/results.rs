@@ -13,20 +13,28 @@ use super::cell::{Mode, Row};
 /// Cells by toolchain and mode.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-struct Cells(BTreeMap<String, BTreeMap<String, Cell>>);
+struct Cells(BTreeMap<String, BTreeMap<String, Cell<Row>>>);
 
+/// What was seen in a cell of a matrix, and on which commit.
 #[derive(Debug, Serialize, Deserialize)]
-struct Cell {
+pub(crate) struct Cell<Row> {
     commit: String,
     #[serde(flatten)]
-    outcome: Outcome,
+    outcome: Outcome<Row>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Outcome {
+enum Outcome<Row> {
     Right(Row),
     Wrong(String),
+}
+
+impl<Row> Cell<Row> {
+    /// As it ran on this commit.
+    pub(crate) fn new(commit: String, outcome: Result<Row, String>) -> Self {
+        Self { commit, outcome: outcome.map_or_else(Outcome::Wrong, Outcome::Right) }
+    }
 }
 
 pub(super) struct Results {
@@ -63,11 +71,7 @@ impl Results {
         let lock = fs::File::create(env::temp_dir().join("leakline-fixtures.lock")).unwrap();
         lock.lock().unwrap();
         self.cells = Self::read().cells;
-        let outcome = match outcome {
-            Ok(row) => Outcome::Right(row),
-            Err(problem) => Outcome::Wrong(problem),
-        };
-        let cell = Cell { commit: self.commit.clone(), outcome };
+        let cell = Cell::new(self.commit.clone(), outcome);
         self.cells.0.entry(toolchain.to_owned()).or_default().insert(mode.name().to_owned(), cell);
         fs::write(path(), serde_json::to_string_pretty(&self.cells).unwrap() + "\n").unwrap();
     }
