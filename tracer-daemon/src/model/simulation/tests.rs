@@ -99,7 +99,7 @@ fn innocent(random: &mut SmallRng, window_s: f64) -> Source {
 
 #[test]
 fn no_steady_shape_is_ever_said_to_leak() {
-    const RUNS: u64 = 10_000;
+    const RUNS: u64 = 1000;
     let [reports, growing, leaking, classes] = count(RUNS, |seed| {
         let mut random = SmallRng::seed_from_u64(seed ^ 0xacc5ed);
         let window_s = pick(&mut random, 30.0, 120.0);
@@ -130,7 +130,7 @@ fn no_steady_shape_is_ever_said_to_leak() {
 
 #[test]
 fn leaks_are_named_when_enough_samples_are_due() {
-    const RUNS: u64 = 400;
+    const RUNS: u64 = 100;
     let [due, leaking, named, accused] = count(RUNS, |seed| {
         let mut random = SmallRng::seed_from_u64(seed ^ 0x1eac);
         let rate = pick(&mut random, 20_000.0, 2_000_000.0);
