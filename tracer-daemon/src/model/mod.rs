@@ -12,8 +12,11 @@ mod limit;
 pub mod live;
 pub mod marked;
 pub mod memory;
+pub mod observation;
+pub mod process;
 pub mod profile;
 pub mod profile_change;
+mod profile_history;
 #[cfg(test)]
 #[expect(
     clippy::cast_possible_truncation,

@@ -3,6 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
+use super::assess::Assessment;
 use super::goroutines::GoroutineTable;
 use super::live::LiveSite;
 use super::memory::MemoryStatement;
@@ -164,6 +165,8 @@ pub struct Snapshot {
     pub heap: Option<Heap>,
     /// What is alive by the runtime's own profile.
     pub profile: Option<Profile>,
+    /// What grows, and who is named for it. `None`: the books could not be read.
+    pub assessment: Option<Arc<Assessment>>,
     /// Every goroutine, by what it waits for.
     pub goroutines: Option<Arc<GoroutineTable>>,
     /// What the resident memory consists of.

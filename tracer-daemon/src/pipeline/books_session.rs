@@ -1,6 +1,7 @@
 //! One target whose memory is read and that has no probe.
 
 use std::{
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +13,11 @@ use super::{
 };
 use crate::{
     export::Refusal,
-    model::{Evidence, Limit, Profile, Snapshot},
+    model::{
+        Snapshot,
+        observation::{Moment, Observation},
+        process::{ProcessConstants, ProcessModel},
+    },
     read::{Discards, ReadError},
 };
 
@@ -29,9 +34,9 @@ pub struct BooksSession {
     profile: Option<ProfileLooks>,
     goroutines: Option<GoroutineLooks>,
     memory: MemoryLooks,
-    opened: Instant,
-    /// When the last look was.
-    looked: Instant,
+    model: ProcessModel,
+    /// Where the clock of the model begins.
+    began: Instant,
     is_closed: bool,
     /// From the beginning.
     refused: Vec<Refusal>,
@@ -81,14 +86,15 @@ impl BooksSession {
             return Err(Box::new((subject, error)));
         }
         let refused = parts.refused;
+        let constants = ProcessConstants { main_module: subject.facts.main_module.as_deref().map(Arc::from) };
         Ok(Self {
             subject,
             heap,
             profile,
             goroutines,
             memory: MemoryLooks::new(),
-            opened: now,
-            looked: now,
+            model: ProcessModel::new(constants),
+            began: now,
             is_closed: false,
             refused,
             failures: Failures::default(),
@@ -97,12 +103,8 @@ impl BooksSession {
 
     /// The window begins.
     pub fn open(&mut self) {
-        self.opened = own::now();
         self.look(true);
-        if let Some(heap) = &mut self.heap {
-            heap.begin();
-        }
-        self.opened = self.looked;
+        self.tell(self.moment(own::now()), Observation::Opened);
     }
 
     /// Looks again at what it is time to look at. A target that ended keeps its last looks, and so does a part
@@ -131,7 +133,7 @@ impl BooksSession {
         }
         let now = own::now();
         let books = heap.as_mut().map(|heap| heap.look(subject, now, must));
-        let collections = heap.as_ref().map(|heap| heap.last().collections);
+        let collections = heap.as_ref().map(HeapLooks::collections);
         let live = profile.as_mut().map(|profile| profile.look(subject, now, collections, must));
         let table = goroutines.as_mut().map(|goroutines| goroutines.look(subject, now, must));
         // The least urgent part, and the only one that reads more than the target's memory.
@@ -141,20 +143,9 @@ impl BooksSession {
             return;
         }
         // What was read of a process that is over may be its successor's, and that it cannot be read is no news.
-        let is_same = subject.still_there().is_ok();
-        if let Some(heap) = heap {
-            heap.settle(is_same);
-        }
-        if let Some(profile) = profile {
-            profile.settle(is_same, subject);
-        }
-        if let Some(goroutines) = goroutines {
-            goroutines.settle(is_same);
-        }
-        if !is_same {
+        if subject.still_there().is_err() {
             return;
         }
-        self.looked = now;
         let pid = subject.identity.pid;
         for (part, outcome) in [("books", books), ("heap profile", live), ("goroutine table", table)] {
             if let Some(outcome) = outcome {
@@ -162,6 +153,42 @@ impl BooksSession {
             }
         }
         failures.note(pid, "memory statement", statement, now);
+        self.take(self.moment(now));
+    }
+
+    /// Tells the model what was read.
+    fn take(&mut self, at: Moment) {
+        let Self { subject, heap, profile, goroutines, memory, .. } = self;
+        let profile = profile.as_mut().and_then(|profile| profile.take(subject));
+        let seen = [
+            heap.as_mut().and_then(HeapLooks::take).map(Observation::Books),
+            // What it means depends on the collections that the books know of.
+            profile.map(Observation::Profile),
+            goroutines.as_mut().and_then(GoroutineLooks::take).map(Arc::new).map(Observation::Goroutines),
+            memory.take().map(Arc::new).map(Observation::Memory),
+            Some(Observation::Discards(self.discards())),
+        ];
+        for observation in seen.into_iter().flatten() {
+            self.tell(at, observation);
+        }
+    }
+
+    fn tell(&mut self, at: Moment, observation: Observation) {
+        self.model.observe(at, observation);
+    }
+
+    fn moment(&self, now: Instant) -> Moment {
+        let at_ns = now.saturating_duration_since(self.began).as_nanos();
+        Moment { at_ns: u64::try_from(at_ns).unwrap_or(u64::MAX), unix_ns: own::unix_ns() }
+    }
+
+    fn discards(&self) -> Discards {
+        let discards = [
+            self.heap.as_ref().map(HeapLooks::discards),
+            self.profile.as_ref().map(ProfileLooks::discards),
+            self.goroutines.as_ref().map(GoroutineLooks::discards),
+        ];
+        discards.into_iter().flatten().fold(Discards::default(), Discards::plus)
     }
 
     /// For how long some part that could be read at first could not be: what is said of it is so old.
@@ -171,31 +198,7 @@ impl BooksSession {
 
     /// What is known now.
     pub fn snapshot(&self) -> Snapshot {
-        let books = self.heap.as_ref().map(HeapLooks::last);
-        let now_unix_ns = own::unix_ns();
-        let profile = self.profile.as_ref().and_then(|profile| profile.live(books, now_unix_ns));
-        let goroutines = self.goroutines.as_ref().and_then(GoroutineLooks::last);
-        let used = [
-            (self.heap.is_some(), Evidence::Books),
-            (goroutines.is_some(), Evidence::GoroutineTable),
-            (profile.is_some(), profile.as_ref().map_or(Evidence::Profile, Profile::evidence)),
-        ];
-        let discards = [
-            self.heap.as_ref().map(HeapLooks::discards),
-            self.profile.as_ref().map(ProfileLooks::discards),
-            self.goroutines.as_ref().map(GoroutineLooks::discards),
-        ];
-        Snapshot {
-            window_s: self.window().as_secs_f64(),
-            evidence: used.into_iter().filter(|(is_used, _)| *is_used).map(|(_, evidence)| evidence).collect(),
-            heap: self.heap.as_ref().map(HeapLooks::account),
-            profile,
-            goroutines,
-            limit: Limit::least(books, self.memory.last().as_deref()),
-            memory: self.memory.last(),
-            discards: discards.into_iter().flatten().fold(Discards::default(), Discards::plus),
-            exact: None,
-        }
+        self.model.snapshot(self.moment(own::now()))
     }
 
     /// The process that is followed.
@@ -210,7 +213,7 @@ impl BooksSession {
 
     /// Between the first look and the last.
     pub fn window(&self) -> Duration {
-        self.looked.duration_since(self.opened)
+        Duration::try_from_secs_f64(self.model.window_s()).unwrap_or_default()
     }
 }
 
@@ -219,7 +222,7 @@ fn begun(subject: &Subject, every: Duration) -> Result<HeapLooks, ReadError> {
     let first = own::now();
     loop {
         let now = own::now();
-        match HeapLooks::start(subject, every, now) {
+        match HeapLooks::start(subject, every) {
             Err(ReadError::NotStarted) if now.saturating_duration_since(first) < BEGIN => thread::sleep(BEGIN_STEP),
             begun => return begun,
         }

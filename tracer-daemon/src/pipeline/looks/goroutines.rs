@@ -1,9 +1,6 @@
 //! The goroutine table, every few seconds.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{Look, Pace};
 use crate::{
@@ -19,13 +16,12 @@ use crate::{
 /// A look takes about a millisecond for a thousand goroutines, and is less frequent where that is much.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// The last look, and the clock that ids are.
+/// How it is looked at, and the clock that ids are.
 #[derive(Debug)]
 pub(in crate::pipeline) struct GoroutineLooks {
     reader: GoroutineReader,
     clock: IdClock,
     pace: Pace,
-    last: Option<Arc<GoroutineTable>>,
     /// Read, but not yet known to be of the same process.
     pending: Option<GoroutineTable>,
     discards: Discards,
@@ -41,7 +37,6 @@ impl GoroutineLooks {
             reader: GoroutineReader::new(subject.runtime())?,
             clock: IdClock::new(began_ns(subject.identity.start_ticks, monotonic_ns())),
             pace: Pace::new(EVERY),
-            last: None,
             pending: None,
             discards: Discards::default(),
         })
@@ -64,16 +59,9 @@ impl GoroutineLooks {
         Ok(Look::Had)
     }
 
-    /// Believes what was read last where the process behind it was still the same.
-    pub(in crate::pipeline) fn settle(&mut self, is_same: bool) {
-        if let Some(table) = self.pending.take().filter(|_| is_same) {
-            self.last = Some(Arc::new(table));
-        }
-    }
-
-    /// What it said. `None`: not looked at yet.
-    pub(in crate::pipeline) fn last(&self) -> Option<Arc<GoroutineTable>> {
-        self.last.clone()
+    /// What was read last, once.
+    pub(in crate::pipeline) fn take(&mut self) -> Option<GoroutineTable> {
+        self.pending.take()
     }
 
     /// What was not believed so far.

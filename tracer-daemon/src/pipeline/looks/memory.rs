@@ -1,9 +1,6 @@
-//! The memory statement, twice a minute, and what grew since the first.
+//! The memory statement, twice a minute.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{Look, Pace};
 use crate::{
@@ -15,19 +12,20 @@ use crate::{
 /// A look walks all pages of the heap: some milliseconds for a gigabyte.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// The first look and the last.
+/// How it is looked at.
 #[derive(Debug)]
 pub(in crate::pipeline) struct MemoryLooks {
     pace: Pace,
-    first: Option<(Instant, MemoryStatement)>,
-    last: Option<Arc<MemoryStatement>>,
+    has_looked: bool,
+    /// Read, but not yet known to be of the same process.
+    pending: Option<MemoryStatement>,
     refused: Vec<Refusal>,
 }
 
 impl MemoryLooks {
     /// Of a target that was not looked at.
     pub(in crate::pipeline) const fn new() -> Self {
-        Self { pace: Pace::new(EVERY), first: None, last: None, refused: Vec::new() }
+        Self { pace: Pace::new(EVERY), has_looked: false, pending: None, refused: Vec::new() }
     }
 
     /// Looks where it is time to, or where it must be.
@@ -43,17 +41,13 @@ impl MemoryLooks {
         let asked = own::now();
         let look = look(subject)?;
         self.pace.took(own::now().saturating_duration_since(asked), EVERY);
-        self.refused = look.refused;
-        self.last = Some(Arc::new(if let Some((at, first)) = &self.first {
-            look.statement.since(first, now.duration_since(*at).as_secs_f64())
-        } else {
-            for refusal in &self.refused {
+        if !std::mem::replace(&mut self.has_looked, true) {
+            for refusal in &look.refused {
                 let pid = subject.identity.pid;
                 tracing::warn!(pid, "not measured: {} ({})", untrusted::name(&refusal.text), refusal.id);
             }
-            self.first = Some((now, look.statement.clone()));
-            look.statement
-        }));
+        }
+        (self.refused, self.pending) = (look.refused, Some(look.statement));
         Ok(Look::Had)
     }
 
@@ -62,8 +56,8 @@ impl MemoryLooks {
         &self.refused
     }
 
-    /// What it said. `None`: not looked at yet.
-    pub(in crate::pipeline) fn last(&self) -> Option<Arc<MemoryStatement>> {
-        self.last.clone()
+    /// What was read last, once.
+    pub(in crate::pipeline) fn take(&mut self) -> Option<MemoryStatement> {
+        self.pending.take()
     }
 }
