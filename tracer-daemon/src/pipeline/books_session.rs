@@ -87,7 +87,7 @@ impl BooksSession {
         }
         let refused = parts.refused;
         let constants = ProcessConstants { main_module: subject.facts.main_module.as_deref().map(Arc::from) };
-        Ok(Self {
+        let mut session = Self {
             subject,
             heap,
             profile,
@@ -98,7 +98,9 @@ impl BooksSession {
             is_closed: false,
             refused,
             failures: Failures::default(),
-        })
+        };
+        session.take(session.moment(now));
+        Ok(session)
     }
 
     /// The window begins.
