@@ -13,6 +13,7 @@ pub mod http;
 pub mod human;
 pub mod inventory;
 pub mod json;
+mod judged;
 mod memory_words;
 pub mod metrics;
 pub mod plan;

@@ -140,10 +140,8 @@ impl ProcessModel {
             window_s: self.window_s(),
             evidence: used.into_iter().filter(|(is_used, _)| *is_used).map(|(_, evidence)| evidence).collect(),
             heap: self.books.as_ref().map(|looks| {
-                let [first, last] = looks.each_ref().map(|(at, books)| HeapLook {
-                    at_s: at.seconds_since(self.opened),
-                    books,
-                });
+                let [first, last] =
+                    looks.each_ref().map(|(at, books)| HeapLook { at_s: at.seconds_since(self.opened), books });
                 account(first, last)
             }),
             profile,

@@ -31,7 +31,7 @@ pub struct Document {
     /// How old the profile is that `sites` stand on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profile>,
-    /// Sorted by counted bytes, else by live bytes, descending; `other` last.
+    /// Sorted by growth where it is known, else by counted bytes, else by live bytes, descending; `other` last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sites: Option<Vec<Site>>,
     /// Creations and exits, or the table of all.
@@ -118,6 +118,15 @@ pub struct Heap {
     /// Bytes that the last collection found alive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_bytes: Option<u64>,
+    /// How fast what collections find alive grows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marked_growth_bytes_per_s: Option<Rate>,
+    /// What is said of the process as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<&'static str>,
+    /// Seconds until enough is sampled to name who grows. Absent: somebody is named, nothing grows, or nothing is sampled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name_due_s: Option<f64>,
     /// Size of the heap at which the next collection is to end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goal_bytes: Option<u64>,
@@ -148,7 +157,7 @@ pub struct Heap {
 }
 
 /// The slots of one size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SizeClass {
     /// Bytes of a slot; absent: objects above the largest class, which have a span each.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,6 +166,12 @@ pub struct SizeClass {
     pub live_objects: u64,
     /// Their bytes.
     pub live_bytes: u64,
+    /// How fast what collections find alive of them grows. Absent: not known yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_bytes_per_s: Option<Rate>,
+    /// What is said of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<&'static str>,
 }
 
 /// What the runtime's own heap profile is.
@@ -218,6 +233,12 @@ pub struct Site {
     /// The frame below the runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocator: Option<Allocator>,
+    /// What is said of its growth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<&'static str>,
+    /// How fast what it holds grows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_bytes_per_s: Option<Rate>,
     /// Bytes allocated per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alloc_bytes_per_s: Option<Rate>,

@@ -21,6 +21,7 @@ pub use document::{
 
 use super::{
     human,
+    judged::{Judged, judged},
     report::{ProcessFacts, Report},
     untrusted,
 };
@@ -54,7 +55,11 @@ pub fn document(report: &Report) -> Document {
             lag_cycles: profile.lag_cycles,
             lag_s: profile.lag_s.and_then(finite),
         }),
-        sites: snapshot.exact.as_ref().map(sites).or_else(|| snapshot.profile.as_ref().map(live_sites)),
+        sites: snapshot
+            .exact
+            .as_ref()
+            .map(sites)
+            .or_else(|| snapshot.profile.as_ref().map(|profile| live_sites(snapshot, profile))),
         goroutines: match (&snapshot.exact, &snapshot.goroutines) {
             (Some(exact), _) => Some(GoroutinePart::Counted(goroutines(exact))),
             (None, Some(table)) => Some(GoroutinePart::Table(goroutines::document(table, &snapshot.discards))),
@@ -74,8 +79,16 @@ pub fn document(report: &Report) -> Document {
 
 /// By the books; what hooks counted exactly takes the place of what they say of allocations.
 fn heap(snapshot: &model::Snapshot) -> Heap {
+    let assessment = snapshot.assessment.as_deref();
+    let trend_of = |size_bytes| {
+        let classes = assessment.map_or(&[][..], |assessment| &assessment.classes);
+        classes.iter().find(|class| class.size_bytes == size_bytes).map(|class| &class.trend)
+    };
     let books = snapshot.heap.as_ref().map(|heap| Heap {
         live_bytes: heap.live_bytes,
+        marked_growth_bytes_per_s: assessment.and_then(|assessment| rate(assessment.total.rate()?)),
+        verdict: assessment.map(|assessment| assessment.verdict.name()),
+        name_due_s: assessment.and_then(|assessment| assessment.name_due_s).and_then(finite),
         goal_bytes: heap.goal_bytes,
         alloc_bytes_per_s: heap.alloc_bytes_per_s.and_then(rate),
         alloc_objects_per_s: heap.alloc_objects_per_s.and_then(rate),
@@ -91,6 +104,8 @@ fn heap(snapshot: &model::Snapshot) -> Heap {
                 size_bytes: class.size_bytes,
                 live_objects: class.objects,
                 live_bytes: class.bytes,
+                growth_bytes_per_s: trend_of(class.size_bytes).and_then(|trend| rate(trend.rate()?)),
+                verdict: trend_of(class.size_bytes).map(|trend| trend.verdict().name()),
             })
             .collect(),
     });
@@ -144,6 +159,8 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
         file: file(&site.place),
         line: line_number(&site.place),
         allocator: Some(allocator(&site.allocator)),
+        verdict: None,
+        growth_bytes_per_s: None,
         alloc_bytes_per_s: rate(site.alloc_bytes_per_s),
         alloc_objects_per_s: rate(site.alloc_objects_per_s),
         counted: Some(site.counted.into()),
@@ -159,6 +176,8 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
         file: None,
         line: None,
         allocator: None,
+        verdict: None,
+        growth_bytes_per_s: None,
         alloc_bytes_per_s: per_second(snapshot.other.bytes, snapshot.window_s),
         alloc_objects_per_s: per_second(snapshot.other.objects, snapshot.window_s),
         counted: Some(snapshot.other.into()),
@@ -171,22 +190,29 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
     named.chain(other).collect()
 }
 
-/// What is alive, in the model's order.
-fn live_sites(profile: &model::Profile) -> Vec<Site> {
-    let site = |site: &model::live::LiveSite| Site {
-        site: site.id.to_string(),
-        function: Some(owned_name(&site.place.function)),
-        file: file(&site.place),
-        line: line_number(&site.place),
-        allocator: Some(allocator(&site.allocator)),
+/// What is alive: what grows first.
+fn live_sites(snapshot: &model::Snapshot, profile: &model::Profile) -> Vec<Site> {
+    let site = |site: &Judged<'_>| Site {
+        site: site.live.id.to_string(),
+        function: Some(owned_name(&site.live.place.function)),
+        file: file(&site.live.place),
+        line: line_number(&site.live.place),
+        allocator: Some(allocator(&site.live.allocator)),
+        verdict: Some(site.verdict.name()),
+        growth_bytes_per_s: site.growth.and_then(|growth| rate(growth.growth_bytes_per_s)),
         alloc_bytes_per_s: None,
         alloc_objects_per_s: None,
         counted: None,
-        live_bytes: rate(site.bytes),
-        live_objects: Some(site.objects),
-        samples: Some(site.samples),
-        evidence: profile.evidence().name().to_owned(),
+        live_bytes: rate(site.live.bytes),
+        live_objects: Some(site.live.objects),
+        samples: Some(site.live.samples),
+        evidence: if site.growth.is_some() {
+            format!("{}+{}", profile.evidence().name(), model::Evidence::Books.name())
+        } else {
+            profile.evidence().name().to_owned()
+        },
         paths: site
+            .live
             .paths
             .iter()
             .map(|path| Path {
@@ -196,7 +222,7 @@ fn live_sites(profile: &model::Profile) -> Vec<Site> {
             })
             .collect(),
     };
-    profile.sites.iter().map(site).collect()
+    judged(snapshot).iter().map(site).collect()
 }
 
 fn allocator(frame: &symbolize::Frame) -> Allocator {

@@ -120,8 +120,10 @@ impl ProfileLooks {
         let new_stacks = self.name_the_new(subject);
         let before = self.buckets.iter().map(Some).chain(std::iter::repeat(None));
         let changed = (0..).zip(profile.counts.iter().zip(before));
-        let changed =
-            changed.filter(|(_, (now, before))| *before != Some(*now)).map(|(number, (now, _))| (number, *now)).collect();
+        let changed = changed
+            .filter(|(_, (now, before))| *before != Some(*now))
+            .map(|(number, (now, _))| (number, *now))
+            .collect();
         self.buckets = profile.counts;
         let HeapProfile { rate_bytes, lag_cycles, .. } = profile;
         Some(ProfileLook { rate_bytes, lag_cycles, is_baseline, new_stacks, changed })
