@@ -1,6 +1,82 @@
 //! When does memory run out?
+//!
+//! What collections find alive is not what the kernel counts: between two collections the heap grows to its goal, so that a
+//! byte that leaks takes 1 + GOGC/100 bytes of a limit of the kernel (runtime/mgcpacer.go, `gcControllerCommit`). GOMEMLIMIT
+//! is met by collecting more often instead, until what is alive alone reaches it.
 
-use super::Rate;
+use super::memory::{Component, MemoryStatement};
+use super::{Limit, LimitSource, Rate};
+use crate::read::books::Books;
+use crate::units::approximate;
+
+/// When memory reaches its limit, if it goes on like this.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Forecast {
+    /// Seconds from now; open upwards where it may not grow at all.
+    pub seconds: Rate,
+    /// The limit.
+    pub limit: Limit,
+    /// What counts against it now, bytes.
+    pub used_bytes: f64,
+    /// How fast that grows, bytes per second.
+    pub growth_bytes_per_s: Rate,
+}
+
+impl Forecast {
+    /// `live_growth`: how fast what collections find alive grows, bytes per second, above chance. `None`: it does not grow, or what is used
+    /// is not known.
+    pub fn of(
+        limit: Limit,
+        live_growth: Rate,
+        books: Option<&Books>,
+        statement: Option<&MemoryStatement>,
+    ) -> Option<Self> {
+        let pacer = books.and_then(|books| books.pacer.as_ref().ok());
+        let (used_bytes, growth_bytes_per_s) = match limit.source {
+            LimitSource::Gomemlimit => {
+                let (books, pacer) = books.zip(pacer)?;
+                let heap_bytes = books.heap_in_use_bytes.saturating_add(books.heap_free_bytes);
+                let beside = pacer.mapped_ready_bytes.saturating_sub(heap_bytes);
+                (approximate(pacer.heap_marked_bytes.saturating_add(beside)), live_growth)
+            }
+            source => {
+                // With GOGC off the heap grows to GOMEMLIMIT whatever is alive, and then only what is alive matters.
+                let percent = pacer.and_then(|pacer| pacer.gc_percent).unwrap_or_default();
+                let heap = times(live_growth, 1.0 + f64::from(percent) / 100.0);
+                let beside = statement.map_or(0.0, |statement| native_growth(statement).max(0.0));
+                (approximate(used(source, statement?)?), plus(heap, beside))
+            }
+        };
+        let seconds = seconds_to_limit(used_bytes, approximate(limit.bytes), growth_bytes_per_s)?;
+        Some(Self { seconds, limit, used_bytes, growth_bytes_per_s })
+    }
+}
+
+/// What the kernel counts against a limit and cannot take back, bytes.
+fn used(source: LimitSource, statement: &MemoryStatement) -> Option<u64> {
+    match source {
+        LimitSource::Host => statement.host.and_then(|host| host.total_bytes.checked_sub(host.available_bytes?)),
+        _ => {
+            let group = statement.cgroup.as_ref();
+            let anonymous = group.and_then(|group| group.anonymous_bytes);
+            let shared = group.and_then(|group| group.shared_bytes).unwrap_or_default();
+            Some(anonymous.map_or(statement.rss_bytes, |anonymous| anonymous.saturating_add(shared)))
+        }
+    }
+}
+
+fn native_growth(statement: &MemoryStatement) -> f64 {
+    let native = statement.lines.iter().find(|line| line.component == Component::Native);
+    native.and_then(|line| line.growth_bytes_per_s).filter(|rate| rate.low > 0.0).map_or(0.0, |rate| rate.value)
+}
+
+fn times(rate: Rate, factor: f64) -> Rate {
+    Rate { value: rate.value * factor, low: rate.low * factor, high: rate.high.map(|high| high * factor) }
+}
+
+fn plus(rate: Rate, more: f64) -> Rate {
+    Rate { value: rate.value + more, low: rate.low + more, high: rate.high.map(|high| high + more) }
+}
 
 /// Seconds until `now_bytes` reaches `limit_bytes` at this growth, with the interval that the growth's interval gives: open
 /// upwards where it may not grow at all. `None`: it does not grow.

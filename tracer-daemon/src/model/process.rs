@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::assess::{Assessment, Assessor};
+use super::forecast::Forecast;
 use super::goroutines::GoroutineTable;
 use super::marked::Reading;
 use super::memory::MemoryStatement;
@@ -146,12 +147,19 @@ impl ProcessModel {
             }),
             profile,
             assessment: self.assessment.clone(),
+            forecast: self.forecast(books),
             goroutines: self.goroutines.clone(),
             limit: Limit::least(books, self.memory.as_deref()),
             memory: self.memory.clone(),
             discards: self.discards,
             exact: None,
         }
+    }
+
+    fn forecast(&self, books: Option<&Books>) -> Option<Forecast> {
+        let live_growth = self.assessment.as_ref()?.total.rate().filter(|rate| rate.low > 0.0)?;
+        let statement = self.memory.as_deref();
+        Forecast::of(Limit::least(books, statement)?, live_growth, books, statement)
     }
 
     /// Between the beginning of the window and the last look, seconds.

@@ -4,6 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use super::assess::Assessment;
+use super::forecast::Forecast;
 use super::goroutines::GoroutineTable;
 use super::live::LiveSite;
 use super::memory::MemoryStatement;
@@ -167,6 +168,8 @@ pub struct Snapshot {
     pub profile: Option<Profile>,
     /// What grows, and who is named for it. `None`: the books could not be read.
     pub assessment: Option<Arc<Assessment>>,
+    /// When memory runs out. `None`: what is alive does not grow, or the limit is not known.
+    pub forecast: Option<Forecast>,
     /// Every goroutine, by what it waits for.
     pub goroutines: Option<Arc<GoroutineTable>>,
     /// What the resident memory consists of.

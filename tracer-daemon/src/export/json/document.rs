@@ -151,6 +151,9 @@ pub struct Heap {
     /// Whose it is: `cgroup`, `gomemlimit`, `host`, `none`. Absent: not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_source: Option<&'static str>,
+    /// Until it is reached, if it goes on like this. Absent: what is alive does not grow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_to_limit: Option<Rate>,
     /// Slots in use, by size.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub size_classes: Vec<SizeClass>,

@@ -97,6 +97,7 @@ fn heap(snapshot: &model::Snapshot) -> Heap {
         gc_pause_max_s: heap.gc_pause_max_s.and_then(finite),
         limit_bytes: snapshot.limit.map(|limit| limit.bytes),
         limit_source: snapshot.memory.as_ref().map(|_| snapshot.limit.map_or("none", |limit| limit.source.name())),
+        seconds_to_limit: snapshot.forecast.and_then(|forecast| rate(forecast.seconds)),
         size_classes: heap
             .size_classes
             .iter()
