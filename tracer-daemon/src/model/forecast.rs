@@ -54,15 +54,13 @@ impl Forecast {
 
 /// What the kernel counts against a limit and cannot take back, bytes.
 fn used(source: LimitSource, statement: &MemoryStatement) -> Option<u64> {
-    match source {
-        LimitSource::Host => statement.host.and_then(|host| host.total_bytes.checked_sub(host.available_bytes?)),
-        _ => {
-            let group = statement.cgroup.as_ref();
-            let anonymous = group.and_then(|group| group.anonymous_bytes);
-            let shared = group.and_then(|group| group.shared_bytes).unwrap_or_default();
-            Some(anonymous.map_or(statement.rss_bytes, |anonymous| anonymous.saturating_add(shared)))
-        }
+    if source == LimitSource::Host {
+        return statement.host.and_then(|host| host.total_bytes.checked_sub(host.available_bytes?));
     }
+    let group = statement.cgroup.as_ref();
+    let anonymous = group.and_then(|group| group.anonymous_bytes);
+    let shared = group.and_then(|group| group.shared_bytes).unwrap_or_default();
+    Some(anonymous.map_or(statement.rss_bytes, |anonymous| anonymous.saturating_add(shared)))
 }
 
 fn native_growth(statement: &MemoryStatement) -> f64 {
