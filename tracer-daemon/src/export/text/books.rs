@@ -1,6 +1,6 @@
 //! The page about what was read from the target's memory, without a probe.
 
-use super::{binary, go_version, goroutine_table, layout::Page, live, memory, workload};
+use super::{binary, go_version, goroutine_table, layout::Page, live, memory, verdict, workload};
 use crate::{
     export::{human, report::Report, untrusted},
     model::Heap,
@@ -13,6 +13,7 @@ const MAX_CLASSES: usize = 8;
 
 pub(super) fn write(page: &mut Page, report: &Report) {
     headline(page, report);
+    verdict::section(page, &report.snapshot);
     facts(page, report);
     if let Some(profile) = &report.snapshot.profile {
         live::table(page, profile);
@@ -35,8 +36,8 @@ fn headline(page: &mut Page, report: &Report) {
     let so_far = if report.is_final { "" } else { " so far" };
     let heap = report.snapshot.heap.as_ref();
     let live = heap.and_then(|heap| heap.live_bytes).map_or_else(
-        || String::from("has not finished a collection yet"),
-        |bytes| format!("had {} alive at its last collection", human::bytes(human::approximate(bytes))),
+        || String::from("It has not finished a collection yet"),
+        |bytes| format!("It had {} alive at its last collection", human::bytes(human::approximate(bytes))),
     );
     let rate = heap.and_then(|heap| heap.alloc_bytes_per_s.zip(heap.alloc_objects_per_s)).map_or_else(
         String::new,
@@ -44,13 +45,16 @@ fn headline(page: &mut Page, report: &Report) {
             format!(" and allocated {}/s in {} objects/s", human::bytes(bytes.value), human::count(objects.value))
         },
     );
+    let growth =
+        verdict::headline(&report.snapshot).unwrap_or_else(|| String::from("could not be asked whether it leaks"));
     page.heading(&format!(
-        "{} (pid {}, {}) {live}{rate} in {}{so_far}.",
+        "{} (pid {}, {}) {growth}.",
         untrusted::name(process.exe_name()),
         process.pid,
         go_version(process),
-        human::seconds(report.snapshot.window_s),
     ));
+    verdict::forecast(page, &report.snapshot);
+    page.indented(0, &format!("{live}{rate} in {}{so_far}.", human::seconds(report.snapshot.window_s)));
     if process.ended {
         page.warning("The process ended before the window did: this is what was seen until then.");
     }

@@ -17,6 +17,7 @@ mod places;
 mod sites;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 pub use self::goroutine_table::goroutine_table;
 

@@ -1,0 +1,140 @@
+//! What grows: the part of the page that is read first. A line is called leaking only where the model says so.
+
+use super::layout::{Page, file_and_line, function};
+use crate::export::human;
+use crate::export::judged::{Judged, judged};
+use crate::export::untrusted;
+use crate::model::assess::{Assessment, ClassAssessment};
+use crate::model::verdict::{Trend, Verdict};
+use crate::model::{LimitSource, Rate, Snapshot};
+
+/// Lines that are told of one by one; JSON has all.
+const MAX_LINES: usize = 5;
+/// Size classes that grow without a name.
+const MAX_CLASSES: usize = 4;
+
+/// What is said of the process, as the end of a sentence that begins with its name. `None`: nothing is known of growth.
+pub(super) fn headline(snapshot: &Snapshot) -> Option<String> {
+    let assessment = snapshot.assessment.as_deref()?;
+    let sites = judged(snapshot);
+    let grown = sites.iter().filter(|site| site.verdict >= Verdict::Growing).count();
+    let rate = human::bytes(assessment.rising_bytes_per_s);
+    let window = human::seconds(assessment.window_s);
+    Some(match assessment.verdict {
+        Verdict::Leaking => {
+            let first = sites.first().map_or_else(String::new, |site| {
+                format!(", most of all {}", untrusted::name(&site.live.place.function))
+            });
+            let lines = if grown == 1 { "one line keeps".to_owned() } else { format!("{grown} lines keep") };
+            format!("leaks: {lines} {rate}/s more alive{first}")
+        }
+        Verdict::Growing if grown > 0 => format!("probably leaks: what is alive grows by {rate}/s"),
+        Verdict::Growing => {
+            format!("grows: {rate}/s more are alive, and it is not known yet which line allocates them")
+        }
+        Verdict::WarmingUp => String::from("is warming up: what is alive still grows, and ever more slowly"),
+        Verdict::Steady => format!("does not leak as far as {window} of collections tell"),
+        Verdict::Shrinking => format!("shrinks: over {window} ever less was alive"),
+        Verdict::Unknown => String::from("has not been seen for long enough to say whether it leaks"),
+    })
+}
+
+/// Until when memory lasts.
+pub(super) fn forecast(page: &mut Page, snapshot: &Snapshot) {
+    let Some(forecast) = &snapshot.forecast else { return };
+    let whose = match forecast.limit.source {
+        LimitSource::Cgroup => "the limit of its control group",
+        LimitSource::Gomemlimit => "GOMEMLIMIT, beyond which the collector runs all the time",
+        LimitSource::Host => "the memory of the host",
+    };
+    let until = forecast.seconds.high.map_or_else(
+        || format!("not before {}", human::seconds(forecast.seconds.low)),
+        |high| {
+            let Rate { value, low, .. } = forecast.seconds;
+            format!("in {} ({} to {})", human::seconds(value), human::seconds(low), human::seconds(high))
+        },
+    );
+    page.warning(&format!(
+        "If it goes on like this, memory runs out {until}: {} of {} are used, {whose}, and {}/s come on top.",
+        human::bytes(forecast.used_bytes),
+        human::bytes(human::approximate(forecast.limit.bytes)),
+        human::bytes(forecast.growth_bytes_per_s.value),
+    ));
+}
+
+/// The lines that grow, each with how fast, how sure, and how it is reached; then what grows without a name.
+pub(super) fn section(page: &mut Page, snapshot: &Snapshot) {
+    let Some(assessment) = snapshot.assessment.as_deref() else { return };
+    let sites = judged(snapshot);
+    let grown: Vec<&Judged<'_>> = sites.iter().filter(|site| site.verdict >= Verdict::Growing).collect();
+    let unnamed = unnamed(assessment, &grown);
+    if grown.is_empty() && unnamed.is_empty() {
+        return;
+    }
+    page.section(
+        "WHAT GROWS",
+        "By the line that allocates it: the exact growth of the size classes, shared among lines by samples.",
+    );
+    for site in grown.iter().take(MAX_LINES) {
+        line(page, site);
+    }
+    let hidden = grown.len().saturating_sub(MAX_LINES);
+    if hidden > 0 {
+        page.quiet_line(&format!("… {hidden} more (--output json)"));
+    }
+    classes(page, assessment, &unnamed);
+    page.blank();
+}
+
+fn line(page: &mut Page, site: &Judged<'_>) {
+    let Some(growth) = site.growth else { return };
+    page.strong_line(&format!(
+        "{}  {}/s  {}  [{}]",
+        growth.verdict.name(),
+        human::bytes(growth.growth_bytes_per_s.value),
+        function(&site.live.place),
+        site.live.id
+    ));
+    page.indented(2, &format!("{} {}", file_and_line(&site.live.place), interval(growth.growth_bytes_per_s)));
+    if let Some(path) = site.live.paths.first() {
+        page.stack(&path.frames, &site.live.place);
+    }
+}
+
+fn interval(rate: Rate) -> String {
+    let low = human::bytes(rate.low.max(0.0));
+    rate.high.map_or_else(
+        || format!("(at least {low}/s)"),
+        |high| format!("({low}/s to {}/s with 95 % confidence)", human::bytes(high)),
+    )
+}
+
+/// Classes that grow, the fastest first, where nobody is named for it.
+fn unnamed<'a>(assessment: &'a Assessment, grown: &[&Judged<'_>]) -> Vec<(&'a ClassAssessment, Rate)> {
+    if !grown.is_empty() {
+        return Vec::new();
+    }
+    let mut classes: Vec<_> = assessment
+        .classes
+        .iter()
+        .filter_map(|class| match class.trend {
+            Trend::Rising(rate) => Some((class, rate)),
+            _ => None,
+        })
+        .collect();
+    classes.sort_by(|(_, one), (_, other)| other.value.total_cmp(&one.value));
+    classes
+}
+
+fn classes(page: &mut Page, assessment: &Assessment, classes: &[(&ClassAssessment, Rate)]) {
+    for (class, rate) in classes.iter().take(MAX_CLASSES) {
+        let size = class.size_bytes.map_or_else(
+            || String::from("large objects"),
+            |size| format!("objects of {}", human::bytes(human::approximate(size))),
+        );
+        page.line(&format!("{size} grow by {}/s {}", human::bytes(rate.value), interval(*rate)));
+    }
+    if let Some(due) = assessment.name_due_s.filter(|_| !classes.is_empty()) {
+        page.line(&format!("Who allocates them is known once enough was sampled: about {} more.", human::seconds(due)));
+    }
+}
