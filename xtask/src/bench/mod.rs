@@ -6,7 +6,9 @@ mod cost;
 mod goroutines;
 mod inspect;
 mod marks;
+mod services;
 mod soak_books;
+mod soak_verdict;
 mod stats;
 mod symbolize;
 mod target;
@@ -33,6 +35,8 @@ enum Bench {
     Books(books::BooksArgs),
     /// A Prometheus and an etcd under load whose books are read ten times a second: what breaks, and what it costs them
     SoakBooks(soak_books::SoakArgs),
+    /// The same two, watched for a quarter of an hour as users do: whom leakline accuses, and why
+    SoakVerdict(soak_verdict::SoakArgs),
     /// CPU time and memory that inspecting a large binary takes. Fetches one from Debian; takes a minute.
     Inspect(inspect::InspectArgs),
     /// CPU time and memory of one look at the goroutine table, for up to a million goroutines. A minute; 4 GB of memory.
@@ -49,6 +53,7 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
         Bench::Cost(args) => cost::run(root, args),
         Bench::Books(args) => books::run(root, args),
         Bench::SoakBooks(args) => soak_books::run(root, args),
+        Bench::SoakVerdict(args) => soak_verdict::run(root, args),
         Bench::Inspect(args) => inspect::run(root, args),
         Bench::Goroutines(args) => goroutines::run(root, args),
         Bench::Marks(args) => marks::run(root, args),
