@@ -159,17 +159,17 @@ impl Assessor {
         let total = self.series.total();
         let window_s = total.first().zip(total.last()).map_or(0.0, |(first, last)| last.at_s - first.at_s);
         let judged_s = self.window_s;
-        let trend = |points: Vec<_>| Trend::of(&points, judged_s);
+        let trend = |size: Option<u64>, points: Vec<_>| Trend::of_units(&points, judged_s, size.map_or(0.0, real));
         let small = self.sizes.iter().enumerate().map(|(index, size)| (Some(*size), self.series.class(index)));
         let classes: Vec<ClassAssessment> = small
             .chain([(None, self.series.large())])
             .filter(|(_, points)| points.iter().any(|point| point.value > 0.0))
-            .map(|(size_bytes, points)| ClassAssessment { size_bytes, trend: trend(points) })
+            .map(|(size_bytes, points)| ClassAssessment { size_bytes, trend: trend(size_bytes, points) })
             .collect();
         let floor = verdict::floor(live_bytes);
         let rising_bytes_per_s = classes.iter().filter_map(|class| rising(&class.trend)).map(|rate| rate.value).sum();
         let (sites, name_due_s) = self.sites(&classes, floor);
-        let total = trend(total);
+        let total = trend(None, total);
         let worst = sites.iter().map(|site| site.verdict).max();
         let whole = worst.filter(|verdict| *verdict >= Verdict::Growing).unwrap_or_else(|| total.verdict());
         Assessment {

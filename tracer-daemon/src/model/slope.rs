@@ -1,14 +1,23 @@
 //! How fast does a series grow, and how sure is that?
 //!
-//! The slope is that of ordinary least squares. Its interval must be honest although successive values depend on each other
-//! (what one collection finds alive, the next one mostly finds again): the wider of two, one from residuals that are taken
-//! for a first-order autoregressive process, one from the slopes of parts of the window, which needs no such assumption.
-//! Measured on 57 runs of 23 programs at nominal 95 %: plain least squares covers the truth in 77 % of the windows,
-//! Theil-Sen in 75 %, AR(1) alone in 87 to 91 %, the wider of AR(1) and parts in 99 %.
+//! The slope is that of generalised least squares whose errors follow a first-order autoregressive process: what one
+//! collection finds alive, the next one mostly finds again. How strongly is not known, and one number for it would be
+//! believed too much. So slope and standard error are means over all strengths, each in proportion to its restricted
+//! likelihood. A long series is averaged to at most 24 values first: then quick noise cannot hide slow wandering.
 //!
-//! References: J. D. Hamilton, Time Series Analysis, chapter 8; M. G. Kendall, Note on bias in the estimation of
-//! autocorrelation, Biometrika 41 (1954); L. Schruben, Confidence interval estimation using standardized time series,
-//! Operations Research 31 (1983), for batches.
+//! Coverage of nominal 95 % in simulation, 1,000 series each at windows of 30, 60 and 120 s with 5 to 240 values: independent
+//! errors 95 to 98 %, populations that live 2 s 95 to 98 %, both together 95 to 97 %, lives or sizes with heavy tails 91 to
+//! 98 %, telegraph-like ones 93 to 98 %; populations whose life is a third of the window 86 to 92 %, which no window of that
+//! length can tell from a trend. Plain least squares covers 20 to 97 % of them, AR(1) with one estimated strength 80 to
+//! 98 %, the wider of AR(1) and six batches 98 to 100 % at three to eight times the width. `cargo test slope_study --
+//! --nocapture` prints the table.
+//!
+//! References: H. D. Patterson, R. Thompson, Recovery of inter-block information when block sizes are unequal, Biometrika
+//! 58 (1971), for restricted likelihood; D. A. Harville, Bayesian inference for variance components using only error
+//! contrasts, Biometrika 61 (1974), for its use as a weight; J. D. Hamilton, Time Series Analysis, 8.3, for GLS with AR(1)
+//! errors.
+
+use std::sync::LazyLock;
 
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
@@ -16,17 +25,24 @@ use super::Rate;
 
 /// Fewer points say nothing about how sure a slope is.
 pub const POINTS_MIN: usize = 4;
-/// More points are averaged: the cost of the interval is the square of their number.
-const POINTS_MAX: usize = 60;
-/// Parts of the window whose slopes are compared; fewer where there are fewer points than these.
-const PARTS: usize = 6;
-const PARTS_OF_FEW: usize = 3;
+/// More points are averaged.
+const POINTS_MAX: usize = 24;
 /// No interval is narrower than this share of the slope to each side: books are exact, the clock is not.
 const RELATIVE_FLOOR: f64 = 0.01;
-/// Autocorrelation is not believed beyond this: the variance would be that of a random walk.
-const AUTOCORRELATION_MAX: f64 = 0.98;
+/// Correlations of neighbours that are thought possible, equally likely beforehand: from here, so many, so far apart. More
+/// would be a random walk, in which nothing is a trend.
+const CORRELATION_MIN: f64 = -0.9;
+const CORRELATION_STEP: f64 = 0.075;
+const CORRELATIONS: u32 = 26;
 /// Two-sided 95 %.
 const QUANTILE: f64 = 0.975;
+/// Two-sided 95 % of a normal distribution.
+const Z: f64 = 1.959_964;
+/// Variance of the least-squares slope of a random walk, in steps' variance per time (6/5: Durlauf and Phillips, Trends
+/// versus random walks in time series analysis, Econometrica 56, 1988).
+const RANDOM_WALK: f64 = 1.2;
+/// Residuals smaller than this share of the values are rounding.
+const ROUNDING: f64 = 1e-12;
 
 /// One value of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
@@ -41,11 +57,24 @@ pub struct Point {
 ///
 /// Points are in order of time.
 pub fn slope(points: &[Point]) -> Option<Rate> {
-    let points = averaged(points);
-    let line = Line::through(&points)?;
-    let half_width =
-        line.autoregressive_half_width().max(parts_half_width(&points)?).max(RELATIVE_FLOOR * line.slope.abs());
-    Some(Rate { value: line.slope, low: line.slope - half_width, high: Some(line.slope + half_width) })
+    slope_in_units(points, 0.0)
+}
+
+/// [`slope`] of something that comes in units of this size. They may come at random, and what chance alone does to so many
+/// of them is the least half-width of the interval.
+pub fn slope_in_units(points: &[Point], unit: f64) -> Option<Rate> {
+    Line::of(&averaged(points))?.rate(2, unit)
+}
+
+/// The mean slope of a series that is bent: of what is left when its parabola is taken away. `None` as for [`slope`], and
+/// one point more is needed.
+pub fn slope_of_bent(points: &[Point]) -> Option<Rate> {
+    let mut line = Line::of(&averaged(points))?;
+    if line.values.len() <= POINTS_MIN {
+        return None;
+    }
+    line.straighten();
+    line.rate(3, 0.0)
 }
 
 /// By how much a series rises in each third of its time, by linear interpolation. `None` as for [`slope`].
@@ -74,76 +103,144 @@ fn averaged(points: &[Point]) -> Vec<Point> {
         .collect()
 }
 
-/// The line of least squares.
+/// A series about its means.
 struct Line {
-    slope: f64,
     /// Times from their mean.
     times: Vec<f64>,
-    /// Their squares, summed.
-    spread: f64,
-    residuals: Vec<f64>,
+    /// Values from their mean.
+    values: Vec<f64>,
+}
+
+/// What one strength of correlation says.
+struct Fit {
+    log_likelihood: f64,
+    slope: f64,
+    variance: f64,
 }
 
 impl Line {
-    fn through(points: &[Point]) -> Option<Self> {
+    /// `None`: too few points, or no time between them.
+    fn of(points: &[Point]) -> Option<Self> {
         if points.len() < POINTS_MIN {
             return None;
         }
-        let n = count(points.len());
-        let mean = |of: fn(&Point) -> f64| points.iter().map(of).sum::<f64>() / n;
+        let mean = |of: fn(&Point) -> f64| points.iter().map(of).sum::<f64>() / count(points.len());
         let (mean_time, mean_value) = (mean(|point| point.at_s), mean(|point| point.value));
         let times: Vec<f64> = points.iter().map(|point| point.at_s - mean_time).collect();
         let spread: f64 = times.iter().map(|time| time * time).sum();
-        if !spread.is_finite() || spread <= 0.0 {
-            return None;
-        }
-        let values = points.iter().map(|point| point.value - mean_value);
-        let slope = times.iter().zip(values.clone()).map(|(time, value)| time * value).sum::<f64>() / spread;
-        let residuals = times.iter().zip(values).map(|(time, value)| value - slope * time).collect();
-        Some(Self { slope, times, spread, residuals })
+        (spread.is_finite() && spread > 0.0)
+            .then(|| Self { times, values: points.iter().map(|point| point.value - mean_value).collect() })
     }
 
-    /// Half of the interval where residuals follow an AR(1) process in the order of the points.
-    fn autoregressive_half_width(&self) -> f64 {
-        let n = self.times.len();
-        let squares: f64 = self.residuals.iter().map(|residual| residual * residual).sum();
-        if squares <= 0.0 {
-            return 0.0;
+    /// The first and the last time, seconds apart.
+    fn span_s(&self) -> f64 {
+        self.times.first().zip(self.times.last()).map_or(0.0, |(first, last)| last - first)
+    }
+
+    /// Takes away the part of the values that bends like a parabola and neither lifts nor tilts.
+    fn straighten(&mut self) {
+        let squares: f64 = self.times.iter().map(|time| time * time).sum();
+        let cubes: f64 = self.times.iter().map(|time| time.powi(3)).sum();
+        let mean = squares / count(self.times.len());
+        let bend: Vec<f64> = self.times.iter().map(|time| time * time - mean - cubes / squares * time).collect();
+        let length: f64 = bend.iter().map(|value| value * value).sum();
+        if length > 0.0 {
+            let part = bend.iter().zip(&self.values).map(|(bend, value)| bend * value).sum::<f64>() / length;
+            self.values.iter_mut().zip(bend).for_each(|(value, bend)| *value -= part * bend);
         }
-        let neighbours: f64 = self.residuals.iter().zip(self.residuals.iter().skip(1)).map(|(a, b)| a * b).sum();
-        let raw = neighbours / squares;
-        // Residuals of a fitted line look less correlated than the errors are (Kendall 1954; the trend takes its part).
-        let correlation = (raw + (2.0 + 4.0 * raw) / count(n)).clamp(0.0, AUTOCORRELATION_MAX);
-        let powers: Vec<f64> = std::iter::successors(Some(1.0), |power| Some(power * correlation)).take(n).collect();
-        // x'Rx, and the trace of R less its projection on the line, where R is the matrix of correlations.
-        let (mut spread_of_slope, mut projected) = (0.0, 0.0);
-        for (i, x_i) in self.times.iter().enumerate() {
-            for (j, x_j) in self.times.iter().enumerate() {
-                let between = powers.get(i.abs_diff(j)).copied().unwrap_or_default();
-                spread_of_slope += x_i * between * x_j;
-                projected += between * (1.0 / count(n) + x_i * x_j / self.spread);
-            }
-        }
-        let error_variance = squares / (count(n) - projected).max(1e-9);
-        let variance = error_variance * spread_of_slope / (self.spread * self.spread);
-        let independent = count(n) * (1.0 - correlation) / (1.0 + correlation);
-        student((independent - 2.0).max(2.0)) * variance.max(0.0).sqrt()
+    }
+
+    /// Mean slope and half-width over all correlations. `parameters`: what was fitted, which no longer tells of errors.
+    fn rate(&self, parameters: usize, unit: f64) -> Option<Rate> {
+        let degrees = self.times.len().checked_sub(parameters).filter(|degrees| *degrees > 0)?;
+        let products = Products::of(&self.times, &self.values);
+        let fits: Vec<Fit> = (0..CORRELATIONS)
+            .map(|step| products.fit(CORRELATION_MIN + CORRELATION_STEP * f64::from(step), count(degrees)))
+            .collect();
+        let best = fits.iter().map(|fit| fit.log_likelihood).fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = fits.iter().map(|fit| (fit.log_likelihood - best).exp()).collect();
+        let all: f64 = weights.iter().sum();
+        let mean = |of: &dyn Fn(&Fit) -> f64| fits.iter().zip(&weights).map(|(fit, w)| of(fit) * w).sum::<f64>() / all;
+        let slope = mean(&|fit| fit.slope);
+        let error = mean(&|fit| (fit.variance + (fit.slope - slope).powi(2)).sqrt());
+        let by_chance = Z * (RANDOM_WALK * unit * slope.abs() / self.span_s()).sqrt();
+        let half_width = (student(degrees) * error).max(by_chance).max(RELATIVE_FLOOR * slope.abs());
+        (slope.is_finite() && half_width.is_finite()).then_some(Rate {
+            value: slope,
+            low: slope - half_width,
+            high: Some(slope + half_width),
+        })
     }
 }
 
-/// Half of the interval of the mean of the slopes of equal parts of the time. `None`: no time.
-fn parts_half_width(points: &[Point]) -> Option<f64> {
-    let (first, last) = (points.first()?, points.last()?);
-    let parts = if points.len() < PARTS { PARTS_OF_FEW } else { PARTS };
-    let length = (last.at_s - first.at_s) / count(parts);
-    if length <= 0.0 {
-        return None;
+/// The sums of products of three columns (ones, times, values) that whitening makes. Whitening takes from each value what
+/// the one before tells of it, so that each sum is a parabola in the correlation.
+struct Products {
+    one_one: Parabola,
+    one_time: Parabola,
+    one_value: Parabola,
+    time_time: Parabola,
+    time_value: Parabola,
+    value_value: Parabola,
+}
+
+impl Products {
+    fn of(times: &[f64], values: &[f64]) -> Self {
+        let ones = vec![1.0; times.len()];
+        Self {
+            one_one: Parabola::of(&ones, &ones),
+            one_time: Parabola::of(&ones, times),
+            one_value: Parabola::of(&ones, values),
+            time_time: Parabola::of(times, times),
+            time_value: Parabola::of(times, values),
+            value_value: Parabola::of(values, values),
+        }
     }
-    let bounds: Vec<f64> = (0..=parts).map(|part| value_at(points, first.at_s + count(part) * length)).collect();
-    let slopes: Vec<f64> = bounds.windows(2).filter_map(|pair| Some((pair.get(1)? - pair.first()?) / length)).collect();
-    let mean = slopes.iter().sum::<f64>() / count(parts);
-    let variance = slopes.iter().map(|slope| (slope - mean).powi(2)).sum::<f64>() / (count(parts) - 1.0);
-    Some(student(count(parts) - 1.0) * (variance / count(parts)).sqrt())
+
+    /// Generalised least squares at one correlation of neighbours, with the restricted likelihood of that.
+    fn fit(&self, correlation: f64, degrees: f64) -> Fit {
+        let (one_one, one_time) = (self.one_one.at(correlation), self.one_time.at(correlation));
+        let (one_value, time_value) = (self.one_value.at(correlation), self.time_value.at(correlation));
+        let (time_time, value_value) = (self.time_time.at(correlation), self.value_value.at(correlation));
+        let determinant = one_one * time_time - one_time * one_time;
+        let level = (time_time * one_value - one_time * time_value) / determinant;
+        let slope = (one_one * time_value - one_time * one_value) / determinant;
+        let squares = (value_value - level * one_value - slope * time_value).max(ROUNDING * value_value);
+        let variance = squares / degrees;
+        let log_likelihood = 0.5
+            * ((1.0 - correlation * correlation).ln()
+                - determinant.ln()
+                - degrees * variance.max(f64::MIN_POSITIVE).ln());
+        Fit { log_likelihood, slope, variance: variance * one_one / determinant }
+    }
+}
+
+/// A sum of products of two whitened columns, as a function of the correlation.
+struct Parabola {
+    constant: f64,
+    linear: f64,
+    square: f64,
+}
+
+impl Parabola {
+    fn of(one: &[f64], other: &[f64]) -> Self {
+        let (mut constant, mut linear) = (0.0, 0.0);
+        let mut before = None;
+        for (one, other) in one.iter().copied().zip(other.iter().copied()) {
+            constant += one * other;
+            if let Some((one_before, other_before)) = before {
+                linear += one * other_before + one_before * other;
+            }
+            before = Some((one, other));
+        }
+        let ends = [(one.first(), other.first()), (one.last(), other.last())];
+        let at_ends: f64 = ends.into_iter().filter_map(|(one, other)| Some(one? * other?)).sum();
+        Self { constant, linear, square: constant - at_ends }
+    }
+
+    fn at(&self, correlation: f64) -> f64 {
+        self.constant - correlation * self.linear + correlation * correlation * self.square
+    }
 }
 
 /// The series at a time between its first and last point, by linear interpolation.
@@ -162,8 +259,15 @@ fn value_at(points: &[Point], at_s: f64) -> f64 {
 }
 
 /// The two-sided 95 % quantile of Student's t. Infinite where there is none.
-fn student(degrees: f64) -> f64 {
-    StudentsT::new(0.0, 1.0, degrees).map_or(f64::INFINITY, |distribution| distribution.inverse_cdf(QUANTILE))
+fn student(degrees: usize) -> f64 {
+    static QUANTILES: LazyLock<Vec<f64>> = LazyLock::new(|| {
+        let quantile = |degrees| {
+            StudentsT::new(0.0, 1.0, count(degrees))
+                .map_or(f64::INFINITY, |distribution| distribution.inverse_cdf(QUANTILE))
+        };
+        (0..=POINTS_MAX).map(quantile).collect()
+    });
+    QUANTILES.get(degrees).copied().unwrap_or(f64::INFINITY)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of points, at most thousands")]
@@ -189,15 +293,41 @@ mod tests {
     }
 
     #[test]
+    fn what_never_changes_does_not_grow_and_is_sure_of_it() {
+        let rate = slope(&series([7e9; 40])).unwrap();
+        assert!(rate.value.abs() < 1e-9 && rate.low > -1e-6 && rate.high.unwrap() < 1e-6, "{rate:?}");
+    }
+
+    #[test]
     fn a_sawtooth_does_not_grow() {
         let rate = slope(&series((0..90).map(|at| f64::from(at % 30)))).unwrap();
         assert!(rate.low < 0.0 && rate.high.unwrap() > 0.0, "{rate:?}");
     }
 
     #[test]
+    fn a_curve_grows_on_the_whole() {
+        let filling = series((0..60).map(|at| 1000.0 * (1.0 - (-f64::from(at) / 20.0).exp())));
+        let rate = slope_of_bent(&filling).unwrap();
+        assert!(rate.low > 0.0 && rate.value > 5.0 && rate.value < 25.0, "{rate:?}");
+        assert_eq!(slope_of_bent(&filling[..4]), None);
+    }
+
+    #[test]
+    fn hostile_numbers_give_nothing_or_something_finite() {
+        for value in [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN] {
+            for points in [series([value; 9]), series((0..9).map(|at| if at == 4 { value } else { 1.0 }))] {
+                for rate in [slope(&points), slope_of_bent(&points)].into_iter().flatten() {
+                    assert!(rate.value.is_finite() && rate.low.is_finite(), "{value}: {rate:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn thirds_are_told_apart() {
         let filled = series((0..31).map(|at| f64::from(at.min(10))));
-        assert_eq!(rises_in_thirds(&filled).unwrap(), [10.0, 0.0, 0.0]);
+        let thirds = rises_in_thirds(&filled).unwrap();
+        assert!(thirds.iter().zip([10.0, 0.0, 0.0]).all(|(one, other)| (one - other).abs() < 1e-12), "{thirds:?}");
         assert_eq!(rises_in_thirds(&filled[..3]), None);
     }
 }

@@ -8,7 +8,7 @@
 
 use super::Rate;
 use super::attribution::SiteGrowth;
-use super::slope::{POINTS_MIN, Point, rises_in_thirds, slope};
+use super::slope::{POINTS_MIN, Point, rises_in_thirds, slope_in_units, slope_of_bent};
 
 /// The shortest time over which anything is said to grow, seconds.
 const SPAN_MIN_S: f64 = 20.0;
@@ -87,20 +87,31 @@ pub enum Trend {
 impl Trend {
     /// Of a series in order of time, within a window of so many seconds.
     pub fn of(points: &[Point], window_s: f64) -> Self {
+        Self::of_units(points, window_s, 0.0)
+    }
+
+    /// The same of something that comes in units of this size, perhaps at random.
+    pub fn of_units(points: &[Point], window_s: f64, unit: f64) -> Self {
         let span_s = points.first().zip(points.last()).map_or(0.0, |(first, last)| last.at_s - first.at_s);
         let wanted_s = SPAN_MIN_S.max(SPAN_SHARE * window_s);
         let missing = POINTS_MIN.saturating_sub(points.len());
         if missing > 0 || span_s < wanted_s {
             return Self::Unknown { values: missing, seconds: (wanted_s - span_s).max(0.0) };
         }
-        let (Some(rate), Some(thirds)) = (slope(points), rises_in_thirds(points)) else {
+        let (Some(rate), Some(thirds)) = (slope_in_units(points, unit), rises_in_thirds(points)) else {
             return Self::Unknown { values: 1, seconds: 0.0 };
         };
         let [first, second, third] = thirds;
+        let slows = third < DECELERATION * first.max(second);
+        // What a cache fills with is no line: about a line its errors are large, and nothing would seem sure.
+        let bent = || slope_of_bent(points).filter(|rate| rate.low > 0.0);
         match rate {
             Rate { high: Some(high), .. } if high < 0.0 => Self::Falling(rate),
-            Rate { low, .. } if low <= 0.0 => Self::Flat(rate),
-            _ if third < DECELERATION * first.max(second) => Self::Slowing(rate),
+            Rate { low, .. } if low <= 0.0 => match slows.then(bent).flatten() {
+                Some(rate) => Self::Slowing(rate),
+                None => Self::Flat(rate),
+            },
+            _ if slows => Self::Slowing(rate),
             _ => Self::Rising(rate),
         }
     }
