@@ -71,6 +71,7 @@ fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
         duration: args.duration,
         interval: args.interval,
         output: args.output,
+        pprof: args.pprof.clone(),
         // Often enough to see most collections by themselves.
         means: means(args.evidence, &args.adoption, Duration::from_millis(100)),
     };

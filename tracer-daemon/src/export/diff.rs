@@ -164,6 +164,7 @@ pub fn profile(before: &Profile, after: &Profile) -> Profile {
     let samples = difference.samples.into_iter().filter(|(_, values)| values.iter().any(|value| *value != 0));
     Profile {
         sample_types: ValueType::of_heap(),
+        shown_first: "".into(),
         period_type: after.period_type.clone(),
         period: after.period,
         time_unix_ns: after.time_unix_ns,
@@ -173,7 +174,12 @@ pub fn profile(before: &Profile, after: &Profile) -> Profile {
         functions: difference.functions,
         locations: difference.locations,
         samples: samples
-            .map(|((locations, size_bytes), values)| Sample { locations, values: values.into(), size_bytes })
+            .map(|((locations, size_bytes), values)| Sample {
+                locations,
+                values: values.into(),
+                size_bytes,
+                labels: Vec::new(),
+            })
             .collect(),
         comments: vec!["leakline diff: the second profile less the first".into()],
     }

@@ -9,7 +9,10 @@ use crate::{
     model::{
         ClassAccount, Counted, Evidence, ExactCounts, GoroutineSite, Heap, Limit, LimitSource, LossCount, Path,
         Profile, Rate, Site, SiteId, Snapshot, Totals, Turnover,
+        assess::{Assessment, ClassAssessment, SiteAssessment},
+        forecast::Forecast,
         live::{LivePath, LiveSite},
+        verdict::{Trend, Verdict},
     },
     symbolize::{Frame, Origin},
 };
@@ -168,6 +171,37 @@ pub(crate) fn books() -> Snapshot {
         limit: Some(Limit { bytes: 536_870_912, source: LimitSource::Cgroup }),
         ..Snapshot::default()
     }
+}
+
+/// [`books`], of which the first line leaks, so that memory runs out within the hour.
+pub(crate) fn growing() -> Snapshot {
+    let rate = |value: f64, half_width: f64| Rate { value, low: value - half_width, high: Some(value + half_width) };
+    let limit = Limit { bytes: 536_870_912, source: LimitSource::Cgroup };
+    let assessment = Assessment {
+        window_s: WINDOW_S,
+        cycles: 28,
+        total: Trend::Rising(rate(120_000.0, 10_000.0)),
+        classes: vec![
+            ClassAssessment { size_bytes: Some(48), trend: Trend::Rising(rate(100_000.0, 5_000.0)) },
+            ClassAssessment { size_bytes: Some(1024), trend: Trend::Flat(rate(20_000.0, 30_000.0)) },
+        ],
+        rising_bytes_per_s: 100_000.0,
+        sites: vec![SiteAssessment {
+            site: SiteId(0x3f9c_2a1b_77d0_e4c1),
+            verdict: Verdict::Leaking,
+            growth_bytes_per_s: rate(98_000.0, 7_000.0),
+            samples: 5.6,
+        }],
+        name_due_s: None,
+        verdict: Verdict::Leaking,
+    };
+    let forecast = Forecast {
+        seconds: Rate { value: 2_046.0, low: 1_889.0, high: Some(2_232.0) },
+        limit,
+        used_bytes: 44_040_192.0,
+        growth_bytes_per_s: rate(240_000.0, 20_000.0),
+    };
+    Snapshot { assessment: Some(Arc::new(assessment)), forecast: Some(forecast), ..books() }
 }
 
 /// What stands on [`counts`] alone.

@@ -10,7 +10,7 @@ use crate::read::profile::Counts;
 use crate::symbolize::{self, Recorded};
 
 /// In front of the main module's path, in a comment of our files: so that `leakline diff` finds the lines to change.
-const MAIN_MODULE: &str = "leakline main module: ";
+pub(super) const MAIN_MODULE: &str = "leakline main module: ";
 
 /// In front of what the counts are of, in a comment of our files: so that `leakline diff` does not compare unlike things.
 const COUNTS: &str = "leakline counts: ";
@@ -114,6 +114,7 @@ impl HeapProfileFile<'_> {
         let facts = [Some(format!("{COUNTS}{}", self.counts_of.name())), as_of, module];
         Profile {
             sample_types: ValueType::of_heap(),
+            shown_first: "".into(),
             period_type: ValueType::new("space", "bytes"),
             period: self.rate_bytes,
             time_unix_ns: self.time_unix_ns,
@@ -134,6 +135,7 @@ impl HeapProfileFile<'_> {
             locations: stack.to_vec(),
             values: values.map(signed).into(),
             size_bytes: Some(signed(size_bytes)).filter(|size| *size != 0),
+            labels: Vec::new(),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod human;
 pub mod inventory;
 pub mod json;
 mod judged;
+pub mod leak_profile;
 mod memory_words;
 pub mod metrics;
 pub mod plan;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,12 +15,13 @@ use tokio::{
 
 use super::{
     Means, Session, own,
+    pprof_file::{mappings, replace},
     stdout::{self, Reader},
 };
 use crate::{
     cli::OutputFormat,
     discover::{Presence, Target},
-    export::{CostFacts, Report, json, metrics::OwnFacts, text},
+    export::{CostFacts, Report, json, leak_profile, metrics::OwnFacts, pprof::Mapping, text},
     inspect::cache::FactsCache,
     model::Snapshot,
 };
@@ -39,6 +41,8 @@ pub struct Options {
     pub interval: Option<Duration>,
     /// How to print.
     pub output: OutputFormat,
+    /// Where to write a pprof file at the end, too.
+    pub pprof: Option<PathBuf>,
     /// What to look with.
     pub means: Means,
 }
@@ -75,6 +79,14 @@ async fn observe(
     own_before: OwnFacts,
 ) -> anyhow::Result<()> {
     let started_unix_ms = own::unix_ms();
+    let mappings = match &options.pprof {
+        // Now: it may have ended when the file is written.
+        Some(file) => {
+            can_be_written(file)?;
+            mappings(session.subject())
+        }
+        None => Vec::new(),
+    };
     session.open()?;
     let end = watch(session, options, stop, started_unix_ms).await?;
     session.close()?;
@@ -93,6 +105,9 @@ async fn observe(
         .map(|(before, after)| (after - before) / session.window().as_secs_f64().max(1e-3));
     if end != End::ReaderGone {
         print(&report, options.output)?;
+    }
+    if let Some(file) = &options.pprof {
+        write_profile(&report, mappings, file)?;
     }
     let probes = session.probes();
     if io::stderr().is_terminal() && probes > SOON_GONE {
@@ -156,6 +171,33 @@ fn report(session: &Session, snapshot: Snapshot, started_unix_ms: u64, is_final:
         is_final,
         refusals: session.refused(),
     }
+}
+
+/// That a file cannot be made is said before the time is spent.
+fn can_be_written(file: &Path) -> anyhow::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_folder = folder.is_dir() && !file.is_dir();
+    anyhow::ensure!(is_folder, "cannot write {}: give a file in a folder that exists (--pprof)", file.display());
+    Ok(())
+}
+
+fn write_profile(report: &Report, mappings: Vec<Mapping>, file: &Path) -> anyhow::Result<()> {
+    let pid = report.process.pid;
+    let profile = leak_profile::of(report, mappings);
+    let bytes = profile.to_bytes().context("cannot compress the profile")?;
+    replace(file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
+    if profile.samples.is_empty() {
+        tracing::warn!(pid, "wrote {} without samples: no line is known; its comments say why", file.display());
+    } else {
+        let shown = &profile.shown_first;
+        tracing::info!(
+            pid,
+            "wrote {}: {} stacks; go tool pprof shows {shown} first",
+            file.display(),
+            profile.samples.len()
+        );
+    }
+    Ok(())
 }
 
 fn print(report: &Report, output: OutputFormat) -> anyhow::Result<Reader> {

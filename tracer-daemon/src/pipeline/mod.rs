@@ -15,6 +15,7 @@ pub mod inventory;
 mod looks;
 pub mod memory;
 mod own;
+mod pprof_file;
 pub mod restore;
 pub mod run;
 mod session;

@@ -6,6 +6,8 @@
 
 pub mod classic;
 mod identity;
+mod outlook;
+mod rates;
 mod runtime;
 mod site_gauges;
 mod state;

@@ -8,12 +8,13 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use super::{
     MetricsSettings,
     identity::Identity,
+    outlook::{Outlook, Outlooks},
     runtime::{MemoryGauges, RuntimeBooks},
-    site_gauges::{SiteGauges, Values},
+    site_gauges::{Growth, Holding, SiteGauges, Values},
     top_sites::{Choice, Cursor, ProcessKey, TopSites},
 };
 use crate::{
-    export::untrusted,
+    export::{judged::judged, untrusted},
     model::{Evidence, ExactCounts, Heap, SiteId, Snapshot, live::LiveSite, memory::MemoryStatement},
     symbolize::Frame,
 };
@@ -63,10 +64,11 @@ pub(super) struct Group {
     pub(super) memory: MemoryGauges,
     /// The least limit of a process that was seen last.
     pub(super) limits: BTreeMap<ProcessKey, u64>,
-    /// Bytes that are alive, by site.
+    /// Bytes that are alive, by site, and how fast they grow.
     pub(super) live: SiteGauges,
     /// Goroutines by site and what they wait for.
     pub(super) table: SiteGauges,
+    pub(super) outlooks: Outlooks,
     living: usize,
     /// When the last process ended, counted in ends; means nothing while one lives.
     ended_at: u64,
@@ -193,8 +195,9 @@ struct Stood {
     heap: Option<Heap>,
     memory: Option<Arc<MemoryStatement>>,
     limit: Option<u64>,
-    live: Option<Values>,
-    table: Option<Values>,
+    live: Option<Holding>,
+    table: Option<Holding>,
+    outlook: Option<Outlook>,
 }
 
 impl Group {
@@ -207,11 +210,12 @@ impl Group {
             limit: self.limits.remove(&key),
             live: self.live.end(key),
             table: self.table.end(key),
+            outlook: self.outlooks.end(key),
         }
     }
 
     fn go_on(&mut self, key: ProcessKey, stood: Stood) {
-        let Stood { allocations, goroutines, heap, memory, limit, live, table } = stood;
+        let Stood { allocations, goroutines, heap, memory, limit, live, table, outlook } = stood;
         if let Some(stood) = allocations {
             self.allocations.go_on(key, stood);
         }
@@ -226,10 +230,13 @@ impl Group {
         }
         self.limits.extend(limit.map(|limit| (key, limit)));
         if let Some(stood) = live {
-            self.live.observe(key, stood);
+            self.live.go_on(key, stood);
         }
         if let Some(stood) = table {
-            self.table.observe(key, stood);
+            self.table.go_on(key, stood);
+        }
+        if let Some(stood) = outlook {
+            self.outlooks.observe(key, stood);
         }
     }
 
@@ -249,6 +256,7 @@ impl Group {
             limits: BTreeMap::new(),
             live: SiteGauges::new(capacity),
             table: SiteGauges::new(capacity),
+            outlooks: Outlooks::default(),
             living: 0,
             ended_at: 0,
         }
@@ -261,13 +269,19 @@ impl Group {
         if let Some(statement) = &snapshot.memory {
             self.memory.observe(key, Arc::clone(statement));
         }
-        if let Some(limit) = snapshot.limit {
-            self.limits.insert(key, limit.bytes);
+        match snapshot.limit {
+            Some(limit) => drop(self.limits.insert(key, limit.bytes)),
+            None => drop(self.limits.remove(&key)),
         }
         if let Some(profile) = &snapshot.profile {
             let bytes = |site: &LiveSite| ((site.id, String::new()), whole(site.bytes.value));
-            self.live.observe(key, profile.sites.iter().map(bytes).collect());
+            let growths = judged(snapshot).into_iter().map(|site| {
+                let rate = site.growth.map(|growth| growth.growth_bytes_per_s);
+                (site.live.id, Growth { verdict: site.verdict, rate })
+            });
+            self.live.observe(key, snapshot.window_s, profile.sites.iter().map(bytes).collect(), growths);
         }
+        self.outlooks.observe(key, Outlook::of(snapshot));
         if let Some(table) = &snapshot.goroutines {
             let mut values = Values::new();
             for (site, state) in table.sites.iter().flat_map(|site| site.states.iter().map(move |state| (site, state)))
@@ -276,7 +290,7 @@ impl Group {
                 let value = values.entry((site.id, reason)).or_default();
                 *value = value.saturating_add(state.count);
             }
-            self.table.observe(key, values);
+            self.table.observe(key, snapshot.window_s, values, []);
         }
         if let Some(exact) = &snapshot.exact {
             self.observe_exact(key, exact);

@@ -9,10 +9,11 @@ use prometheus_client::{metrics::MetricType, registry::Unit};
 
 use super::{
     identity::Identity,
+    outlook::Outlooks,
     runtime::{Pauses, RuntimeBooks},
     state::{Group, State},
 };
-use crate::model::{Evidence, SiteId};
+use crate::model::{Evidence, Rate, SiteId};
 
 /// The `site` of what no visible site did.
 pub const OTHER: &str = "other";
@@ -46,6 +47,7 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Base {
     Bytes,
+    BytesPerSecond,
     Seconds,
 }
 
@@ -126,6 +128,49 @@ pub(super) const TABLE: &[Definition] = &[
         },
     },
     Definition {
+        stem: "leakline_site_growth",
+        kind: Kind::Gauge,
+        unit: Some(Base::BytesPerSecond),
+        by_identity: true,
+        labels: &["site"],
+        help: "How fast grows what a line allocated and collections find alive: an estimate. Absent where it does not grow beyond chance.",
+        samples: |state| site_growth(state, |growth| Some(growth.value)),
+    },
+    Definition {
+        stem: "leakline_site_growth_bytes_per_second_low",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: true,
+        labels: &["site"],
+        help: "Lower end of its 95 % interval. Above zero the growth is no chance.",
+        samples: |state| site_growth(state, |growth| Some(growth.low)),
+    },
+    Definition {
+        stem: "leakline_site_growth_bytes_per_second_high",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: true,
+        labels: &["site"],
+        help: "Upper end of its 95 % interval. Absent where that is open.",
+        samples: |state| site_growth(state, |growth| growth.high),
+    },
+    Definition {
+        stem: "leakline_site_verdict",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: true,
+        labels: &["site", "verdict"],
+        help: "Always 1, for what is said of a line now: leaking, growing, warming_up, steady, shrinking or unknown; of several processes the worst.",
+        samples: |state| {
+            by_identity(state, |group| {
+                let verdicts = group.live.verdicts().into_iter();
+                verdicts
+                    .map(|(site, verdict)| (vec![site.to_string(), verdict.name().to_owned()], Value::Count(1)))
+                    .collect()
+            })
+        },
+    },
+    Definition {
         stem: "leakline_goroutines",
         kind: Kind::Gauge,
         unit: None,
@@ -164,6 +209,74 @@ pub(super) const TABLE: &[Definition] = &[
         samples: |state| {
             by_identity(state, |group| {
                 group.limits.values().min().map(|bytes| (Vec::new(), Value::Count(*bytes))).into_iter().collect()
+            })
+        },
+    },
+    Definition {
+        stem: "leakline_memory_seconds_to_limit",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: true,
+        labels: &[],
+        help: "Seconds until memory reaches its limit if it goes on like this; of several processes the least. Absent without a limit or growth.",
+        samples: |state| outlook(state, |outlooks| Some(outlooks.seconds_to_limit()?.value)),
+    },
+    Definition {
+        stem: "leakline_memory_seconds_to_limit_low",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: true,
+        labels: &[],
+        help: "Lower end of its 95 % interval: not before that.",
+        samples: |state| outlook(state, |outlooks| Some(outlooks.seconds_to_limit()?.low)),
+    },
+    Definition {
+        stem: "leakline_memory_seconds_to_limit_high",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: true,
+        labels: &[],
+        help: "Upper end of its 95 % interval. Absent where that is open.",
+        samples: |state| outlook(state, |outlooks| outlooks.seconds_to_limit()?.high),
+    },
+    Definition {
+        stem: "leakline_heap_growth",
+        kind: Kind::Gauge,
+        unit: Some(Base::BytesPerSecond),
+        by_identity: true,
+        labels: &[],
+        help: "How fast grows what collections find alive. Below zero: it shrinks.",
+        samples: |state| outlook(state, |outlooks| Some(outlooks.heap_growth()?.value)),
+    },
+    Definition {
+        stem: "leakline_heap_growth_bytes_per_second_low",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: true,
+        labels: &[],
+        help: "Lower end of its 95 % interval. Above zero the growth is no chance.",
+        samples: |state| outlook(state, |outlooks| Some(outlooks.heap_growth()?.low)),
+    },
+    Definition {
+        stem: "leakline_heap_growth_bytes_per_second_high",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: true,
+        labels: &[],
+        help: "Upper end of its 95 % interval. Absent where that is open.",
+        samples: |state| outlook(state, |outlooks| outlooks.heap_growth()?.high),
+    },
+    Definition {
+        stem: "leakline_process_verdict",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: true,
+        labels: &["verdict"],
+        help: "Always 1, for what is said of the heap as a whole, in the words of leakline_site_verdict; of several processes the worst.",
+        samples: |state| {
+            by_identity(state, |group| {
+                let verdict = group.outlooks.verdict();
+                verdict.map(|verdict| (vec![verdict.name().to_owned()], Value::Count(1))).into_iter().collect()
             })
         },
     },
@@ -361,13 +474,15 @@ impl Base {
     const fn name(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
+            Self::BytesPerSecond => "bytes_per_second",
             Self::Seconds => "seconds",
         }
     }
 
-    pub(super) const fn unit(self) -> Unit {
+    pub(super) fn unit(self) -> Unit {
         match self {
             Self::Bytes => Unit::Bytes,
+            Self::BytesPerSecond => Unit::Other(self.name().to_owned()),
             Self::Seconds => Unit::Seconds,
         }
     }
@@ -438,6 +553,21 @@ fn places(state: &State) -> Vec<Sample> {
 
 fn site_label(site: Option<SiteId>) -> String {
     site.map_or_else(|| OTHER.to_owned(), |site| site.to_string())
+}
+
+/// A bound of how fast sites grow, where there is one.
+fn site_growth(state: &State, pick: fn(Rate) -> Option<f64>) -> Vec<Sample> {
+    by_identity(state, |group| {
+        let growths = group.live.growths().into_iter();
+        growths.filter_map(|(site, growth)| Some((vec![site_label(site)], Value::Real(pick(growth)?)))).collect()
+    })
+}
+
+/// A sample an identity, where it is known.
+fn outlook(state: &State, pick: fn(&Outlooks) -> Option<f64>) -> Vec<Sample> {
+    by_identity(state, |group| {
+        pick(&group.outlooks).map(|value| (Vec::new(), Value::Real(value))).into_iter().collect()
+    })
 }
 
 /// A sample an identity, of those whose runtime was read.

@@ -11,7 +11,11 @@ use tracer_common::loss::Loss;
 use super::*;
 use crate::{
     export::fixture,
-    model::{Counted, LossCount, SiteId},
+    model::{
+        Counted, LossCount, Rate, SiteId,
+        live::LiveSite,
+        verdict::{Trend, Verdict},
+    },
 };
 
 const FIRST: ProcessKey = ProcessKey(1);
@@ -61,6 +65,115 @@ fn the_exposition_of_one_process_by_the_books() {
     metrics.observe(FIRST, &facts(), &snapshot);
     expect_file!["testdata/one_process_books.om"].assert_eq(&metrics.open_metrics().unwrap());
     expect_file!["testdata/one_process_books.prom"].assert_eq(&metrics.classic_text().unwrap());
+}
+
+#[test]
+fn the_exposition_of_one_process_that_leaks() {
+    let metrics = metrics();
+    metrics.observe(FIRST, &facts(), &fixture::growing());
+    let text = metrics.open_metrics().unwrap();
+    let of_interest = ["_growth", "_verdict", "_seconds_to_limit"];
+    let said: String = text.lines().filter(|line| of_interest.iter().any(|part| line.contains(part))).fold(
+        String::new(),
+        |mut said, line| {
+            writeln!(said, "{}", line.replace(IDENTITY, "")).unwrap();
+            said
+        },
+    );
+    expect_file!["testdata/growing.om"].assert_eq(&said);
+}
+
+/// The labels of the fixture's process.
+const IDENTITY: &str = "namespace=\"prod\",pod=\"shop-7c9d\",container=\"shop\",service=\"shop\"";
+
+/// The real value of a series, without the labels of identity. `None`: there is none.
+fn value(metrics: &Metrics, series: &str) -> Option<f64> {
+    let text = metrics.classic_text().unwrap();
+    let of_identity = text.replace(&format!("{{{IDENTITY}}}"), "").replace(&format!("{IDENTITY},"), "");
+    let line = of_identity.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map(|value| value.parse().unwrap())
+}
+
+#[test]
+fn growth_of_one_identity_is_summed_the_first_to_end_counts_and_the_worst_verdict() {
+    const SITE: &str = "{site=\"3f9c2a1b77d0e4c1\"}";
+    let metrics = metrics();
+    let mut late = fixture::growing();
+    late.forecast.as_mut().unwrap().seconds = Rate { value: 90_000.0, low: 80_000.0, high: None };
+    let assessment = late.assessment.as_mut().map(Arc::make_mut).unwrap();
+    assessment.sites[0].verdict = Verdict::Growing;
+    assessment.verdict = Verdict::Growing;
+    metrics.observe(FIRST, &facts(), &late);
+    let at = |name: &str| value(&metrics, name);
+    assert_eq!(at("leakline_process_verdict{verdict=\"growing\"}"), Some(1.0));
+    assert_eq!(at("leakline_memory_seconds_to_limit"), Some(90_000.0));
+    assert_eq!(at("leakline_memory_seconds_to_limit_high"), None, "open upwards");
+    metrics.observe(SECOND, &ProcessFacts { pid: 4712, ..facts() }, &fixture::growing());
+    assert_eq!(at(&format!("leakline_site_growth_bytes_per_second{SITE}")), Some(196_000.0));
+    let low = at(&format!("leakline_site_growth_bytes_per_second_low{SITE}")).unwrap();
+    assert!((low - (196_000.0 - 7_000.0 * 2.0_f64.sqrt())).abs() < 1e-6, "{low}");
+    let high = at("leakline_heap_growth_bytes_per_second_high").unwrap();
+    assert!((high - (240_000.0 + 10_000.0 * 2.0_f64.sqrt())).abs() < 1e-6, "{high}");
+    assert_eq!(at("leakline_site_verdict{site=\"3f9c2a1b77d0e4c1\",verdict=\"leaking\"}"), Some(1.0));
+    assert_eq!(at("leakline_site_verdict{site=\"3f9c2a1b77d0e4c1\",verdict=\"growing\"}"), None);
+    assert_eq!(at("leakline_process_verdict{verdict=\"leaking\"}"), Some(1.0));
+    assert_eq!(at("leakline_process_verdict{verdict=\"growing\"}"), None);
+    assert_eq!(at("leakline_memory_seconds_to_limit"), Some(2_046.0));
+    metrics.end(SECOND);
+    assert_eq!(at("leakline_memory_seconds_to_limit"), Some(90_000.0));
+    assert_eq!(at("leakline_process_verdict{verdict=\"growing\"}"), Some(1.0));
+    metrics.end(FIRST);
+    let text = metrics.classic_text().unwrap();
+    assert!(!["_growth_", "_verdict", "_seconds_to_limit"].iter().any(|part| text.contains(part)), "{text}");
+}
+
+#[test]
+fn without_growth_or_limit_there_is_no_series_of_it() {
+    let metrics = metrics();
+    metrics.observe(FIRST, &facts(), &fixture::growing());
+    let mut steady = fixture::growing();
+    (steady.forecast, steady.limit) = (None, None);
+    let assessment = steady.assessment.as_mut().map(Arc::make_mut).unwrap();
+    assessment.sites.clear();
+    (assessment.total, assessment.verdict) = (Trend::Unknown { values: 2, seconds: 9.0 }, Verdict::Unknown);
+    metrics.observe(FIRST, &facts(), &steady);
+    let text = metrics.classic_text().unwrap();
+    for absent in ["_growth_bytes_per_second", "seconds_to_limit", "_limit_bytes", "verdict=\"leaking\""] {
+        assert!(!text.contains(absent), "{absent}: {text}");
+    }
+    assert_eq!(value(&metrics, "leakline_process_verdict{verdict=\"unknown\"}"), Some(1.0));
+    assert_eq!(value(&metrics, "leakline_site_verdict{site=\"3f9c2a1b77d0e4c1\",verdict=\"unknown\"}"), Some(1.0));
+}
+
+#[test]
+fn a_process_whose_identity_becomes_better_known_takes_its_growth_along() {
+    let metrics = metrics();
+    metrics.observe(FIRST, &ProcessFacts { pod: None, ..facts() }, &fixture::growing());
+    metrics.observe(FIRST, &facts(), &fixture::growing());
+    let text = metrics.classic_text().unwrap();
+    for name in
+        ["leakline_site_verdict{", "leakline_heap_growth_bytes_per_second{", "leakline_memory_seconds_to_limit{"]
+    {
+        let series: Vec<&str> = text.lines().filter(|line| line.starts_with(name)).collect();
+        assert!(!series.is_empty() && series.iter().all(|line| line.contains("pod=\"shop-7c9d\"")), "{series:?}");
+    }
+}
+
+#[test]
+fn a_slow_leak_has_a_series_and_a_name_whatever_others_hold() {
+    let metrics = Metrics::new(MetricsSettings { sites_per_target: 3, ..MetricsSettings::default() });
+    let mut snapshot = fixture::growing();
+    let place = fixture::frame("main.f", "/src/f.go", 1);
+    let profile = snapshot.profile.as_mut().unwrap();
+    let leak = LiveSite { bytes: Rate::counted(1_000.0), ..profile.sites[0].clone() };
+    let large = |id| LiveSite { id: SiteId(id), place: place.clone(), bytes: Rate::counted(1e9), ..leak.clone() };
+    profile.sites = (0..100).map(large).chain([leak.clone()]).collect();
+    metrics.observe(FIRST, &facts(), &snapshot);
+    let text = metrics.classic_text().unwrap();
+    assert!(text.contains("site=\"3f9c2a1b77d0e4c1\",function=\"main.(*store).put\""), "{text}");
+    assert_eq!(value(&metrics, "leakline_site_live_bytes{site=\"3f9c2a1b77d0e4c1\"}"), Some(1_000.0));
+    let count = |prefix: &str| text.lines().filter(|line| line.starts_with(prefix)).count();
+    assert_eq!((count("leakline_site_live_bytes{"), count("leakline_site_verdict{")), (4, 3));
 }
 
 #[test]

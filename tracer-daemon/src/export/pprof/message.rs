@@ -37,6 +37,9 @@ pub(super) struct Profile {
     /// For people.
     #[prost(int64, repeated, tag = "13")]
     pub(super) comment: Vec<i64>,
+    /// The kind of value that is shown first.
+    #[prost(int64, tag = "14")]
+    pub(super) default_sample_type: i64,
 }
 
 /// What a value is.

@@ -46,6 +46,8 @@ impl ValueType {
 pub struct Profile {
     /// What the values of a sample are.
     pub sample_types: Vec<ValueType>,
+    /// The kind that viewers show first; empty: the last. Not read.
+    pub shown_first: Arc<str>,
     /// What `period` is.
     pub period_type: ValueType,
     /// Mean bytes between two samples of a heap profile.
@@ -106,7 +108,7 @@ pub struct Location {
 }
 
 /// A line of a function.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Line {
     /// Which function.
     pub function: usize,
@@ -123,6 +125,8 @@ pub struct Sample {
     pub values: Vec<i64>,
     /// Bytes of each object (the label `bytes` of runtime/pprof).
     pub size_bytes: Option<i64>,
+    /// Further labels with their texts. Not read.
+    pub labels: Vec<(&'static str, Arc<str>)>,
 }
 
 impl Profile {

@@ -280,6 +280,7 @@ impl Raw {
                 locations: places.ok_or_else(|| damaged("a sample refers to a location that is not there"))?,
                 values: sample.value,
                 size_bytes: size.map(|label| label.number),
+                labels: Vec::new(),
             });
         }
         Ok(profile)

@@ -8,6 +8,7 @@ fn small() -> Profile {
     let function = |name: &str| Function { name: name.into(), file: "/src/x.go".into(), start_line: 3 };
     Profile {
         sample_types: ValueType::of_heap(),
+        shown_first: "".into(),
         period_type: ValueType::new("space", "bytes"),
         period: 524_288,
         time_unix_ns: 1_700_000_000_000_000_000,
@@ -31,8 +32,8 @@ fn small() -> Profile {
             Location { mapping: None, address: 0x7f00_0000, lines: vec![] },
         ],
         samples: vec![
-            Sample { locations: vec![0, 1], values: vec![10, 480, 2, 96], size_bytes: Some(48) },
-            Sample { locations: vec![0, 2], values: vec![10, 480, -2, -96], size_bytes: None },
+            Sample { locations: vec![0, 1], values: vec![10, 480, 2, 96], size_bytes: Some(48), labels: vec![] },
+            Sample { locations: vec![0, 2], values: vec![10, 480, -2, -96], size_bytes: None, labels: vec![] },
         ],
         comments: vec!["leakline".into()],
     }

@@ -40,6 +40,11 @@ impl Profile {
                         .size_bytes
                         .map(|number| message::Label { key: size_label, text: 0, number })
                         .into_iter()
+                        .chain(sample.labels.iter().map(|(key, text)| message::Label {
+                            key: texts.number(key),
+                            text: texts.number(text),
+                            number: 0,
+                        }))
                         .collect(),
                 })
                 .collect(),
@@ -92,6 +97,7 @@ impl Profile {
             duration_nanos: self.duration_ns,
             period_type: Some(texts.value_type(&self.period_type)),
             period: self.period,
+            default_sample_type: texts.number(&self.shown_first),
             comment: self.comments.iter().map(|comment| texts.number(comment)).collect(),
             // The last one: all others add to it.
             string_table: texts.all,
