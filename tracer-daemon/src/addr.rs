@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A byte position in an ELF file: what a uprobe is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct FileOffset(pub u64);
@@ -11,7 +13,7 @@ pub struct FileOffset(pub u64);
 pub struct Svma(pub u64);
 
 /// An actual virtual memory address: in a running process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Avma(pub u64);
 
 /// What the loader added to every stated address of a process; 0 where the binary is not position independent.

@@ -31,6 +31,10 @@ Exit status:
 pub enum Command {
     /// Watch one process for a while and report
     Attach(AttachArgs),
+    /// Watch one process as attach does, and write all that was seen to a file
+    Record(RecordArgs),
+    /// Make the reports of a recording again, anywhere
+    Replay(ReplayArgs),
     /// Watch processes continuously and serve metrics
     Run(RunArgs),
     /// Write a process's own heap profile as a pprof file, without asking it
@@ -124,6 +128,47 @@ impl AdoptionArgs {
     pub fn folder(self) -> Option<PathBuf> {
         self.adopt_sampler.then_some(self.state_dir)
     }
+}
+
+/// `leakline record`
+#[derive(Args, Debug)]
+pub struct RecordArgs {
+    /// The process
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Where to write, for `leakline replay`: names of functions and files, counts and addresses, never contents of memory. A
+    /// file that is there is replaced
+    #[arg(short = 'o', long = "file", value_name = "FILE")]
+    pub file: PathBuf,
+    /// How long to watch, e.g. 10s, 2m. Ctrl-C ends early with a full report
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub duration: Duration,
+    /// End when the file has become this large, e.g. 500KiB, 1GiB
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = size)]
+    pub max_size: usize,
+    /// What to measure with; not `exact`
+    #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
+    pub evidence: EvidenceChoice,
+    /// How to print the report
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
+    /// Also report on the way, this often (with --output json: one document a line)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub interval: Option<Duration>,
+    /// Whether to write to it
+    #[command(flatten)]
+    pub adoption: AdoptionArgs,
+}
+
+/// `leakline replay`
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    /// A file of `leakline record`; also one that was cut off
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
 }
 
 /// `leakline run`
@@ -269,6 +314,28 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
+/// Less would hold no look at a large program.
+const LEAST_SIZE: usize = 64 << 10;
+
+fn size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let unit = match text.get(digits.len()..).map(str::trim) {
+        Some("" | "B") => 1,
+        Some("k" | "kB" | "KB") => 1000,
+        Some("K" | "KiB") => 1 << 10,
+        Some("MB") => 1_000_000,
+        Some("M" | "MiB") => 1 << 20,
+        Some("GB") => 1_000_000_000,
+        Some("G" | "GiB") => 1 << 30,
+        _ => return Err("a number of bytes with KiB, MiB or GiB (e.g. 64MiB)".to_owned()),
+    };
+    let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    match bytes.ok_or_else(|| "a number of bytes with KiB, MiB or GiB (e.g. 64MiB)".to_owned())? {
+        bytes if bytes < LEAST_SIZE => Err("must be at least 64KiB".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,5 +366,15 @@ mod tests {
         assert_eq!(duration("1m30s").unwrap(), Duration::from_secs(90));
         assert!(duration("0s").is_err());
         assert!(duration("300000000000y").is_err());
+    }
+
+    #[test]
+    fn a_size_is_bytes_or_has_a_unit() {
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(size("100000"), Ok(100_000));
+        assert_eq!(size("2GB"), Ok(2_000_000_000));
+        for bad in ["", "MiB", "-5MiB", "5 lions", "1.5MiB", "99999999999999GiB", "10KiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
     }
 }

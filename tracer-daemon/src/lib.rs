@@ -26,5 +26,7 @@ pub mod model;
 
 pub mod export;
 
+pub mod recording;
+
 pub mod cli;
 pub mod pipeline;

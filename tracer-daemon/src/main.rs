@@ -13,7 +13,7 @@ use tracer_daemon::{
     attach::Limits,
     cli::{
         AdoptionArgs, AttachArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, LookArgs, OutputFormat, PlanArgs,
-        RestoreArgs, RunArgs, SnapshotArgs,
+        RecordArgs, ReplayArgs, RestoreArgs, RunArgs, SnapshotArgs,
     },
     discover::{Links, NamePattern, Target, open_regular, target_by_pid},
     export::{doctor, plan::Planned, untrusted},
@@ -54,6 +54,8 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Attach(args) => attach(&args),
+        Command::Record(args) => record(args),
+        Command::Replay(args) => replay(&args),
         Command::Run(args) => run(args),
         Command::Snapshot(args) => snapshot(args),
         Command::Diff(args) => diff(args),
@@ -77,6 +79,30 @@ fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(pipeline::attach::attach(target, options))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn record(args: RecordArgs) -> anyhow::Result<ExitCode> {
+    if args.evidence == EvidenceChoice::Exact {
+        let message = "what --evidence exact counts cannot be recorded yet; attach prints it";
+        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
+    let target = target(args.target.pid, args.target.name.as_deref())?;
+    let means = means(args.evidence, &args.adoption, Duration::from_millis(100));
+    let options = pipeline::attach::Options {
+        duration: args.duration,
+        interval: args.interval,
+        output: args.output,
+        means: Means { is_recorded: true, ..means },
+    };
+    let recording = pipeline::record::Options { file: args.file, max_bytes: args.max_size };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(pipeline::record::record(target, options, recording))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    pipeline::replay::replay(&args.file, args.output)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -141,7 +167,7 @@ fn means(evidence: EvidenceChoice, adoption: &AdoptionArgs, books_every: Duratio
             "--adopt-sampler is of use without --evidence exact only, which counts every allocation by itself";
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
-    Means { evidence, limits: Limits::default(), adopt, books_every }
+    Means { evidence, limits: Limits::default(), adopt, books_every, is_recorded: false }
 }
 
 fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {

@@ -1,9 +1,11 @@
 //! Everything that one document about one process needs, whatever its format.
 //!
 //! Plain values that the pipeline puts together; the exporters beside this file turn them into text and JSON. Nothing
-//! here is `Serialize`, and nothing is formatted.
+//! here is formatted. What `recording` keeps is `Serialize` for its sake alone: documents have types of their own.
 
 use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     inspect::BinaryFacts,
@@ -40,7 +42,8 @@ pub struct GoroutineReport<'a> {
 }
 
 /// What is known about the process and its binary. Names are as the target spells them: exporters escape them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "four independent facts, which the contract names one by one")]
 pub struct ProcessFacts {
     /// Process id as leakline's own PID namespace numbers it.
@@ -95,7 +98,8 @@ impl ProcessFacts {
 }
 
 /// What looking cost the target and us. None means that it was not measured.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CostFacts {
     /// How often a probe fired in the target.
     pub probe_hits: u64,
@@ -117,7 +121,7 @@ impl CostFacts {
 }
 
 /// A stated reason for not doing something.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// Stable identifier, never reused.
     pub id: Cow<'static, str>,

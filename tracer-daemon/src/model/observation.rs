@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Stack;
 use super::goroutines::GoroutineTable;
 use super::memory::MemoryStatement;
@@ -10,7 +12,8 @@ use crate::read::books::Books;
 use crate::read::profile::Bucket;
 
 /// A moment, by two clocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Moment {
     /// Nanoseconds since an arbitrary one, on a clock that never steps.
     pub at_ns: u64,
@@ -26,7 +29,8 @@ impl Moment {
 }
 
 /// One look at one part of a process.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Observation {
     /// The window begins with the last look at each part.
     Opened,
@@ -43,7 +47,8 @@ pub enum Observation {
 }
 
 /// What is new in the heap profile.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ProfileLook {
     /// Mean bytes between two samples; 1 and below: every object is sampled.
     pub rate_bytes: i64,
@@ -54,5 +59,42 @@ pub struct ProfileLook {
     /// Stacks that were not there before, numbered on from the last one; with the frames of the runtime.
     pub new_stacks: Vec<Stack>,
     /// Counts that are others than at the look before, by the number of the stack.
+    #[serde(with = "by_number")]
     pub changed: Vec<(u32, Bucket)>,
+}
+
+/// Counts as a map, of which a recording keeps what each number had last.
+mod by_number {
+    use std::fmt;
+
+    use serde::de::{MapAccess, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    use crate::read::profile::Bucket;
+
+    pub(super) fn serialize<S: Serializer>(changed: &[(u32, Bucket)], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(changed.iter().map(|(number, bucket)| (number, bucket)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(u32, Bucket)>, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Vec<(u32, Bucket)>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("counts by number")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(pairs)
+            }
+        }
+
+        deserializer.deserialize_map(Pairs)
+    }
 }

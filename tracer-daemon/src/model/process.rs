@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::assess::{Assessment, Assessor};
 use super::forecast::Forecast;
 use super::goroutines::GoroutineTable;
@@ -23,7 +25,8 @@ const WINDOW_MAX: Duration = Duration::from_secs(3600);
 const JUDGE_EVERY_S: f64 = 4.0;
 
 /// What is known of the process beforehand.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ProcessConstants {
     /// The main module's path; `None`: only the packages named `main` are the user's.
     pub main_module: Option<Arc<str>>,

@@ -3,6 +3,8 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::assess::Assessment;
 use super::forecast::Forecast;
 use super::goroutines::GoroutineTable;
@@ -13,7 +15,7 @@ use crate::read::Discards;
 use crate::symbolize::Frame;
 
 /// Stable identity of a site over restarts and rebuilds of the same code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SiteId(pub u64);
 
 impl fmt::Display for SiteId {
@@ -54,7 +56,8 @@ impl Evidence {
 }
 
 /// A rate with its 95 % interval, per second.
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Rate {
     /// The estimate.
     pub value: f64,

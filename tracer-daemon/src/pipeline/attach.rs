@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     Means, Session, own,
     pprof_file::{mappings, replace},
+    record::{self, Recorder},
     stdout::{self, Reader},
 };
 use crate::{
@@ -58,15 +59,22 @@ enum End {
     Target(Presence),
     /// Nobody reads the reports any more.
     ReaderGone,
+    /// The recording is as large as it may be.
+    RecordingFull,
 }
 
 /// Attaches, watches, reports to stdout. When this returns nothing is counted any more, and the probes go with the program.
 pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
+    watched(target, options, None).await
+}
+
+/// As [`attach`]; `recorder` writes down what is seen.
+pub(super) async fn watched(target: Target, options: Options, recorder: Option<record::Draft>) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let own_before = own::facts();
     let mut session = Session::start(&target, &options.means, &FactsCache::default())?;
     session.announce();
-    let outcome = observe(&mut session, &options, &mut stop, own_before).await;
+    let outcome = observe(&mut session, &options, &mut stop, own_before, recorder).await;
     // Also after a failure: this is the only safe way out of a living target.
     session.leave();
     outcome
@@ -77,6 +85,7 @@ async fn observe(
     options: &Options,
     stop: &mut Stop,
     own_before: OwnFacts,
+    recorder: Option<record::Draft>,
 ) -> anyhow::Result<()> {
     let started_unix_ms = own::unix_ms();
     let mappings = match &options.pprof {
@@ -87,13 +96,18 @@ async fn observe(
         }
         None => Vec::new(),
     };
+    let mut recorder = recorder.map(|draft| draft.begin(session, started_unix_ms)).transpose()?;
     session.open()?;
-    let end = watch(session, options, stop, started_unix_ms).await?;
+    let end = watch(session, options, stop, started_unix_ms, recorder.as_mut()).await?;
     session.close()?;
     if let End::Target(presence) = end {
         tracing::info!(pid = session.subject().identity.pid, ?presence, "the target ended; reporting what was seen");
     }
-    let snapshot = session.snapshot()?;
+    if let Some(recorder) = &mut recorder {
+        recorder.follow(session)?;
+    }
+    let at = session.moment();
+    let snapshot = session.snapshot(at)?;
     session.warn_of_gaps();
     let mut report = report(session, snapshot, started_unix_ms, true);
     report.process.ended = matches!(end, End::Target(_));
@@ -103,6 +117,10 @@ async fn observe(
         .cpu_seconds
         .zip(own_after.cpu_seconds)
         .map(|(before, after)| (after - before) / session.window().as_secs_f64().max(1e-3));
+    if let Some(mut recorder) = recorder {
+        recorder.reported(at, &report)?;
+        recorder.finish()?;
+    }
     if end != End::ReaderGone {
         print(&report, options.output)?;
     }
@@ -118,7 +136,13 @@ async fn observe(
     Ok(())
 }
 
-async fn watch(session: &mut Session, options: &Options, stop: &mut Stop, started_unix_ms: u64) -> anyhow::Result<End> {
+async fn watch(
+    session: &mut Session,
+    options: &Options,
+    stop: &mut Stop,
+    started_unix_ms: u64,
+    mut recorder: Option<&mut Recorder>,
+) -> anyhow::Result<End> {
     let started = own::now();
     let mut step = interval(STEP);
     step.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -131,6 +155,12 @@ async fn watch(session: &mut Session, options: &Options, stop: &mut Stop, starte
         }
         session.step()?;
         let now = own::now();
+        if let Some(recorder) = &mut recorder {
+            recorder.follow(session)?;
+            if recorder.is_full() {
+                return Ok(End::RecordingFull);
+            }
+        }
         let left = options.duration.saturating_sub(now - started);
         if left.is_zero() {
             return Ok(End::Time);
@@ -144,8 +174,13 @@ async fn watch(session: &mut Session, options: &Options, stop: &mut Stop, starte
         {
             next_report = at.checked_add(interval);
             progress.clear();
-            let snapshot = session.snapshot()?;
-            let reader = print(&report(session, snapshot, started_unix_ms, false), options.output)?;
+            let at = session.moment();
+            let snapshot = session.snapshot(at)?;
+            let report = report(session, snapshot, started_unix_ms, false);
+            if let Some(recorder) = &mut recorder {
+                recorder.reported(at, &report)?;
+            }
+            let reader = print(&report, options.output)?;
             if reader == Reader::Gone {
                 return Ok(End::ReaderGone);
             }
@@ -200,7 +235,8 @@ fn write_profile(report: &Report, mappings: Vec<Mapping>, file: &Path) -> anyhow
     Ok(())
 }
 
-fn print(report: &Report, output: OutputFormat) -> anyhow::Result<Reader> {
+/// Prints one document.
+pub(super) fn print(report: &Report, output: OutputFormat) -> anyhow::Result<Reader> {
     let text = match output {
         OutputFormat::Json => json::line(report).context("cannot write the report as JSON")?,
         OutputFormat::Text => text::render(report, stdout::style()),

@@ -16,7 +16,7 @@ use crate::{
     model::{
         Snapshot,
         observation::{Moment, Observation},
-        process::{ProcessConstants, ProcessModel},
+        process::ProcessModel,
     },
     read::{Discards, ReadError},
 };
@@ -35,6 +35,8 @@ pub struct BooksSession {
     goroutines: Option<GoroutineLooks>,
     memory: MemoryLooks,
     model: ProcessModel,
+    /// What the model was told, for whoever records it. `None`: nobody does.
+    told: Option<Vec<(Moment, Observation)>>,
     /// Where the clock of the model begins.
     began: Instant,
     is_closed: bool,
@@ -86,7 +88,7 @@ impl BooksSession {
             return Err(Box::new((subject, error)));
         }
         let refused = parts.refused;
-        let constants = ProcessConstants { main_module: subject.facts.main_module.as_deref().map(Arc::from) };
+        let constants = subject.constants();
         let mut session = Self {
             subject,
             heap,
@@ -94,19 +96,20 @@ impl BooksSession {
             goroutines,
             memory: MemoryLooks::new(),
             model: ProcessModel::new(constants),
+            told: means.is_recorded.then(Vec::new),
             began: now,
             is_closed: false,
             refused,
             failures: Failures::default(),
         };
-        session.take(session.moment(now));
+        session.take(session.moment_of(now));
         Ok(session)
     }
 
     /// The window begins.
     pub fn open(&mut self) {
         self.look(true);
-        self.tell(self.moment(own::now()), Observation::Opened);
+        self.tell(self.moment(), Observation::Opened);
     }
 
     /// Looks again at what it is time to look at. A target that ended keeps its last looks, and so does a part
@@ -155,7 +158,7 @@ impl BooksSession {
             }
         }
         failures.note(pid, "memory statement", statement, now);
-        self.take(self.moment(now));
+        self.take(self.moment_of(now));
     }
 
     /// Tells the model what was read.
@@ -176,10 +179,23 @@ impl BooksSession {
     }
 
     fn tell(&mut self, at: Moment, observation: Observation) {
+        if let Some(told) = &mut self.told {
+            told.push((at, observation.clone()));
+        }
         self.model.observe(at, observation);
     }
 
-    fn moment(&self, now: Instant) -> Moment {
+    /// What the model was told since this was asked last; nothing where it is not kept.
+    pub fn take_told(&mut self) -> Vec<(Moment, Observation)> {
+        self.told.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Now.
+    pub fn moment(&self) -> Moment {
+        self.moment_of(own::now())
+    }
+
+    fn moment_of(&self, now: Instant) -> Moment {
         let at_ns = now.saturating_duration_since(self.began).as_nanos();
         Moment { at_ns: u64::try_from(at_ns).unwrap_or(u64::MAX), unix_ns: own::unix_ns() }
     }
@@ -198,9 +214,9 @@ impl BooksSession {
         self.failures.longest(own::now())
     }
 
-    /// What is known now.
-    pub fn snapshot(&self) -> Snapshot {
-        self.model.snapshot(self.moment(own::now()))
+    /// What is known; `at`: when that is, which is now.
+    pub fn snapshot(&self, at: Moment) -> Snapshot {
+        self.model.snapshot(at)
     }
 
     /// The process that is followed.

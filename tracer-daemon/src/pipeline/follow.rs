@@ -214,7 +214,8 @@ impl Publisher<'_> {
                 self.shared.metrics.refuse(refusal.id);
             }
         }
-        match session.snapshot() {
+        let at = session.moment();
+        match session.snapshot(at) {
             Ok(snapshot) => self.shared.metrics.observe(self.key, &self.facts, &snapshot),
             Err(error) => report_failure(Err(error)),
         }

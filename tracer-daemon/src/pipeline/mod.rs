@@ -1,8 +1,8 @@
 //! The stages joined: the only place that spawns threads and tasks, makes queues, and reads the clock.
 //!
 //! [`attach`] follows one target for a while; [`run`] follows many until it is told to stop and serves their metrics.
-//! Both drive a [`Session`] for each target. [`snapshot`] writes a heap profile once, [`diff`] compares two, [`restore`] undoes what a
-//! killed leakline has left.
+//! Both drive a [`Session`] for each target. [`record`] is `attach` that also writes what it saw to a file, of which [`replay`] makes the
+//! same reports again. [`snapshot`] writes a heap profile once, [`diff`] compares two, [`restore`] undoes what a killed leakline has left.
 
 pub mod attach;
 mod books_session;
@@ -16,6 +16,8 @@ mod looks;
 pub mod memory;
 mod own;
 mod pprof_file;
+pub mod record;
+pub mod replay;
 pub mod restore;
 pub mod run;
 mod session;

@@ -9,7 +9,10 @@ use crate::{
     discover::Target,
     export::{Refusal, untrusted},
     inspect::cache::FactsCache,
-    model::Snapshot,
+    model::{
+        Snapshot,
+        observation::{Moment, Observation},
+    },
 };
 
 /// What to look with.
@@ -23,6 +26,8 @@ pub struct Means {
     pub adopt: Option<PathBuf>,
     /// How often the books are looked at. A look takes about 0.1 ms of our own time.
     pub books_every: Duration,
+    /// Whether what the model is told is kept for [`Session::take_told`].
+    pub is_recorded: bool,
 }
 
 /// A target that is looked at.
@@ -116,11 +121,28 @@ impl Session {
         }
     }
 
-    /// What is known now.
-    pub fn snapshot(&mut self) -> Result<Snapshot, StartError> {
+    /// Now, by the clocks of the session.
+    pub fn moment(&self) -> Moment {
+        match self {
+            // Its counts have no other moment than the one at which they are read.
+            Self::Exact(_) => Moment::default(),
+            Self::Books(session) => session.moment(),
+        }
+    }
+
+    /// What is known; `at`: when that is, which is now.
+    pub fn snapshot(&mut self, at: Moment) -> Result<Snapshot, StartError> {
         match self {
             Self::Exact(session) => Ok(session.snapshot()?.into()),
-            Self::Books(session) => Ok(session.snapshot()),
+            Self::Books(session) => Ok(session.snapshot(at)),
+        }
+    }
+
+    /// What the model was told since this was asked last, where [`Means::is_recorded`].
+    pub fn take_told(&mut self) -> Vec<(Moment, Observation)> {
+        match self {
+            Self::Exact(_) => Vec::new(),
+            Self::Books(session) => session.take_told(),
         }
     }
 

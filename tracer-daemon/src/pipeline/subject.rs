@@ -9,6 +9,7 @@ use crate::{
     discover::{Presence, ProcessIdentity, Target, presence},
     export::{ProcessFacts, untrusted},
     inspect::{BinaryFacts, cache::FactsCache},
+    model::process::ProcessConstants,
     read::{ReadError, Runtime, load_bias, memory::ProcessMemory},
     symbolize::{NativeCode, Symbolizer},
 };
@@ -77,6 +78,11 @@ impl Subject {
     /// What documents say of the process.
     pub fn process_facts(&self) -> ProcessFacts {
         ProcessFacts::of(self.identity.pid, &self.exe, &self.facts)
+    }
+
+    /// What the model knows of it beforehand.
+    pub fn constants(&self) -> ProcessConstants {
+        ProcessConstants { main_module: self.facts.main_module.as_deref().map(Arc::from) }
     }
 
     /// Whether it is still what it was.

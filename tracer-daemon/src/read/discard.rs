@@ -1,5 +1,9 @@
 //! What was read and not believed, counted by reason.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// The one table of reasons: name, stable identifier, sentence for the operator.
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])* $name:ident: $id:literal, $text:literal;)*) => {
@@ -104,5 +108,23 @@ impl Discards {
     /// Those that happened.
     pub fn iter(&self) -> impl Iterator<Item = (Discard, u64)> + '_ {
         Discard::ALL.iter().copied().zip(self.0).filter(|(_, count)| *count > 0)
+    }
+}
+
+/// By stable id, so that a recording means the same after reasons were added.
+impl Serialize for Discards {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(reason, count)| (reason.id(), count)))
+    }
+}
+
+/// What this version has no reason for is left out.
+impl<'de> Deserialize<'de> for Discards {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let counts = BTreeMap::<String, u64>::deserialize(deserializer)?;
+        Ok(Self(std::array::from_fn(|index| {
+            let count = Discard::ALL.get(index).and_then(|reason| counts.get(reason.id()));
+            count.copied().unwrap_or_default()
+        })))
     }
 }

@@ -11,6 +11,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use super::heap_pages::{ARENA_BYTES, HeapPages, HeapTally};
 use super::system::pagemap::{Page, Pages};
 use super::system::smaps::{Mapping, MappingKind};
@@ -31,7 +33,7 @@ pub struct Program<'a> {
 }
 
 /// A contributor to a total.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// What it is; a path or name from the target is as the target spells it.
     pub name: String,

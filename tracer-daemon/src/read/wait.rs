@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
+
 use super::memory::{MemoryError, TargetMemory, Words};
 use crate::addr::Avma;
 use crate::inspect::RuntimeLayout;
@@ -39,7 +41,8 @@ pub(super) struct Waiter {
 }
 
 /// How many wait in a queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Queue {
     /// So many were found.
     pub count: u64,
@@ -48,7 +51,7 @@ pub struct Queue {
 }
 
 /// A channel that somebody waits for (`runtime.hchan`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Channel {
     /// Where it is: what `%p` prints.
     pub address: Avma,

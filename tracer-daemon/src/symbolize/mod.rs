@@ -14,6 +14,8 @@ mod recorded;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::native::NativeCode;
 pub use self::recorded::{Line, Location, Recorded, RuntimeFrames};
 
@@ -39,7 +41,7 @@ const CACHE_GENERATION_BYTES: usize = 4 << 20;
 const STRINGS_MAX: usize = 4096;
 
 /// One frame of a stack as a person reads it. Inlined calls are frames of their own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Frame {
     /// The function's name as Go prints it: `main.(*store).put`, `slices.Sort[...]`.
     pub function: Arc<str>,
@@ -71,7 +73,8 @@ impl Frame {
 }
 
 /// Whose code a frame is. Only Go's has lines that a person could change, and packages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// In the binary's function table, the assembly of Go's runtime included.
     Go,

@@ -2,6 +2,7 @@
 //!
 //! The counterpart that others read is `docs/schema/memory.schema.json`: change both in one commit.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -62,7 +63,7 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth_bytes_per_s: Option<Rate>,
     /// What the number stands on.
-    pub source: &'static str,
+    pub source: Cow<'static, str>,
     /// The largest contributors; need not be all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
@@ -241,7 +242,7 @@ pub fn memory(statement: &model::MemoryStatement, refused: &[Refusal]) -> Memory
         name: line.component.name(),
         bytes: line.bytes,
         growth_bytes_per_s: line.growth_bytes_per_s.and_then(rate),
-        source: line.source,
+        source: line.source.clone(),
         parts: line
             .parts
             .iter()

@@ -72,7 +72,7 @@ pub(super) fn lines(page: &mut Page, statement: &MemoryStatement) {
         });
         let of_all = share(human::approximate(line.bytes));
         let name = line.component.name();
-        page.line(&row(&bytes(line.bytes), &of_all, &growth, name, line.source, words(line.component)));
+        page.line(&row(&bytes(line.bytes), &of_all, &growth, name, &line.source, words(line.component)));
         parts(page, line);
     }
     let unexplained = human::whole(statement.unexplained_bytes);

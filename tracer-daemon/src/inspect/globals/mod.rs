@@ -6,10 +6,13 @@
 
 mod rules;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};
+
+use serde::{Deserialize, Serialize};
 
 use self::rules::{Condition, Rule, rules};
 use super::InspectError;
@@ -144,35 +147,40 @@ pub struct GlobalAddress {
 }
 
 /// Why a variable was not found. What needs it is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum GlobalMissing {
     /// None of the functions is there that would refer to it.
     #[error("{name} is not found: none of the functions that would refer to it is in the binary")]
     NoFunction {
         /// The variable.
-        name: &'static str,
+        name: Cow<'static, str>,
     },
     /// One function alone is not enough.
     #[error("{name} is not found: only {function} refers to it, and nothing confirms it")]
     Unconfirmed {
         /// The variable.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// The function.
-        function: &'static str,
+        function: Cow<'static, str>,
     },
     /// Two functions that must refer to one variable refer to two.
     #[error("{name} is not found: {first} and {second} do not agree where it is")]
     Disagreement {
         /// The variable.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// One function.
-        first: &'static str,
+        first: Cow<'static, str>,
         /// The other.
-        second: &'static str,
+        second: Cow<'static, str>,
     },
 }
 
 impl GlobalMissing {
+    fn disagreement(name: &'static str, first: &'static str, second: &'static str) -> Self {
+        Self::Disagreement { name: name.into(), first: first.into(), second: second.into() }
+    }
+
     /// The stable identifier of the reason.
     pub const fn id(&self) -> &'static str {
         match self {
@@ -195,7 +203,7 @@ impl Globals {
     pub fn get(&self, global: Global) -> Result<GlobalAddress, GlobalMissing> {
         match self.0.get(&global) {
             Some(found) => found.clone(),
-            None => Err(GlobalMissing::NoFunction { name: global.name() }),
+            None => Err(GlobalMissing::NoFunction { name: global.name().into() }),
         }
     }
 
@@ -277,22 +285,22 @@ fn by_code(
             (Some((before, _)), Some(address)) if before == address => {}
             // A function that refers to fewer variables than it must disagrees too.
             (Some((_, first)), _) => {
-                return Ok(Err(GlobalMissing::Disagreement { name, first, second: rule.function }));
+                return Ok(Err(GlobalMissing::disagreement(name, first, rule.function)));
             }
             (None, None) => {
-                return Ok(Err(GlobalMissing::Disagreement { name, first: rule.function, second: rule.function }));
+                return Ok(Err(GlobalMissing::disagreement(name, rule.function, rule.function)));
             }
         }
         functions += 1;
     }
-    let Some((address, function)) = agreed else { return Ok(Err(GlobalMissing::NoFunction { name })) };
+    let Some((address, function)) = agreed else { return Ok(Err(GlobalMissing::NoFunction { name: name.into() })) };
     if functions > 1 {
         return Ok(Ok(GlobalAddress { address, found_by: FoundBy::Code { functions } }));
     }
     Ok(if first_value_is_right(context, global, address)? {
         Ok(GlobalAddress { address, found_by: FoundBy::CodeAndValue })
     } else {
-        Err(GlobalMissing::Unconfirmed { name, function })
+        Err(GlobalMissing::Unconfirmed { name: name.into(), function: function.into() })
     })
 }
 

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 /// Readings that are kept; at the bound every second of the older half goes.
 const READINGS_MAX: usize = 256;
 
@@ -17,7 +19,8 @@ struct Reading {
 }
 
 /// Between which bounds an age lies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AgeBounds {
     /// Surely so old, ns; 0 where nothing is known.
     pub at_least_ns: u64,

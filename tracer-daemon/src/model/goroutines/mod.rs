@@ -13,6 +13,8 @@ mod waits;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::ages::{AgeBounds, IdClock};
 pub use self::object::ObjectKind;
 pub use self::waits::{Holder, Holders, Object};
@@ -48,7 +50,8 @@ pub struct TableInput<'a> {
 }
 
 /// All goroutines of a process at one moment.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct GoroutineTable {
     /// The program's own: `runtime.NumGoroutine`.
     pub live: u64,
@@ -69,7 +72,7 @@ pub struct GoroutineTable {
 }
 
 /// One place that starts goroutines.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableSite {
     /// Stable identity.
     pub id: SiteId,
@@ -92,7 +95,7 @@ pub struct TableSite {
 }
 
 /// Goroutines of one place that do the same.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableState {
     /// The runtime's text, or the name of the state.
     pub wait_reason: String,
@@ -119,7 +122,7 @@ pub struct TableState {
 }
 
 /// A stack and how many of those that were looked at have it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TablePath {
     /// How many.
     pub count: u64,

@@ -1,11 +1,14 @@
 //! What a goroutine waits for: from its wait reason, its record in the runtime and the functions that it waits in.
 
+use serde::{Deserialize, Serialize};
+
 use crate::addr::Avma;
 use crate::read::goroutines::{State, WaitsOn};
 use crate::symbolize::Frame;
 
 /// Kinds of things that goroutines wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ObjectKind {
     /// A channel.
     Chan,

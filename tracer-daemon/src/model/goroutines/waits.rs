@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::object::{ObjectKind, Waited};
 use super::{Group, Grouping};
 use crate::addr::Avma;
@@ -17,7 +19,7 @@ const CASES_MAX: usize = 16;
 const HOLDERS_MAX: usize = 16;
 
 /// What most members of a group wait for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     /// What it is.
     pub kind: ObjectKind,
@@ -32,7 +34,8 @@ pub struct Object {
 }
 
 /// On whose stacks the addresses of a group's channels lie.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Holders {
     /// Channels that the group waits for.
     pub channels: u64,
@@ -45,7 +48,7 @@ pub struct Holders {
 }
 
 /// Goroutines of one group that have the address of a channel for which others wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The place that started them: index in the sites of the table.
     pub site: usize,

@@ -3,6 +3,8 @@
 //! GOMEMLIMIT bounds what the runtime holds: the heap less what was given back, stacks, structures. It does not bound files and
 //! native memory, so these are taken from the group's limit first (<https://go.dev/doc/gc-guide>, "Suggested uses").
 
+use serde::{Deserialize, Serialize};
+
 use super::{Component, MemoryStatement, PacerNumbers, approximate};
 
 const MIB: u64 = 1 << 20;
@@ -14,7 +16,8 @@ const WORKING_ROOM_PERCENT: u64 = 125;
 const COLLECTION_INTERVAL_S: f64 = 0.25;
 
 /// The way from a group's limit to what Go may hold. Bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Room {
     /// Limit of the group.
     pub limit_bytes: u64,
@@ -29,7 +32,8 @@ pub struct Room {
 }
 
 /// What to set, or that something fits.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Advice {
     /// GOMEMLIMIT would keep the program below the limit of its group.
     SetMemoryLimit {

@@ -9,7 +9,8 @@ const MIB: u64 = 1 << 20;
 macro_rules! diagnoses {
     ($( $(#[$about:meta])* $variant:ident = $id:literal { $( $(#[$about_field:meta])* $field:ident, )* }, )*) => {
         /// Something noteworthy, with its numbers: bytes unless said.
-        #[derive(Clone, Copy, Debug, PartialEq)]
+        #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
         pub enum Diagnosis {
             $( $(#[$about])* $variant { $( $(#[$about_field])* $field: u64, )* }, )*
         }

@@ -17,6 +17,10 @@ mod diagnosis;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 pub use self::advice::{Advice, Room};
 pub use self::diagnosis::Diagnosis;
 
@@ -28,7 +32,8 @@ use crate::read::system::status::{Host, Resident};
 use crate::units::approximate;
 
 /// What memory is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Component {
     /// Objects that the last collection found in use.
     LiveHeap,
@@ -65,7 +70,7 @@ impl Component {
 }
 
 /// One line of the statement.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// What for.
     pub component: Component,
@@ -74,13 +79,14 @@ pub struct Line {
     /// How fast it grows; None: looked at once.
     pub growth_bytes_per_s: Option<Rate>,
     /// What the number stands on.
-    pub source: &'static str,
+    pub source: Cow<'static, str>,
     /// The largest contributors; need not be all.
     pub parts: Vec<Part>,
 }
 
 /// The heap in addresses, as the runtime counts it, not in pages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HeapNumbers {
     /// `HeapSys`: all that was ever taken for it.
     pub sys_bytes: u64,
@@ -103,7 +109,8 @@ pub struct HeapNumbers {
 }
 
 /// What decides about collections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PacerNumbers {
     /// Marked by the last collection.
     pub marked_bytes: u64,
@@ -132,7 +139,8 @@ impl PacerNumbers {
 }
 
 /// What makes the resident memory mislead.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Misleading {
     /// In swap: in use, not in the resident memory.
     pub swap_bytes: u64,
@@ -145,7 +153,7 @@ pub struct Misleading {
 }
 
 /// All that is known of a process's memory.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemoryStatement {
     /// Resident memory.
     pub rss_bytes: u64,
@@ -273,7 +281,7 @@ fn heap_numbers(books: &Books, now_unix_ns: u64) -> HeapNumbers {
 }
 
 fn line(component: Component, bytes: u64, source: &'static str) -> Line {
-    Line { component, bytes, growth_bytes_per_s: None, source, parts: Vec::new() }
+    Line { component, bytes, growth_bytes_per_s: None, source: source.into(), parts: Vec::new() }
 }
 
 /// A part of a whole, where the whole has another size now.

@@ -16,6 +16,10 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 pub use self::reader::BooksReader;
 
 use crate::inspect::GlobalMissing;
@@ -24,7 +28,8 @@ use crate::inspect::GlobalMissing;
 pub const SIZE_CLASSES: usize = tracer_common::size_class::CLASS_TO_SIZE.len();
 
 /// Why a part of the books is not there.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PartMissing {
     /// A variable is not known.
@@ -34,7 +39,7 @@ pub enum PartMissing {
     #[error("implausible {what}: {value:#x}")]
     Implausible {
         /// Which value.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// As found.
         value: u64,
     },
@@ -54,7 +59,8 @@ impl PartMissing {
 pub type Part<T> = Result<T, PartMissing>;
 
 /// What was allocated and freed of one size class since the program began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ClassCount {
     /// Bytes of a slot.
     pub size_bytes: u64,
@@ -67,7 +73,8 @@ pub struct ClassCount {
 }
 
 /// One pause of the whole program.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Pause {
     /// How long, ns; both pauses of one collection added.
     pub duration_ns: u64,
@@ -76,7 +83,8 @@ pub struct Pause {
 }
 
 /// Bytes that the runtime has from the system for itself, by purpose; mapped, not necessarily resident.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SystemBytes {
     /// Stacks of threads that the system gave directly; stacks of goroutines are not among them.
     pub stacks: u64,
@@ -93,7 +101,7 @@ pub struct SystemBytes {
 }
 
 /// What decides when the next collection begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pacer {
     /// GOGC, percent; `None`: off.
     pub gc_percent: Option<u32>,
@@ -116,7 +124,8 @@ pub struct Pacer {
 }
 
 /// What the collector does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Nothing, or sweeping.
     Off,
@@ -127,7 +136,7 @@ pub enum Phase {
 }
 
 /// The heap's own structures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Structures {
     /// `MemStats.MSpanInuse`.
     pub spans_in_use_bytes: u64,
@@ -146,7 +155,7 @@ pub struct Structures {
 ///   meanwhile.
 /// - Frees, large objects, collections and bytes: each number as it was at one moment of the read, but not all at
 ///   the same one. Two that change together, such as large objects and their bytes, may differ by what was being added.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Books {
     /// By size class, without the first, in order of size.
     pub classes: Vec<ClassCount>,

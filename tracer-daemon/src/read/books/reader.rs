@@ -277,7 +277,7 @@ fn part<T>(place: &Result<Avma, GlobalMissing>, read: impl FnOnce() -> Part<T>) 
 
 impl Books {
     fn empty() -> Self {
-        let unread = || PartMissing::Implausible { what: "number of places", value: 0 };
+        let unread = || PartMissing::Implausible { what: "number of places".into(), value: 0 };
         Self {
             classes: Vec::new(),
             tiny_allocs: 0,

@@ -198,16 +198,16 @@ pub(super) fn pacer(words: Words<'_>, layout: &RuntimeLayout, minor: u32, books:
     let fields = &layout.gc_controller;
     let checked = |what: &'static str, offset: u64, max: u64| match words.u64(offset) {
         value if value <= max => Ok(value),
-        value => Err(PartMissing::Implausible { what, value }),
+        value => Err(PartMissing::Implausible { what: what.into(), value }),
     };
     let gc_percent = words.u32(fields.gc_percent).cast_signed();
     if gc_percent < -1 {
-        return Err(PartMissing::Implausible { what: "GOGC", value: words.u32(fields.gc_percent).into() });
+        return Err(PartMissing::Implausible { what: "GOGC".into(), value: words.u32(fields.gc_percent).into() });
     }
     let memory_limit = checked("memory limit", fields.memory_limit, i64::MAX.cast_unsigned())?;
     let heap_in_use = checked("bytes in use of the pacer", fields.heap_in_use, MAPPED_BYTES_MAX)?;
     if heap_in_use == 0 && books.heap_in_use_bytes > 0 {
-        return Err(PartMissing::Implausible { what: "bytes in use of the pacer", value: heap_in_use });
+        return Err(PartMissing::Implausible { what: "bytes in use of the pacer".into(), value: heap_in_use });
     }
     let heap_marked_bytes = checked("marked bytes", fields.heap_marked, MAPPED_BYTES_MAX)?;
     let mapped_ready_bytes = checked("mapped bytes", fields.mapped_ready, MAPPED_BYTES_MAX)?;
@@ -244,7 +244,7 @@ pub(super) fn phase(value: u32) -> Part<Phase> {
         0 => Ok(Phase::Off),
         1 => Ok(Phase::Mark),
         2 => Ok(Phase::MarkTermination),
-        value => Err(PartMissing::Implausible { what: "phase of the collector", value: value.into() }),
+        value => Err(PartMissing::Implausible { what: "phase of the collector".into(), value: value.into() }),
     }
 }
 
@@ -252,7 +252,7 @@ pub(super) fn phase(value: u32) -> Part<Phase> {
 pub(super) fn structures(spans: u64, caches: u64, sweep_generation: u32) -> Part<Structures> {
     for value in [spans, caches] {
         if value == 0 || value > MAPPED_BYTES_MAX {
-            return Err(PartMissing::Implausible { what: "bytes of the heap's structures", value });
+            return Err(PartMissing::Implausible { what: "bytes of the heap's structures".into(), value });
         }
     }
     Ok(Structures { spans_in_use_bytes: spans, caches_in_use_bytes: caches, sweep_generation })
@@ -263,7 +263,7 @@ pub(super) fn scheduler(words: Words<'_>, layout: &RuntimeLayout) -> Part<(u64, 
     let fields = &layout.sched;
     let threads = words.u64(fields.mnext).wrapping_sub(words.u64(fields.nmfreed));
     if threads == 0 || threads > GOROUTINES_MAX {
-        return Err(PartMissing::Implausible { what: "number of threads", value: threads });
+        return Err(PartMissing::Implausible { what: "number of threads".into(), value: threads });
     }
     let counts = [
         Some(fields.ngsys),
@@ -279,6 +279,6 @@ pub(super) fn scheduler(words: Words<'_>, layout: &RuntimeLayout) -> Part<(u64, 
 pub(super) fn goroutines(made: u64, apart: u64) -> Part<u64> {
     match made.saturating_sub(apart).max(1) {
         count if made <= GOROUTINES_MAX => Ok(count),
-        _ => Err(PartMissing::Implausible { what: "number of goroutines", value: made }),
+        _ => Err(PartMissing::Implausible { what: "number of goroutines".into(), value: made }),
     }
 }

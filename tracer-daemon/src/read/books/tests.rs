@@ -395,7 +395,7 @@ impl TargetMemory for SimulatedMemory {
 }
 
 fn places() -> Places {
-    let missing = |name| Err(GlobalMissing::NoFunction { name });
+    let missing = |name: &'static str| Err(GlobalMissing::NoFunction { name: name.into() });
     Places {
         memstats: Avma(MEMSTATS),
         allp: Avma(ALLP),

@@ -16,6 +16,8 @@ mod tests;
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::list::Buckets;
 
 use self::list::BucketList;
@@ -34,7 +36,8 @@ const FUTURE_CYCLES: u64 = 3;
 const STRUCTURE_BYTES_MAX: u64 = 4096;
 
 /// Sampled objects of one stack and size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counts {
     /// Allocated since the program began.
     pub allocs: u64,
@@ -89,7 +92,8 @@ impl Counts {
 }
 
 /// What is counted of one bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Bucket {
     /// What `runtime.MemProfile` would say.
     pub published: Counts,

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use procfs::process::{MountInfo, MountInfos};
 use procfs::{FromBufRead as _, MemoryPressure, ProcessCGroups};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Absent, System};
 
 /// Longest file of a group that is believed.
@@ -24,7 +26,8 @@ const DEPTH_MAX: usize = 64;
 const NO_LIMIT_V1: u64 = 1 << 62;
 
 /// Which interface a group has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Version {
     /// One hierarchy for each controller.
     V1,
@@ -33,7 +36,7 @@ pub enum Version {
 }
 
 /// Memory of the group as the kernel accounts for it. None: the file is missing, or there is no such limit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cgroup {
     /// Which interface.
     pub version: Version,
@@ -68,7 +71,7 @@ pub struct Cgroup {
 }
 
 /// A limit and who has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// Bytes.
     pub bytes: u64,
@@ -77,7 +80,7 @@ pub struct Limit {
 }
 
 /// Percent of the time in which tasks waited for memory, over some seconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pressure {
     /// Some task, of the last 10 s.
     pub some_10s: f32,

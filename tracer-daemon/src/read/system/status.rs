@@ -6,6 +6,8 @@ use std::io::BufReader;
 use procfs::process::Status;
 use procfs::{FromBufRead as _, Meminfo};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Absent, System};
 
 /// Resident memory as the kernel counts it on the way. Since it counts per thread or processor, it may be some dozens of
@@ -27,7 +29,7 @@ pub struct Resident {
 }
 
 /// The memory of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// All: `MemTotal`.
     pub total_bytes: u64,
