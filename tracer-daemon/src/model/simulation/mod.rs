@@ -3,9 +3,13 @@
 //! A program is a list of sources. A source allocates objects of one size at one site and lets them live by a rule; each object
 //! is sampled by the runtime's profile with the probability that its size gives it. Collections come when the heap has grown
 //! to its goal. The books are read on a fixed grid of time, so that the ends of collections fall between readings, as
-//! they do.
+//! they do; of the readings between two ends only the first and the last are made, since others say nothing more (which
+//! `marked` proves).
 
+mod chance;
+mod slope_study;
 mod source;
+mod survival_study;
 mod tests;
 
 use rand::Rng as _;
@@ -27,6 +31,8 @@ const HEAP_MIN_BYTES: f64 = 4_194_304.0;
 const PERIOD_MAX_S: f64 = 120.0;
 /// The part of a cycle in which the garbage of the one before is swept.
 const SWEEP: f64 = 0.3;
+/// A hundred collections a second: as often as anybody has seen.
+const CYCLE_MIN_S: f64 = 0.01;
 /// An arbitrary beginning.
 const EPOCH_NS: u64 = 1_790_000_000_000_000_000;
 
@@ -36,13 +42,15 @@ pub(super) struct Settings {
     pub(super) gogc: f64,
     /// Between two readings of the books.
     pub(super) read_every_s: f64,
-    /// How much of the program's life passes before the first reading.
+    /// How much of the program's life passes before the first reading, at least.
     pub(super) before_s: f64,
+    /// The part of the readings that fails.
+    pub(super) missed: f64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { gogc: 100.0, read_every_s: 0.25, before_s: 300.0 }
+        Self { gogc: 100.0, read_every_s: 0.25, before_s: 2.0, missed: 0.0 }
     }
 }
 
@@ -59,7 +67,9 @@ pub(super) struct Program {
     last_end_s: f64,
     marked_bytes: f64,
     next_end_s: f64,
-    next_reading_s: f64,
+    /// The first point of the grid of readings, and which of them was the last.
+    grid_s: f64,
+    index: u32,
 }
 
 impl Program {
@@ -67,39 +77,53 @@ impl Program {
         let mut sizes: Vec<u64> = sources.iter().map(|source| source.size_bytes).collect();
         sizes.sort_unstable();
         sizes.dedup();
+        let mut random = SmallRng::seed_from_u64(seed);
+        let period_s = sources.iter().map(|source| source.rule.period_s()).fold(0.0, f64::max);
+        let grid_s = settings.before_s + random.random_range(0.0..=period_s + settings.read_every_s);
+        let states = sources.iter().map(|source| State::new(*source, &mut random)).collect();
         let mut program = Self {
             settings,
-            random: SmallRng::seed_from_u64(seed),
-            states: sources.iter().map(|source| State::new(*source)).collect(),
+            random,
+            states,
             sizes,
             now_s: 0.0,
             collections: 0,
             last_end_s: 0.0,
             marked_bytes: 0.0,
             next_end_s: 0.0,
-            next_reading_s: 0.0,
+            grid_s,
+            index: 0,
         };
         program.collect();
-        while program.next_end_s < settings.before_s {
+        while program.next_end_s < grid_s {
             program.collect();
         }
-        program.next_reading_s = settings.before_s + program.random.random_range(0.0..settings.read_every_s);
         program
     }
 
-    /// The next reading of the books.
+    /// The next reading of the books that is the last before a collection's end, or the first after one.
     pub(super) fn read(&mut self) -> Reading {
-        self.now_s = self.next_reading_s;
-        self.next_reading_s += self.settings.read_every_s;
-        while self.next_end_s <= self.now_s {
-            self.collect();
+        loop {
+            let every_s = self.settings.read_every_s;
+            let before_end = ((self.next_end_s - self.grid_s) / every_s).ceil() - 1.0;
+            self.index = (before_end.max(0.0) as u32).max(self.index + 1);
+            self.now_s = self.grid_s + f64::from(self.index) * every_s;
+            while self.next_end_s <= self.now_s {
+                self.collect();
+            }
+            if self.random.random::<f64>() >= self.settings.missed {
+                return self.reading();
+            }
         }
+    }
+
+    fn reading(&self) -> Reading {
         let length_s = self.next_end_s - self.last_end_s;
         let part = ((self.now_s - self.last_end_s) / length_s).clamp(0.0, 1.0);
         let classes = self.sizes.iter().map(|size| {
             let of_class = self.states.iter().filter(|state| state.source.size_bytes == *size);
             let (allocs, frees) = of_class.fold((0, 0), |(allocs, frees), state| {
-                (allocs + state.allocs_at(part, &mut self.random), frees + state.frees_at(part / SWEEP))
+                (allocs + state.allocs_at(part), frees + state.frees_at(part / SWEEP))
             });
             [*size, allocs, frees]
         });
@@ -129,6 +153,10 @@ impl Program {
         self.marked_bytes
     }
 
+    pub(super) fn now_s(&self) -> f64 {
+        self.now_s
+    }
+
     /// The cycle that was running ends, and the next one is drawn.
     fn collect(&mut self) {
         self.last_end_s = self.next_end_s;
@@ -138,7 +166,7 @@ impl Program {
         let room = (self.marked_bytes * self.settings.gogc / 100.0).max(HEAP_MIN_BYTES * self.settings.gogc / 200.0);
         // The pacer ends a little early or late.
         let length_s = (room / bytes_per_s.max(1.0)).min(PERIOD_MAX_S) * self.random.random_range(0.9..1.1);
-        self.next_end_s = self.last_end_s + length_s.max(1e-3);
+        self.next_end_s = self.last_end_s + length_s.max(CYCLE_MIN_S);
         for state in &mut self.states {
             state.begin_cycle(self.last_end_s, self.next_end_s, &mut self.random);
         }
