@@ -57,6 +57,9 @@ func (f Footprint) Plus(other Footprint) Footprint {
 	return sum
 }
 
+// PerSecond is how many of them a second make so many bytes a second.
+func (f Footprint) PerSecond(bytes float64) float64 { return bytes / f.Bytes() }
+
 // Bytes is the sum.
 func (f Footprint) Bytes() (sum float64) {
 	for _, bytes := range f {

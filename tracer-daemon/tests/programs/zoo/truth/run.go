@@ -115,6 +115,7 @@ func (r *Run) Ready() {
 	r.print(map[string]any{
 		"zoo": "ready", "unix_ms": r.started.UnixMilli(), "case": r.name, "go": runtime.Version(), "leaks": leaks,
 	})
+	r.say("truth")
 	go r.tell()
 }
 
