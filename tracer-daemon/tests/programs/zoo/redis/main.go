@@ -1,4 +1,4 @@
-// Connections taken from the pool of github.com/redis/go-redis and never given back: 8 a second, with their buffers. The server is a
+// Connections taken from the pool of github.com/redis/go-redis and never given back: 10 a second, with their buffers. The server is a
 // process of its own that speaks as much of the protocol as is needed.
 package main
 
@@ -31,11 +31,13 @@ func main() {
 	address := peer.Serve(fakeredis.Serve)
 	run := truth.Start("redis")
 	connections := run.HeapOf("connection", "github.com/redis/go-redis/")
-	client := redis.NewClient(&redis.Options{Addr: address, PoolSize: 10_000, DisableIndentity: true})
+	client := redis.NewClient(&redis.Options{
+		Addr: address, PoolSize: 10_000, DisableIndentity: true, ReadBufferSize: 4096, WriteBufferSize: 4096,
+	})
 	each := truth.Measured(50, func() any { return take(client) })
 	run.Garbage(4<<20, 1024, 8192)
 	run.Ready()
-	run.Pace(8, func() {
+	run.Pace(10, func() {
 		kept = &taken{kept, take(client)} //also:connection
 		connections.Add(1, each)
 	})

@@ -27,7 +27,7 @@ func main() {
 	url := "http://" + peer.Serve(serve)
 	run := truth.Start("response_body")
 	loops := run.GoroutinesOf("loops", "net/http.(*Transport).")
-	connections := run.HeapOf("connection", "net/http.", "net.", "net/textproto.", "bufio.", "context.", "internal/poll.")
+	connections := run.HeapOf("connection", "net/http.", "net.", "net/textproto.", "bufio.", "context.", "internal/poll.", "runtime.malg")
 	client := &http.Client{Transport: &http.Transport{}}
 	// Those of the measurement stay, too.
 	each := truth.Measured(101, func() any { return ask(client, url) })
