@@ -20,6 +20,7 @@ mod support;
 mod test;
 mod tidy;
 mod workspace;
+mod zoo;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,6 +48,8 @@ enum Command {
     Matrix(matrix::Options),
     /// Read the mark bits of known objects in all versions of Go, and compare with the truth (minutes)
     Marks(marks::Options),
+    /// Watch programs that say what they leak, and compare the verdicts with the truth (hours; --quick: a quarter of an hour)
+    Zoo(zoo::Options),
     /// Make the sources that are made by a program, or check that they are fresh
     #[command(subcommand)]
     Codegen(codegen::Codegen),
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&root, &args).map(|()| ExitCode::SUCCESS),
         Command::Matrix(options) => matrix::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Marks(options) => marks::run(&root, &options).map(|()| ExitCode::SUCCESS),
+        Command::Zoo(options) => zoo::run(&root, &options),
         Command::Codegen(codegen) => codegen::run(&root, &codegen),
         Command::RealBinaries(options) => real_binaries::run(&root, &options),
         Command::Support(options) => support::run(&root, &options),

@@ -1,0 +1,26 @@
+// About 100 collections a second: a heap of 1 MB with GOGC=10, and 40 MB/s of garbage. Innocent.
+package main
+
+import (
+	"runtime/debug"
+
+	"example.com/leakline/programs/zoo/truth"
+)
+
+type sample struct{ values [64]float64 }
+
+func main() {
+	run := truth.Start("gc_often")
+	debug.SetGCPercent(10)
+	var window [1000]*sample
+	turn := 0
+	for ; turn < len(window); turn++ {
+		window[turn] = new(sample)
+	}
+	run.Garbage(40<<20, 512, 2048)
+	run.Ready()
+	run.Pace(500, func() {
+		window[turn%len(window)] = new(sample)
+		turn++
+	})
+}

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/zoo/truth
+
+go 1.19
