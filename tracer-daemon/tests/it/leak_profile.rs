@@ -1,8 +1,9 @@
 //! `attach --pprof`: what leaks is on top of what `go tool pprof` shows; and `run` says the same of it.
 
 use std::{
+    io::{BufRead as _, BufReader},
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -22,19 +23,24 @@ const LEAK: &str = "main.(*sessionStore).put";
 /// What `go tool pprof` prints with these options.
 fn pprof(file: &Path, options: &[&str]) -> String {
     let mut command = Command::new("go");
-    let output = command.env("GOTOOLCHAIN", "go1.26.6").args(["tool", "pprof"]).args(options).arg(file).output().unwrap();
+    let output =
+        command.env("GOTOOLCHAIN", "go1.26.6").args(["tool", "pprof"]).args(options).arg(file).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// A web service that leaks about 1 MB/s on one line, and ends with the value.
-struct Service(std::process::Child);
+struct Service(Child);
 
 impl Service {
     fn start() -> Self {
         let mut command = Command::new(build("leakyservice", "go1.26.6", &[]));
-        command.args(["-for", "10m", "-rate", "200"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().unwrap())
+        command.args(["-for", "10m", "-rate", "200"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+        assert!(first.starts_with("listening"), "{first}");
+        Self(child)
     }
 }
 

@@ -110,7 +110,9 @@ fn an_id_outlives_patch_releases_of_go() {
         ("go1.20.1", "go1.20.14"),
         ("go1.21.1", "go1.21.13"),
         ("go1.22.1", "go1.22.12"),
+        ("go1.23.1", "go1.23.12"),
         ("go1.24.1", "go1.24.11"),
+        ("go1.25.0", "go1.25.5"),
         ("go1.26.0", "go1.26.6"),
         ("go1.27.0", "go1.27.3"),
     ] {
@@ -122,7 +124,9 @@ fn an_id_outlives_patch_releases_of_go() {
 #[test]
 fn an_id_of_ones_own_code_outlives_minor_releases_of_go() {
     let first = reference();
-    for toolchain in ["go1.19.13", "go1.20.14", "go1.21.13", "go1.22.12", "go1.24.11", "go1.25.5", "go1.27.3"] {
+    for toolchain in
+        ["go1.19.13", "go1.20.14", "go1.21.13", "go1.22.12", "go1.23.12", "go1.24.11", "go1.25.5", "go1.27.3"]
+    {
         let of_this = ids(&build(PROGRAM, toolchain, &[]), SOURCE);
         let differing = differing(&of_this, &first);
         println!("{toolchain}: other ids than {REFERENCE} at {differing:?}");
