@@ -154,6 +154,14 @@ impl FunctionTable {
         self.0.release.function_ids
     }
 
+    /// Whether it says on which line each function begins (go1.20 and later).
+    pub fn has_start_lines(&self) -> bool {
+        match self.0.header.format {
+            TableFormat::Go118 => false,
+            TableFormat::Go120 => true,
+        }
+    }
+
     /// Whether methods can have type parameters of their own (go1.27 and later).
     pub fn generic_methods(&self) -> bool {
         self.0.release.generic_methods

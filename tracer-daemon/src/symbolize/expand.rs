@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Frame, Origin, Position, Strings};
 use crate::addr::Svma;
-use crate::inspect::{FileName, FunctionName, FunctionTable, InspectError, StepBudget};
+use crate::inspect::{FileName, FunctionName, FunctionRecord, FunctionTable, InspectError, StepBudget};
 
 /// Deepest inlining that is followed. The compiler's budget keeps real depths far below.
 const INLINE_DEPTH_MAX: usize = 128;
@@ -102,12 +102,27 @@ pub(super) fn expand(
         function: strings.function(table, function.name())?,
         file,
         line,
-        function_start_line: function.start_line,
+        function_start_line: start_line(table, &function, &mut budget)?,
         inlined: false,
         origin: Origin::Go,
     };
     expansion.places.push(Place { frame, id: function.id, name: Some(function.name()), at: instruction });
     Ok(expansion)
+}
+
+/// First line of a function; 0 where it is not known.
+///
+/// Up to go1.19 no table says it, and the line of the function's first instruction stands for it: that checks or makes the
+/// stack, for which the compiler notes the place of the function itself (`stacksplit` in cmd/internal/obj/x86/obj6.go). Of
+/// inlined functions there is no such instruction.
+fn start_line(table: &FunctionTable, function: &FunctionRecord, budget: &mut StepBudget) -> Result<u32, InspectError> {
+    if table.has_start_lines() {
+        return Ok(function.start_line);
+    }
+    if table.inlined_call_at(function, function.start, budget)?.is_some() {
+        return Ok(0);
+    }
+    Ok(table.file_and_line(function, function.start, budget)?.map_or(0, |(_, line)| line))
 }
 
 /// What is not known is an empty path and line 0.

@@ -50,7 +50,8 @@ pub struct Frame {
     pub file: Arc<str>,
     /// Line in `file`, from 1; 0 where unknown.
     pub line: u32,
-    /// First line of the function, from 1; 0 where unknown. The site identity is relative to it.
+    /// First line of the function, from 1; 0 where unknown. The site identity is relative to it. Of programs of go1.19 that of
+    /// the function's first instruction, and not known of inlined functions.
     pub function_start_line: u32,
     /// Whether this call was inlined into the frame that follows.
     pub inlined: bool,

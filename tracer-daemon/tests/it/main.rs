@@ -8,6 +8,7 @@
     reason = "a failed step of a test is a failed test; clippy knows that of test functions, not of what they call"
 )]
 
+mod alerts;
 mod bad_input;
 mod books;
 mod bounds;
@@ -22,6 +23,7 @@ mod goroutines;
 mod inspect;
 mod inventory;
 mod layouts;
+mod leak_profile;
 mod leakline;
 mod marks;
 mod matrix;
@@ -34,5 +36,6 @@ mod real;
 mod run;
 mod safety;
 mod schema;
+mod site_identity;
 mod symbolize;
 mod target;

@@ -20,8 +20,8 @@ use crate::{
     target::{Target, wait_until},
 };
 use proxy::RecordingProxy;
-pub(crate) use services::PROMETHEUS;
-use services::{ETCD, Etcd, PROMTOOL, Prometheus};
+use services::{ETCD, Etcd, Prometheus};
+pub(crate) use services::{PROMETHEUS, PROMTOOL};
 use source::Sources;
 
 /// Sites whose lines are looked up.
@@ -157,7 +157,11 @@ fn promtool_check_metrics_is_clean_on_the_classic_format() {
     let answer = daemon.metrics();
     let (head, metrics) = answer.split_once("\n\n").unwrap();
     assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    is_clean_to_promtool(metrics);
+}
 
+/// What promtool says of a text in the classic format: nothing.
+pub(crate) fn is_clean_to_promtool(metrics: &str) {
     let mut promtool = Command::new(PROMETHEUS.path_of(PROMTOOL))
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

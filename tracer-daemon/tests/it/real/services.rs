@@ -21,7 +21,7 @@ pub(crate) const PROMETHEUS: Build = Build {
 };
 pub(super) const ETCD: Build =
     Build { program: "real/etcd", toolchain: "go1.26.6", flags: &["-trimpath"], environment: &[("CGO_ENABLED", "0")] };
-pub(super) const PROMTOOL: &str = "github.com/prometheus/prometheus/cmd/promtool";
+pub(crate) const PROMTOOL: &str = "github.com/prometheus/prometheus/cmd/promtool";
 
 /// A Prometheus that scrapes itself every second, and what else it is told to.
 pub(super) struct Prometheus {

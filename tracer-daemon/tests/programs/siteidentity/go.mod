@@ -1,0 +1,3 @@
+module example.com/siteidentity
+
+go 1.19
