@@ -284,6 +284,8 @@ fn records(file: &[u8]) -> Vec<Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn what_is_written_is_read(seed: u64) {
         let entries = Draw(seed).entries(12);
@@ -340,6 +342,41 @@ proptest! {
                 bytes[place] = value;
             }
             read(&with_records(&bytes).unwrap());
+        }
+    }
+}
+
+/// A recording of a real program with other numbers in it, so that what it says cannot be.
+#[test]
+fn whatever_a_recording_says_a_report_of_it_can_be_made() {
+    const FILE: &[u8] = include_bytes!("../../tests/recordings/leakyservice.leakline");
+    let first_block = records(FILE).swap_remove(0);
+    let cases = std::env::var("LEAKLINE_CASES").map_or(48, |cases| cases.parse().unwrap());
+    for seed in 0..cases {
+        let mut draw = Draw(seed);
+        let mut bytes = first_block.clone();
+        for _ in 0..=draw.below(4) {
+            let place = usize::try_from(draw.below(bytes.len() as u64)).unwrap();
+            match draw.below(3) {
+                // The largest number, as long as it is written: 8 bytes.
+                0 => {
+                    let numbers = bytes.iter().skip(place).position(|byte| *byte == 0x1b).map(|at| place + at);
+                    if let Some(number) = numbers.and_then(|at| bytes.get_mut(at + 1..at + 9)) {
+                        number.fill(if draw.flag() { 0xff } else { 0x7f });
+                    }
+                }
+                1 => {
+                    let number = [&[0x1b][..], &draw.number().to_be_bytes()].concat();
+                    bytes.splice(place..=place, number);
+                }
+                _ => bytes[place] = u8::try_from(draw.below(256)).unwrap(),
+            }
+        }
+        let file = with_records(&bytes).unwrap();
+        let mut replay = Replay::new(&file[..]).unwrap();
+        while let Some(report) = replay.next_report() {
+            crate::export::json::line(&report).unwrap();
+            crate::export::text::render(&report, crate::export::text::Style::default());
         }
     }
 }

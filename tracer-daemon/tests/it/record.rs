@@ -127,7 +127,7 @@ fn what_is_no_recording_is_refused_with_the_reason() {
         assert!(status == 1 && stderr.contains(expected), "{status}: {stderr}");
     };
     refused(&write("text", b"hello"), "not a recording of leakline");
-    refused(folder.path(), "folder");
+    refused(folder.path(), "is no regular file");
     refused(&folder.path().join("nothing"), "No such file");
     let empty = with_records(&[]).unwrap();
     refused(&write("empty", &empty), "no look at a process");
