@@ -18,6 +18,7 @@ mod names;
 mod native;
 mod notes_and_relocations;
 mod pprof;
+mod recording;
 mod ring_record;
 mod symbolize;
 
@@ -25,7 +26,7 @@ mod symbolize;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("build_info", build_info::run),
     ("decode", decode::run),
     ("dwarf", dwarf::run),
@@ -36,6 +37,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("native", native::run),
     ("notes_and_relocations", notes_and_relocations::run),
     ("pprof", pprof::run),
+    ("recording", recording::run),
     ("ring_record", ring_record::run),
     ("symbolize", symbolize::run),
 ];

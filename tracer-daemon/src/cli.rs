@@ -314,8 +314,8 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
-/// Less would hold no look at a large program.
-const LEAST_SIZE: usize = 64 << 10;
+/// Less would hold no look.
+const LEAST_SIZE: usize = 4 << 10;
 
 fn size(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
@@ -331,7 +331,7 @@ fn size(text: &str) -> Result<usize, String> {
     };
     let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
     match bytes.ok_or_else(|| "a number of bytes with KiB, MiB or GiB (e.g. 64MiB)".to_owned())? {
-        bytes if bytes < LEAST_SIZE => Err("must be at least 64KiB".to_owned()),
+        bytes if bytes < LEAST_SIZE => Err("must be at least 4KiB".to_owned()),
         bytes => Ok(bytes),
     }
 }
@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(size("64MiB"), Ok(64 << 20));
         assert_eq!(size("100000"), Ok(100_000));
         assert_eq!(size("2GB"), Ok(2_000_000_000));
-        for bad in ["", "MiB", "-5MiB", "5 lions", "1.5MiB", "99999999999999GiB", "10KiB"] {
+        for bad in ["", "MiB", "-5MiB", "5 lions", "1.5MiB", "99999999999999GiB", "1KiB"] {
             assert!(size(bad).is_err(), "{bad}");
         }
     }

@@ -27,8 +27,8 @@ const BLOCK_HEADER_BYTES: usize = 16;
 /// Bytes that may come of one byte of the file, beyond a small block.
 const RATIO_MAX: usize = 1024;
 const SMALL_BLOCK_BYTES: usize = 64 << 10;
-/// A block of some seconds is small: the best level costs some milliseconds of our time.
-const LEVEL: i32 = 15;
+/// Of ten minutes of a service: 331 KB with level 3, 319 KB with 9 and with 15.
+const LEVEL: i32 = 9;
 
 /// A block.
 #[derive(Debug)]

@@ -145,12 +145,11 @@ impl<'a> Output<'a> {
                 before.clear();
                 for (key, node) in now.iter() {
                     self.key(*key)?;
-                    if let Some(last) = before.last(*key) {
+                    if let Some(last) = before.again(*key)? {
                         self.change(last, node.clone())?;
-                        before.again(*key);
                     } else {
                         self.whole(node)?;
-                        before.put(*key, node.clone());
+                        before.put(*key, node.clone())?;
                     }
                 }
                 Ok(())
@@ -277,12 +276,16 @@ impl<'a> Input<'a> {
         }
     }
 
-    pub(super) fn integer(&mut self) -> Result<i128, RecordingError> {
+    fn integer(&mut self) -> Result<i128, RecordingError> {
         match self.pull()? {
             Header::Positive(number) => Ok(number.into()),
             Header::Negative(inverted) => Ok(!i128::from(inverted)),
             _ => Err(malformed("number")),
         }
+    }
+
+    pub(super) fn signed(&mut self) -> Result<i64, RecordingError> {
+        i64::try_from(self.integer()?).map_err(|_beyond| malformed("number"))
     }
 
     pub(super) fn number(&mut self) -> Result<u32, RecordingError> {
@@ -382,7 +385,7 @@ impl<'a> Input<'a> {
                 let mut entries = Entries::default();
                 for _ in 0..self.map()? {
                     let key = self.key()?;
-                    entries.put(key, self.whole_at(depth)?);
+                    entries.put(key, self.whole_at(depth)?)?;
                 }
                 Node::Map(Box::new(entries))
             }
@@ -437,12 +440,11 @@ impl<'a> Input<'a> {
                 entries.clear();
                 for _ in 0..self.map()? {
                     let key = self.key()?;
-                    if let Some(last) = entries.last(key) {
+                    if let Some(last) = entries.again(key)? {
                         self.change_at(last, inner)?;
-                        entries.again(key);
                     } else {
                         let node = self.whole_at(inner)?;
-                        entries.put(key, node);
+                        entries.put(key, node)?;
                     }
                 }
             }

@@ -30,18 +30,10 @@ impl<'a> Source<'a> {
         Self { tables, nodes_left: Cell::new(nodes_max), text_left: Cell::new(text_bytes_max) }
     }
 
-    /// The value of a tree.
-    ///
-    /// # Errors
-    /// Where the tree is not of this type, or is too large.
-    pub(super) fn value<'de, T: Deserialize<'de>>(&'de self, node: &'de Node) -> Result<T, RecordingError> {
-        T::deserialize(FromNode { source: self, node })
-    }
-
     /// The value of a variant with this name.
     ///
     /// # Errors
-    /// As [`Self::value`]; [`RecordingError::UnknownKind`] where the type has no such variant.
+    /// Where the tree is not of this type, or is too large; [`RecordingError::UnknownKind`] where the type has no such variant.
     pub(super) fn variant<'de, T: Deserialize<'de>>(
         &'de self,
         name: &'de str,

@@ -16,6 +16,7 @@ mod changes;
 mod from_node;
 mod node;
 mod reader;
+mod replay;
 #[cfg(test)]
 mod tests;
 mod to_node;
@@ -27,6 +28,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 pub use self::reader::{Ending, Reader, Skipped};
+pub use self::replay::Replay;
 pub use self::writer::Writer;
 
 use crate::export::{CostFacts, ProcessFacts, Refusal};
@@ -145,6 +147,18 @@ pub enum RecordingError {
     /// Another type.
     #[error("{0}")]
     Unfit(String),
+}
+
+/// A recording with these bytes as records, whatever they are: for tests of what a hostile file may do.
+///
+/// # Errors
+/// Where they are beyond the bounds of a block.
+pub fn with_records(records: &[u8]) -> Result<Vec<u8>, RecordingError> {
+    let mut file = Vec::new();
+    blocks::write_header(&mut file)?;
+    blocks::write_records(&mut file, records)?;
+    blocks::write_end(&mut file)?;
+    Ok(file)
 }
 
 impl serde::ser::Error for RecordingError {

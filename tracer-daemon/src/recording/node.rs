@@ -45,6 +45,9 @@ pub(super) struct Entries {
     places: HashMap<Key, usize>,
     /// What is in it now, in order: places in `known`.
     now: Vec<usize>,
+    /// For each of `known` in which `turn` it was in it last.
+    turns: Vec<u64>,
+    turn: u64,
 }
 
 impl Entries {
@@ -58,35 +61,37 @@ impl Entries {
     /// Empties it; what was in it is remembered.
     pub(super) fn clear(&mut self) {
         self.now.clear();
+        self.turn += 1;
     }
 
-    /// What the key had last.
-    pub(super) fn last(&mut self, key: Key) -> Option<&mut Node> {
-        let place = self.places.get(&key)?;
-        self.known.get_mut(*place).map(|(_, node)| node)
+    /// It is in it again: what it had last, to be changed. `None`: it never was.
+    ///
+    /// # Errors
+    /// Where it is in it already.
+    pub(super) fn again(&mut self, key: Key) -> Result<Option<&mut Node>, RecordingError> {
+        let Some(place) = self.places.get(&key) else { return Ok(None) };
+        if let Some(turn) = self.turns.get_mut(*place)
+            && std::mem::replace(turn, self.turn) == self.turn
+        {
+            return Err(RecordingError::Malformed { what: "map: a key that is in it twice" });
+        }
+        self.now.push(*place);
+        Ok(self.known.get_mut(*place).map(|(_, node)| node))
     }
 
-    /// It is in it again, with what it had last.
-    pub(super) fn again(&mut self, key: Key) {
-        self.now.extend(self.places.get(&key));
-    }
-
-    /// It is in it, for the first time.
-    pub(super) fn put(&mut self, key: Key, node: Node) {
+    /// It is in it for the first time.
+    ///
+    /// # Errors
+    /// Where it was in it before.
+    pub(super) fn put(&mut self, key: Key, node: Node) -> Result<(), RecordingError> {
         let place = self.known.len();
-        if let Some(before) = self.places.insert(key, place) {
-            // Twice in one map: the later one counts from now on.
-            if let Some((_, old)) = self.known.get_mut(before) {
-                *old = Node::Null;
-            }
+        if self.places.insert(key, place).is_some() {
+            return Err(RecordingError::Malformed { what: "map: a key that is in it twice" });
         }
         self.known.push((key, node));
+        self.turns.push(self.turn);
         self.now.push(place);
-    }
-
-    /// How many it remembers.
-    pub(super) fn remembered(&self) -> usize {
-        self.known.len()
+        Ok(())
     }
 }
 

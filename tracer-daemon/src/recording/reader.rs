@@ -161,9 +161,11 @@ impl<R: Read> Reader<R> {
         // A later version may put more behind them.
         let more = items.checked_sub(4).ok_or(RecordingError::Malformed { what: "record" })?;
         let kind = input.number()?;
-        let since = input.integer()?;
-        let since_by_unix = input.integer()?.saturating_add(since);
-        self.at = Moment { at_ns: moved(self.at.at_ns, since)?, unix_ns: moved(self.at.unix_ns, since_by_unix)? };
+        let (since, drift) = (input.signed()?, input.signed()?);
+        self.at = Moment {
+            at_ns: self.at.at_ns.wrapping_add_signed(since),
+            unix_ns: self.at.unix_ns.wrapping_add_signed(since).wrapping_add_signed(drift),
+        };
         input.take_made();
         let mut node = match self.last.remove(&kind) {
             Some(mut last) => {
@@ -225,8 +227,3 @@ impl<R: Read> Reader<R> {
 
 /// Fields of a frame; a later version may have more.
 const SHARED_FIELDS_MAX: usize = 16;
-
-fn moved(before: u64, by: i128) -> Result<u64, RecordingError> {
-    let moved = i128::from(before).checked_add(by);
-    moved.and_then(|moved| u64::try_from(moved).ok()).ok_or(RecordingError::Malformed { what: "moment" })
-}

@@ -295,8 +295,7 @@ impl SerializeMap for MapOf<'_> {
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), RecordingError> {
         let key = self.key.take().ok_or_else(|| RecordingError::custom("a value without a key"))?;
         let node = to_node(value, self.numbers)?;
-        self.entries.put(key, node);
-        Ok(())
+        self.entries.put(key, node)
     }
 
     fn end(self) -> Result<Node, RecordingError> {

@@ -15,7 +15,8 @@ use crate::model::observation::{Moment, Observation};
 pub(super) const TEXTS: u32 = 0;
 /// Shared structures, in the order of their numbers: `[1, structure …]`.
 pub(super) const STRUCTURES: u32 = 1;
-/// An entry: `[2, number of the kind's name, ns since the last entry, the same by the other clock less that, change]`.
+/// An entry: `[2, number of the kind's name, ns since the last entry, the same by the other clock less that, change]`; both are 64 bits
+/// that wrap around.
 pub(super) const ENTRY: u32 = 2;
 
 /// A block is written when so much waits.
@@ -97,10 +98,10 @@ impl<W: Write> Writer<W> {
         output.array(5)?;
         output.integer(ENTRY.into())?;
         output.integer(kind.into())?;
-        let since = i128::from(at.at_ns) - i128::from(self.at.at_ns);
-        let since_by_unix = i128::from(at.unix_ns) - i128::from(self.at.unix_ns);
-        output.integer(since)?;
-        output.integer(since_by_unix - since)?;
+        let since = at.at_ns.wrapping_sub(self.at.at_ns);
+        let drift = at.unix_ns.wrapping_sub(self.at.unix_ns).wrapping_sub(since);
+        output.integer(since.cast_signed().into())?;
+        output.integer(drift.cast_signed().into())?;
         if let Some(last) = self.last.get_mut(&kind) {
             output.change(last, node)?;
         } else {

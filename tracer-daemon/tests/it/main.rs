@@ -33,6 +33,7 @@ mod points;
 mod profile;
 mod reading;
 mod real;
+mod record;
 mod run;
 mod safety;
 mod schema;

@@ -164,7 +164,7 @@ fn after_the_gate_is_closed_nothing_is_counted_though_probes_are_there() {
     session.close().unwrap();
     target.say("go");
     assert_eq!(target.line(), "done");
-    let snapshot = session.snapshot().unwrap().exact.unwrap();
+    let snapshot = session.snapshot(session.moment()).unwrap().exact.unwrap();
     assert!(snapshot.totals.allocated.objects < 100, "{}", snapshot.totals.allocated.objects);
     assert!(snapshot.totals.probe_hits >= OBJECTS, "{}", snapshot.totals.probe_hits);
     while session.detach_next() {}
@@ -185,7 +185,7 @@ fn watched_with(limits: Limits) -> ExactCounts {
     assert_eq!(target.line(), "done");
     session.close().unwrap();
     while session.detach_next() {}
-    session.snapshot().unwrap().exact.unwrap()
+    session.snapshot(session.moment()).unwrap().exact.unwrap()
 }
 
 /// What the phase allocates at least; see the program.
