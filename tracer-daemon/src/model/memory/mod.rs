@@ -14,6 +14,7 @@
 
 mod advice;
 mod diagnosis;
+pub mod growth;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -150,6 +151,8 @@ pub struct Misleading {
     pub huge_bytes: u64,
     /// Of the heap: allocated, and never touched since.
     pub untouched_bytes: u64,
+    /// Of native memory: in huge pages.
+    pub native_huge_bytes: u64,
 }
 
 /// All that is known of a process's memory.
@@ -235,6 +238,7 @@ pub fn memory(input: MemoryInput<'_>) -> Option<MemoryStatement> {
             swap_bytes: residency.swap_bytes,
             lazy_free_bytes: arenas.lazy_free_bytes,
             huge_bytes: arenas.huge_bytes,
+            native_huge_bytes: residency.native_huge_bytes,
             untouched_bytes: allocated.saturating_sub(touched).saturating_sub(arenas.swap_bytes),
         }
     });

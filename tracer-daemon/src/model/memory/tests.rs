@@ -85,6 +85,7 @@ fn residency() -> Residency {
         file: Owned { bytes: 20 * MIB, parts: Vec::new() },
         first_stack_bytes: MIB,
         native: Owned { bytes: 20 * MIB, parts: Vec::new() },
+        native_huge_bytes: 0,
         unknown_bytes: 0,
     }
 }
