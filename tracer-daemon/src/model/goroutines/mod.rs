@@ -94,6 +94,7 @@ pub struct TableSite {
     /// The lowest number among them.
     pub lowest_id: u64,
     /// The numbers of those that were looked at, ascending.
+    #[serde(default)]
     pub ids: Box<[u64]>,
     /// What they do; the most frequent first.
     pub states: Vec<TableState>,

@@ -134,7 +134,7 @@ struct Look {
 pub struct MemoryGrowth {
     window_s: f64,
     cgo: bool,
-    began_unix_ns: u64,
+    began_ns: u64,
     looks: VecDeque<Look>,
     largest: Option<String>,
     native: Hysteresis,
@@ -144,17 +144,17 @@ impl MemoryGrowth {
     /// Judges growth over windows of so many seconds. Native memory is said to leak after two of them. `cgo`: whether the binary
     /// links C code.
     pub fn new(window_s: f64, cgo: bool) -> Self {
-        Self { window_s, cgo, began_unix_ns: 0, looks: VecDeque::new(), largest: None, native: Hysteresis::default() }
+        Self { window_s, cgo, began_ns: 0, looks: VecDeque::new(), largest: None, native: Hysteresis::default() }
     }
 
-    /// One more look, ns since 1970. Where the clock went back, all that was before is forgotten.
-    pub fn observe(&mut self, at_unix_ns: u64, statement: &MemoryStatement) {
-        let since = at_unix_ns.checked_sub(self.began_unix_ns).map(|ns| approximate(ns) / 1e9);
+    /// One more look; `at_ns`: by any clock that goes on. Where it went back, all that was before is forgotten.
+    pub fn observe(&mut self, at_ns: u64, statement: &MemoryStatement) {
+        let since = at_ns.checked_sub(self.began_ns).map(|ns| approximate(ns) / 1e9);
         let at_s = match (since, self.looks.back()) {
             (Some(at_s), Some(last)) if at_s > last.at_s => at_s,
             _ => {
                 self.looks.clear();
-                self.began_unix_ns = at_unix_ns;
+                self.began_ns = at_ns;
                 0.0
             }
         };

@@ -183,19 +183,6 @@ impl MemoryStatement {
     pub fn bytes(&self, component: Component) -> Option<u64> {
         self.lines.iter().find(|line| line.component == component).map(|line| line.bytes)
     }
-
-    /// This statement with the growth of each line since an earlier one.
-    #[must_use]
-    pub fn since(mut self, earlier: &Self, seconds: f64) -> Self {
-        if seconds > 0.0 {
-            for line in &mut self.lines {
-                let before = earlier.bytes(line.component);
-                let rate = before.map(|before| (approximate(line.bytes) - approximate(before)) / seconds);
-                line.growth_bytes_per_s = rate.map(Rate::counted);
-            }
-        }
-        self
-    }
 }
 
 /// What was read. None: it could not be.

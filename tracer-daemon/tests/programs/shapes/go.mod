@@ -1,3 +1,3 @@
-module example.com/shapes
+module example.com/leakline/programs/shapes
 
 go 1.19

@@ -148,7 +148,7 @@ pub struct GoroutinesGrowth {
 #[derive(Clone, Debug)]
 pub struct GoroutineGrowth {
     window_s: f64,
-    began_unix_ns: u64,
+    began_ns: u64,
     looks: VecDeque<Look>,
     sites: BTreeMap<SiteId, History>,
     sites_left_out: u64,
@@ -160,7 +160,7 @@ impl GoroutineGrowth {
     pub fn new(window_s: f64) -> Self {
         Self {
             window_s,
-            began_unix_ns: 0,
+            began_ns: 0,
             looks: VecDeque::new(),
             sites: BTreeMap::new(),
             sites_left_out: 0,
@@ -168,15 +168,15 @@ impl GoroutineGrowth {
         }
     }
 
-    /// One more look, ns since 1970. Where the clock went back, all that was before is forgotten.
-    pub fn observe(&mut self, at_unix_ns: u64, table: &GoroutineTable) {
-        let since = at_unix_ns.checked_sub(self.began_unix_ns).map(|ns| approximate(ns) / 1e9);
+    /// One more look; `at_ns`: by any clock that goes on. Where it went back, all that was before is forgotten.
+    pub fn observe(&mut self, at_ns: u64, table: &GoroutineTable) {
+        let since = at_ns.checked_sub(self.began_ns).map(|ns| approximate(ns) / 1e9);
         let at_s = match (since, self.looks.back()) {
             (Some(at_s), Some(last)) if at_s > last.at_s => at_s,
             _ => {
                 self.looks.clear();
                 self.sites.clear();
-                self.began_unix_ns = at_unix_ns;
+                self.began_ns = at_ns;
                 0.0
             }
         };

@@ -1,4 +1,4 @@
-module example.com/shapes
+module example.com/leakline/programs/real/shapes
 
 go 1.26.0
 

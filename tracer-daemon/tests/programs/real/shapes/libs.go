@@ -1,3 +1,5 @@
+// Shapes that take libraries: zap, protobuf, redis, gorm. The rest of the program is ../../shapes/main.go:
+// `cp ../../shapes/main.go . && go run .`
 package main
 
 import (
@@ -15,6 +17,10 @@ import (
 	"gorm.io/gorm"
 	gormtests "gorm.io/gorm/utils/tests"
 )
+
+func init() {
+	shapes = []func(){shapeZap, shapeZapFields, shapeProtobuf, shapeRedis, shapeGorm}
+}
 
 type discard struct{}
 
