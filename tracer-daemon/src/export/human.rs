@@ -14,6 +14,19 @@ pub fn count(value: f64) -> String {
     scaled(value, 1000.0, &["", "\u{a0}k", "\u{a0}M", "\u{a0}G", "\u{a0}T", "\u{a0}P", "\u{a0}E"])
 }
 
+/// `12,345`: of a count that is exact, and that people compare with those of other tools.
+pub fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A share as a percentage: `48.8 %`, `0.04 %`, `<0.01 %`.
 pub fn percent(ratio: f64) -> String {
     let percent = ratio * 100.0;

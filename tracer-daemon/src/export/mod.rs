@@ -8,6 +8,7 @@ pub mod diff;
 pub mod doctor;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod growth_words;
 pub mod heap_profile;
 pub mod http;
 pub mod human;

@@ -8,6 +8,7 @@ mod exact;
 pub mod forecast;
 pub mod goroutines;
 mod heap;
+pub mod hints;
 mod limit;
 pub mod live;
 pub mod marked;

@@ -12,6 +12,7 @@ use super::forecast::Forecast;
 use super::goroutines::GoroutineTable;
 use super::marked::Reading;
 use super::memory::MemoryStatement;
+use super::memory::growth::MemoryGrowth;
 use super::observation::{Moment, Observation};
 use super::profile_history::ProfileHistory;
 use super::{Evidence, HeapLook, Limit, Profile, Snapshot, account};
@@ -21,6 +22,8 @@ use crate::units::approximate;
 
 /// Growth is judged over at most this long.
 const WINDOW_MAX: Duration = Duration::from_secs(3600);
+/// Growth of the lines of the memory statement is judged over so long.
+const MEMORY_WINDOW_S: f64 = 60.0;
 /// Between two judgements.
 const JUDGE_EVERY_S: f64 = 4.0;
 
@@ -30,6 +33,8 @@ const JUDGE_EVERY_S: f64 = 4.0;
 pub struct ProcessConstants {
     /// The main module's path; `None`: only the packages named `main` are the user's.
     pub main_module: Option<Arc<str>>,
+    /// Whether the binary links C code.
+    pub cgo: bool,
 }
 
 /// What was seen of one process.
@@ -44,8 +49,7 @@ pub struct ProcessModel {
     profile: ProfileHistory,
     goroutines: Option<Arc<GoroutineTable>>,
     memory: Option<Arc<MemoryStatement>>,
-    /// The first statement.
-    first_memory: Option<(Moment, Arc<MemoryStatement>)>,
+    memory_growth: MemoryGrowth,
     discards: Discards,
     assessor: Assessor,
     assessment: Option<Arc<Assessment>>,
@@ -57,18 +61,18 @@ impl ProcessModel {
     /// Nothing was seen yet.
     pub fn new(constants: ProcessConstants) -> Self {
         Self {
-            constants,
             opened: Moment::default(),
             last: Moment::default(),
             books: None,
             profile: ProfileHistory::default(),
             goroutines: None,
             memory: None,
-            first_memory: None,
+            memory_growth: MemoryGrowth::new(MEMORY_WINDOW_S, constants.cgo),
             discards: Discards::default(),
             assessor: Assessor::new(0.0),
             assessment: None,
             judged: None,
+            constants,
         }
     }
 
@@ -101,12 +105,8 @@ impl ProcessModel {
             }
             Observation::Goroutines(table) => self.goroutines = Some(table),
             Observation::Memory(statement) => {
-                self.memory = Some(match &self.first_memory {
-                    Some((first_at, first)) => {
-                        Arc::new(statement.as_ref().clone().since(first, at.seconds_since(*first_at)))
-                    }
-                    None => Arc::clone(&self.first_memory.insert((at, statement)).1),
-                });
+                self.memory_growth.observe(at.at_ns, &statement);
+                self.memory = Some(Arc::new(self.memory_growth.annotated(statement.as_ref().clone())));
             }
             Observation::Discards(discards) => {
                 self.discards = discards;

@@ -82,7 +82,7 @@ impl Subject {
 
     /// What the model knows of it beforehand.
     pub fn constants(&self) -> ProcessConstants {
-        ProcessConstants { main_module: self.facts.main_module.as_deref().map(Arc::from) }
+        ProcessConstants { main_module: self.facts.main_module.as_deref().map(Arc::from), cgo: self.facts.cgo }
     }
 
     /// Whether it is still what it was.

@@ -82,6 +82,8 @@ pub struct Residency {
     pub first_stack_bytes: u64,
     /// Anonymous memory of nobody else. Where the heap is not known, what C's malloc alone takes.
     pub native: Owned,
+    /// Of it, in huge pages: the kernel may have put them together, so that more is resident than was ever touched.
+    pub native_huge_bytes: u64,
     /// Anonymous memory that could not be told apart.
     pub unknown_bytes: u64,
 }
@@ -145,6 +147,7 @@ pub fn residency(
             }
             MappingKind::Break => {
                 native.add("[heap] (malloc of C)", mapping.rss_bytes);
+                found.native_huge_bytes += mapping.huge_bytes;
                 continue;
             }
             MappingKind::Anonymous { .. } if is_variables(mapping, program) => {
@@ -174,6 +177,9 @@ pub fn residency(
         };
         runtime_bytes += of_runtime;
         native.add(name.unwrap_or("anonymous mappings"), rest - of_runtime);
+        if in_arenas == 0 {
+            found.native_huge_bytes += mapping.huge_bytes.min(rest - of_runtime);
+        }
     }
     if let Some(heap) = heap {
         let distance = |tally: &HeapTally| tally.resident_bytes().abs_diff(arenas.rss_bytes);

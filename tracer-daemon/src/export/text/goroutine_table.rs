@@ -94,20 +94,7 @@ fn headline(page: &mut Page, report: &GoroutineReport<'_>, groups: usize) {
 }
 
 fn goroutines(count: u64) -> String {
-    if count == 1 { String::from("1 goroutine") } else { format!("{} goroutines", grouped(count)) }
-}
-
-/// `12,345`: counts here are exact, and people compare them with those of other tools.
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    if count == 1 { String::from("1 goroutine") } else { format!("{} goroutines", human::grouped(count)) }
 }
 
 fn rows(page: &mut Page, table: &GoroutineTable, groups: &[Index]) {
@@ -118,7 +105,7 @@ fn rows(page: &mut Page, table: &GoroutineTable, groups: &[Index]) {
         let share = human::approximate(state.count) / human::approximate(table.live.max(1));
         let line = format!(
             "{:>10}{:>9}  {:18}  {}",
-            grouped(state.count),
+            human::grouped(state.count),
             human::percent(share.min(1.0)),
             age(state.oldest),
             untrusted::name(&state.wait_reason)
@@ -141,14 +128,19 @@ fn rows(page: &mut Page, table: &GoroutineTable, groups: &[Index]) {
             page.indented(INDENT, &object_text(object, state));
         }
         if let Some((low, high)) = state.interval {
-            let bounds = format!("between {} and {} (from {} looked at)", grouped(low), grouped(high), state.looked_at);
+            let bounds = format!(
+                "between {} and {} (from {} looked at)",
+                human::grouped(low),
+                human::grouped(high),
+                state.looked_at
+            );
             page.indented(INDENT, &bounds);
         }
     }
     let hidden = groups.get(GROUPS_MAX..).unwrap_or_default();
     if !hidden.is_empty() {
         let count = hidden.iter().filter_map(|index| get(table, *index)).map(|(_, state)| state.count).sum::<u64>();
-        page.line(&format!("{:>10}  in {} more groups (--output json)", grouped(count), hidden.len()));
+        page.line(&format!("{:>10}  in {} more groups (--output json)", human::grouped(count), hidden.len()));
     }
     page.blank();
 }
@@ -204,7 +196,7 @@ fn channel_text(channel: &Channel) -> String {
     let queue = |queue: Queue, one: &str| {
         let more = if queue.or_more { " or more" } else { "" };
         let plural = if queue.count == 1 { "" } else { "s" };
-        format!("{}{more} {one}{plural}", grouped(queue.count))
+        format!("{}{more} {one}{plural}", human::grouped(queue.count))
     };
     let mut text = format!("len {}, cap {}", channel.len, channel.cap);
     if channel.closed {
@@ -248,8 +240,11 @@ fn branch(
     let indent = 2 + 4 * depth;
     let at = state.blocked.as_ref().map_or_else(|| function(&site.place), place);
     let arrow = if depth == 0 { "" } else { "<- " };
-    let head =
-        format!("{arrow}{} × {at} [{}]", grouped(count.unwrap_or(state.count)), untrusted::name(&state.wait_reason));
+    let head = format!(
+        "{arrow}{} × {at} [{}]",
+        human::grouped(count.unwrap_or(state.count)),
+        untrusted::name(&state.wait_reason)
+    );
     if !above.insert(index) {
         page.indented(indent, &format!("{head}: a circle, see above"));
         return;
@@ -294,6 +289,6 @@ fn discarded(page: &mut Page, discards: &Discards) {
     page.section("READ AND NOT BELIEVED", "");
     for (reason, count) in counted {
         let times = if count == 1 { "time" } else { "times" };
-        page.item(&format!("{} {times}: {} ({})", grouped(count), reason.text(), reason.id()));
+        page.item(&format!("{} {times}: {} ({})", human::grouped(count), reason.text(), reason.id()));
     }
 }

@@ -5,6 +5,7 @@
 //! goroutine is leaked: that takes several looks.
 
 mod ages;
+pub mod growth;
 mod object;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,8 @@ pub struct GoroutineTable {
     pub stack_bytes: u64,
     /// How many were looked at one by one, the runtime's included; `None` where all were.
     pub sampled: Option<u64>,
+    /// No goroutine had a number above this when the look began. `None`: not known.
+    pub highest_id: Option<u64>,
     /// How many of those that were looked at have no stack: they ran, or it was not believed.
     pub without_stack: u64,
     /// The most frequent first.
@@ -90,6 +93,9 @@ pub struct TableSite {
     pub oldest: AgeBounds,
     /// The lowest number among them.
     pub lowest_id: u64,
+    /// The numbers of those that were looked at, ascending.
+    #[serde(default)]
+    pub ids: Box<[u64]>,
     /// What they do; the most frequent first.
     pub states: Vec<TableState>,
 }
@@ -178,6 +184,7 @@ struct Site {
     stack_bytes: u64,
     lowest_id: u64,
     lived_ns: u64,
+    ids: Vec<u64>,
 }
 
 /// What is collected while going through a table.
@@ -203,6 +210,7 @@ pub fn tabulate(input: TableInput<'_>) -> GoroutineTable {
         table: GoroutineTable {
             unknown: input.table.unknown,
             live: input.table.unknown,
+            highest_id: input.table.highest_id,
             sampled: (!input.table.complete).then_some(input.table.goroutines.len() as u64),
             without_stack: input.table.goroutines.iter().filter(|goroutine| goroutine.stack.is_err()).count() as u64,
             ..GoroutineTable::default()
@@ -260,6 +268,8 @@ impl Grouping<'_> {
         if let Some(site) = self.sites.get_mut(site) {
             *site.entries.entry(Arc::clone(&entry)).or_default() += count;
             site.live += count;
+            let looked_at = members.iter().filter_map(|index| self.input.table.goroutines.get(*index));
+            site.ids.extend(looked_at.map(|one| one.id));
             let stack_bytes = if count == counted.count {
                 counted.stack_bytes
             } else {
@@ -336,6 +346,7 @@ impl Grouping<'_> {
                 stack_bytes: 0,
                 lowest_id: u64::MAX,
                 lived_ns: 0,
+                ids: Vec::new(),
             });
             self.sites.len() - 1
         });
@@ -473,7 +484,8 @@ impl Grouping<'_> {
         let placed = |(group, count): &(usize, u64)| {
             places.get(group).map(|&(site, state)| Holder { site, state, count: *count })
         };
-        for (site, states) in sites {
+        for (mut site, states) in sites {
+            site.ids.sort_unstable();
             let states = states.into_iter().map(|(group, mut state)| {
                 if let Some(held) = &mut state.holders {
                     held.groups = holders.get(&group).into_iter().flatten().filter_map(placed).collect();
@@ -490,6 +502,7 @@ impl Grouping<'_> {
                 stack_bytes: site.stack_bytes,
                 oldest: age(site.lowest_id, site.lived_ns),
                 lowest_id: site.lowest_id,
+                ids: site.ids.into(),
                 states: states.collect(),
             });
         }

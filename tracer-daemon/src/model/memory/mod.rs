@@ -14,6 +14,7 @@
 
 mod advice;
 mod diagnosis;
+pub mod growth;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -150,6 +151,8 @@ pub struct Misleading {
     pub huge_bytes: u64,
     /// Of the heap: allocated, and never touched since.
     pub untouched_bytes: u64,
+    /// Of native memory: in huge pages.
+    pub native_huge_bytes: u64,
 }
 
 /// All that is known of a process's memory.
@@ -179,19 +182,6 @@ impl MemoryStatement {
     /// A line's bytes. None: not measured.
     pub fn bytes(&self, component: Component) -> Option<u64> {
         self.lines.iter().find(|line| line.component == component).map(|line| line.bytes)
-    }
-
-    /// This statement with the growth of each line since an earlier one.
-    #[must_use]
-    pub fn since(mut self, earlier: &Self, seconds: f64) -> Self {
-        if seconds > 0.0 {
-            for line in &mut self.lines {
-                let before = earlier.bytes(line.component);
-                let rate = before.map(|before| (approximate(line.bytes) - approximate(before)) / seconds);
-                line.growth_bytes_per_s = rate.map(Rate::counted);
-            }
-        }
-        self
     }
 }
 
@@ -235,6 +225,7 @@ pub fn memory(input: MemoryInput<'_>) -> Option<MemoryStatement> {
             swap_bytes: residency.swap_bytes,
             lazy_free_bytes: arenas.lazy_free_bytes,
             huge_bytes: arenas.huge_bytes,
+            native_huge_bytes: residency.native_huge_bytes,
             untouched_bytes: allocated.saturating_sub(touched).saturating_sub(arenas.swap_bytes),
         }
     });

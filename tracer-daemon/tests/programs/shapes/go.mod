@@ -1,0 +1,3 @@
+module example.com/leakline/programs/shapes
+
+go 1.19
