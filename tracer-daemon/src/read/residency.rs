@@ -6,20 +6,19 @@
 //!
 //! The kernel joins neighbouring anonymous mappings, so that structures of the runtime and memory of C may lie in one. Then
 //! what lies near a known structure is the runtime's: it takes memory for structures in chunks (`persistentChunkSize`,
-//! runtime/malloc.go), so that near is within one chunk.
+//! runtime/malloc.go), so that near is within one chunk. The chunks themselves are known where the runtime's processors lead
+//! to them; nothing around them is claimed for their sake.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::heap_pages::{ARENA_BYTES, HeapPages, HeapTally};
+use super::heap_pages::{ARENA_BYTES, CHUNK_BYTES, HeapPages, HeapTally, merged};
 use super::system::pagemap::{Page, Pages};
 use super::system::smaps::{Mapping, MappingKind};
 use crate::addr::Avma;
 
-/// Bytes that the runtime takes at once for small structures.
-const CHUNK_BYTES: u64 = 256 << 10;
 /// How many contributors to a total are named.
 const PARTS_MAX: usize = 5;
 
@@ -126,7 +125,7 @@ pub fn residency(
     let (mut file, mut native) = (Parts::default(), Parts::default());
     let mut arenas = HeapResidency::default();
     let mut runtime_bytes = 0;
-    let near = heap.map(|heap| near(&heap.structures)).unwrap_or_default();
+    let near = heap.map(|heap| near(&heap.structures, &heap.chunks)).unwrap_or_default();
     for mapping in mappings {
         let name = match &mapping.kind {
             MappingKind::File { path } if path == program.exe => {
@@ -196,17 +195,12 @@ fn is_variables(mapping: &Mapping, program: Program<'_>) -> bool {
     program.variables.iter().any(|(start, end)| (*start..*end).contains(&mapping.start))
 }
 
-/// Each range with a chunk around it.
-fn near(structures: &[(Avma, Avma)]) -> Vec<(Avma, Avma)> {
-    let mut near: Vec<(Avma, Avma)> = Vec::new();
-    for (start, end) in structures {
-        let (start, end) = (start.0.saturating_sub(CHUNK_BYTES), end.0.saturating_add(CHUNK_BYTES));
-        match near.last_mut() {
-            Some(last) if start <= last.1.0 => last.1 = last.1.max(Avma(end)),
-            _ => near.push((Avma(start), Avma(end))),
-        }
-    }
-    near
+/// Each structure with a chunk around it, and the chunks; in order, none touching another.
+fn near(structures: &[(Avma, Avma)], chunks: &[(Avma, Avma)]) -> Vec<(Avma, Avma)> {
+    let around = |(start, end): &(Avma, Avma)| {
+        (Avma(start.0.saturating_sub(CHUNK_BYTES)), Avma(end.0.saturating_add(CHUNK_BYTES)))
+    };
+    merged(structures.iter().map(around).chain(chunks.iter().copied()).collect())
 }
 
 /// Resident bytes of a mapping that lie in arenas.
@@ -293,7 +287,7 @@ mod tests {
 
     fn heap(structures: Vec<(Avma, Avma)>) -> HeapPages {
         let tally = HeapTally { free_resident_bytes: 8 * MIB, ..HeapTally::default() };
-        HeapPages { own: tally, all: tally, arenas: BTreeSet::from([ARENA]), spans: 0, structures }
+        HeapPages { own: tally, all: tally, arenas: BTreeSet::from([ARENA]), structures, ..HeapPages::default() }
     }
 
     const PROGRAM: Program<'static> = Program { exe: "/srv/x", variables: &[(Avma(0x60_0000), Avma(0x70_0000))] };
@@ -329,6 +323,20 @@ mod tests {
         assert_eq!((untold.heap, untold.runtime_bytes), (None, None));
         assert_eq!(untold.native.bytes, 3 * MIB);
         assert_eq!(untold.unknown_bytes, 14 * MIB);
+    }
+
+    #[test]
+    fn a_chunk_is_the_runtimes_and_nothing_around_it_is() {
+        let chunk = |number: u64| {
+            let start = FAR + MIB + number * CHUNK_BYTES;
+            (Avma(start), Avma(start + CHUNK_BYTES))
+        };
+        // Of two in a row one is near a structure, which reaches a chunk further down; the last one is alone.
+        let structure = (Avma(FAR + MIB), Avma(FAR + MIB + 4096));
+        let known = HeapPages { chunks: vec![chunk(0), chunk(1), chunk(5)], ..heap(vec![structure]) };
+        let found = residency(&[unnamed(FAR, 4 * MIB)], Some(&known), &AllPages, PROGRAM).unwrap();
+        assert_eq!(found.runtime_bytes, Some(4 * CHUNK_BYTES));
+        assert_eq!(found.native.bytes, 4 * MIB - 4 * CHUNK_BYTES);
     }
 
     #[test]

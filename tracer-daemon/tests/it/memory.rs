@@ -4,9 +4,17 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use object::{Object as _, ObjectSymbol as _};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::Value;
+use tracer_daemon::addr::Avma;
+use tracer_daemon::discover::target_by_pid;
+use tracer_daemon::inspect::cache::FactsCache;
+use tracer_daemon::pipeline::Subject;
+use tracer_daemon::read::heap_pages::heap_pages;
+use tracer_daemon::read::memory::TargetMemory as _;
+use tracer_daemon::read::system::System;
 
 use crate::go::Build;
 use crate::leakline::{failure, leakline};
@@ -195,6 +203,46 @@ known_memory! {
     known_memory_of_go1_25_is_in_its_line: "go1.25.5" ["-buildmode=pie", STRIPPED];
     known_memory_of_go1_26_is_in_its_line: "go1.26.6" [STRIPPED];
     known_memory_of_go1_27_is_in_its_line: "go1.27.3" ["-buildmode=pie", STRIPPED];
+}
+
+/// The list of all chunks, by the program's symbol table: which no stripped program has.
+fn chunks_of_the_list(program: &Path, subject: &Subject) -> Vec<u64> {
+    let bytes = std::fs::read(program).unwrap();
+    let file = object::File::parse(&*bytes).unwrap();
+    let head = file.symbols().find(|symbol| symbol.name() == Ok("runtime.persistentChunks")).unwrap();
+    let word = |at: u64| {
+        let mut word = [0; 8];
+        subject.memory.read(Avma(at), &mut word).unwrap();
+        u64::from_le_bytes(word)
+    };
+    let older = |chunk: u64| Some(word(chunk)).filter(|older| *older != 0);
+    std::iter::successors(older(head.address()), |chunk| older(*chunk)).collect()
+}
+
+fn chunks_are_those_of_the_runtimes_list(toolchain: &str) {
+    let program = program(toolchain, &[], false);
+    let mut command = std::process::Command::new(&program);
+    // Many structures, on more processors than there are.
+    command.env("GOMAXPROCS", "16").arg("fragmented");
+    let target = Target::spawn(command);
+    let subject = Subject::open(&target_by_pid(target.pid()).unwrap(), &FactsCache::default()).unwrap();
+    let system = System::default();
+    let mappings = system.mappings(target.pid()).unwrap();
+    let pages = system.pages(target.pid()).unwrap();
+    let found = heap_pages(&subject.runtime(), &subject.memory, &mappings, &pages).unwrap().chunks;
+    let mut expected = chunks_of_the_list(&program, &subject);
+    expected.sort_unstable();
+    assert!(expected.len() > 8, "{toolchain}: {expected:x?}");
+    assert_eq!(found.iter().map(|(start, _)| start.0).collect::<Vec<_>>(), expected, "{toolchain}");
+    assert!(found.iter().all(|(start, end)| end.0 - start.0 == 256 << 10));
+}
+
+#[test]
+fn chunks_of_the_runtime_are_found_without_the_list_of_them() {
+    let toolchains = ["go1.19.13", "go1.20.14", "go1.21.13", "go1.22.12", "go1.23.12", "go1.24.11", "go1.25.5"];
+    for toolchain in toolchains.into_iter().chain(["go1.26.6", "go1.27.3"]) {
+        chunks_are_those_of_the_runtimes_list(toolchain);
+    }
 }
 
 #[test]

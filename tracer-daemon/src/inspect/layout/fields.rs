@@ -208,6 +208,8 @@ layouts! {
         stats_seq: u64 = at("statsSeq", 4),
         /// Its ended goroutines, kept for new ones.
         free_goroutines: u64 = at("gFree.n|gFree.size", 4),
+        /// The chunk from which it takes structures that are never freed (`persistentAlloc` of runtime/malloc.go).
+        persistent_chunk: u64 = at("palloc.base", 8),
     }
     /// `runtime.mspan` (runtime/mheap.go): a run of pages that holds objects of one size. Its size differs between patch
     /// releases (136 in go1.19.1, 144 in go1.19.13).

@@ -182,18 +182,69 @@ const M_1_25: ThreadLayout =
     ThreadLayout { g0: 0, procid: 64, gsignal: 72, curg: 184, p: 200, id: 224, mallocing: 232 };
 const M_1_26: ThreadLayout =
     ThreadLayout { g0: 0, procid: 64, gsignal: 72, curg: 184, p: 208, id: 232, mallocing: 240 };
-const P_1_19: ProcessorLayout =
-    ProcessorLayout { id: 0, status: 4, m: 56, mcache: 64, stats_seq: 8828, free_goroutines: 2472 };
-const P_1_20: ProcessorLayout =
-    ProcessorLayout { id: 0, status: 4, m: 56, mcache: 64, stats_seq: 8820, free_goroutines: 2472 };
-const P_1_22: ProcessorLayout =
-    ProcessorLayout { id: 0, status: 4, m: 56, mcache: 64, stats_seq: 8860, free_goroutines: 2472 };
-const P_1_23: ProcessorLayout =
-    ProcessorLayout { id: 0, status: 4, m: 48, mcache: 56, stats_seq: 8836, free_goroutines: 2464 };
-const P_1_25: ProcessorLayout =
-    ProcessorLayout { id: 0, status: 4, m: 48, mcache: 56, stats_seq: 9388, free_goroutines: 2464 };
-const P_1_26: ProcessorLayout =
-    ProcessorLayout { id: 0, status: 4, m: 48, mcache: 56, stats_seq: 13668, free_goroutines: 2472 };
+const P_1_19: ProcessorLayout = ProcessorLayout {
+    id: 0,
+    status: 4,
+    m: 56,
+    mcache: 64,
+    stats_seq: 8828,
+    free_goroutines: 2472,
+    persistent_chunk: 4592,
+};
+const P_1_20: ProcessorLayout = ProcessorLayout {
+    id: 0,
+    status: 4,
+    m: 56,
+    mcache: 64,
+    stats_seq: 8820,
+    free_goroutines: 2472,
+    persistent_chunk: 4592,
+};
+const P_1_21: ProcessorLayout = ProcessorLayout {
+    id: 0,
+    status: 4,
+    m: 56,
+    mcache: 64,
+    stats_seq: 8828,
+    free_goroutines: 2472,
+    persistent_chunk: 4600,
+};
+const P_1_22: ProcessorLayout = ProcessorLayout {
+    id: 0,
+    status: 4,
+    m: 56,
+    mcache: 64,
+    stats_seq: 8860,
+    free_goroutines: 2472,
+    persistent_chunk: 4632,
+};
+const P_1_23: ProcessorLayout = ProcessorLayout {
+    id: 0,
+    status: 4,
+    m: 48,
+    mcache: 56,
+    stats_seq: 8836,
+    free_goroutines: 2464,
+    persistent_chunk: 4624,
+};
+const P_1_25: ProcessorLayout = ProcessorLayout {
+    id: 0,
+    status: 4,
+    m: 48,
+    mcache: 56,
+    stats_seq: 9388,
+    free_goroutines: 2464,
+    persistent_chunk: 4624,
+};
+const P_1_26: ProcessorLayout = ProcessorLayout {
+    id: 0,
+    status: 4,
+    m: 48,
+    mcache: 56,
+    stats_seq: 13668,
+    free_goroutines: 2472,
+    persistent_chunk: 4632,
+};
 const MSPAN_1_19: SpanLayout = SpanLayout {
     start_addr: 24,
     npages: 32,
@@ -850,7 +901,7 @@ const GO_1_20_ARM64: RuntimeLayout = RuntimeLayout { mheap: MHEAP_1_20_ARM64, ..
 /// Of programs that go1.21.1 and go1.21.13 built for amd64.
 const GO_1_21: RuntimeLayout = RuntimeLayout {
     g: G_1_21,
-    p: P_1_19,
+    p: P_1_21,
     mspan: MSPAN_1_21,
     mheap: MHEAP_1_21,
     gc_controller: GC_CONTROLLER_1_21,

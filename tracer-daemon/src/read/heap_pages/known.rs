@@ -36,16 +36,21 @@ impl Known {
     pub(super) fn ranges(mut self) -> Vec<(Avma, Avma)> {
         let page = |page: u64| Avma(page.saturating_mul(KNOWN_PAGE_BYTES));
         self.ranges.extend(self.pages.into_iter().map(|number| (page(number), page(number.saturating_add(1)))));
-        self.ranges.sort_unstable();
-        let mut merged: Vec<(Avma, Avma)> = Vec::new();
-        for (start, end) in self.ranges {
-            match merged.last_mut() {
-                Some(last) if start <= last.1 => last.1 = last.1.max(end),
-                _ => merged.push((start, end)),
-            }
-        }
-        merged
+        merged(self.ranges)
     }
+}
+
+/// The same ranges in order, none touching another.
+pub(in crate::read) fn merged(mut ranges: Vec<(Avma, Avma)>) -> Vec<(Avma, Avma)> {
+    ranges.sort_unstable();
+    let mut merged: Vec<(Avma, Avma)> = Vec::new();
+    for (start, end) in ranges {
+        match merged.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => merged.push((start, end)),
+        }
+    }
+    merged
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //!
 //! One arena is held at a time, so memory stays small for a heap of any size.
 
+mod chunks;
 mod known;
 mod resident;
 #[cfg(test)]
@@ -13,7 +14,10 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(super) use self::chunks::CHUNK_BYTES;
+use self::chunks::chunks;
 use self::known::Known;
+pub(super) use self::known::merged;
 use self::resident::Resident;
 
 use super::memory::{READ_BYTES_MAX, TargetMemory, Words};
@@ -95,6 +99,8 @@ pub struct HeapPages {
     pub spans: u64,
     /// Ranges of the runtime's structures, in order.
     pub structures: Vec<(Avma, Avma)>,
+    /// The chunks in which it keeps small structures that are never freed, in order.
+    pub chunks: Vec<(Avma, Avma)>,
 }
 
 impl HeapPages {
@@ -129,6 +135,7 @@ pub fn heap_pages(
         walk.arena(base, arena, mappings, pages)?;
     }
     walk.found.structures = walk.known.ranges();
+    walk.found.chunks = chunks(runtime, memory)?;
     Ok(walk.found)
 }
 

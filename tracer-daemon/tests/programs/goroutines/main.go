@@ -1,6 +1,6 @@
 // Goroutines waits in every way that Go has, and says what its own runtime says of that.
 //
-//	> ready PID
+//	> ready PID        each goroutine waits where it will stay (not so with churn and busy)
 //	< look             any line
 //	> {"num": …}       one line of JSON: runtime.NumGoroutine, both forms of the goroutine profile, and the objects waited for
 //	< end of input     the program exits
@@ -19,6 +19,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"sync"
@@ -175,8 +176,21 @@ func startAll() {
 		objects["case"+strconv.Itoa(i)] = c
 	}
 	objects["mutex"], objects["lock"], objects["read"], objects["group"], objects["cond"] = &mutex, &lock, &read, &group, cond
-	runtime.SetFinalizer(&sender{}, func(*sender) {})
-	runtime.GC()
+	ran := make(chan struct{})
+	finalize(func(*sender) { close(ran) }, ran)
+}
+
+// finalize returns when the finalizer has closed the channel.
+func finalize(finalizer func(*sender), begun <-chan struct{}) {
+	runtime.SetFinalizer(&sender{}, finalizer)
+	for {
+		runtime.GC()
+		select {
+		case <-begun:
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 func parked(count int) {
@@ -236,6 +250,46 @@ func chain() {
 	go func() { right <- <-left }()
 }
 
+// More than this many are for measuring what a look costs; what each of them does does not matter there.
+const settledMax = 100000
+
+// settle returns when each goroutine, those of the runtime too, waits where it stays.
+func settle() {
+	// The runtime shows its own goroutines where all of a crash is to be seen.
+	debug.SetTraceback("system")
+	defer debug.SetTraceback("single")
+	text := make([]byte, 1<<20+runtime.NumGoroutine()<<10)
+	for {
+		length := runtime.Stack(text, true)
+		if length == len(text) {
+			text = make([]byte, 2*len(text))
+			continue
+		}
+		if settled(text[:length]) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// settled says whether none of the goroutines that runtime.Stack has printed, but the first, which called it, is about to run.
+func settled(stacks []byte) bool {
+	for i, stack := range bytes.Split(stacks, []byte("\n\n")) {
+		head, _, _ := bytes.Cut(stack, []byte("\n"))
+		_, state, _ := bytes.Cut(head, []byte("["))
+		for _, about := range []string{"runnable", "running", "preempted", "copystack"} {
+			if i > 0 && bytes.HasPrefix(state, []byte(about)) {
+				return false
+			}
+		}
+		// A system call that ends by itself, unlike the one that is there to block.
+		if bytes.HasPrefix(state, []byte("syscall")) && !bytes.Contains(stack, []byte("main.blocked(")) {
+			return false
+		}
+	}
+	return true
+}
+
 // say prints what the runtime says of itself, by now.
 func say() {
 	var one, two bytes.Buffer
@@ -261,8 +315,8 @@ func main() {
 	case "churn":
 		startChurn()
 	case "finalizer":
-		runtime.SetFinalizer(&sender{}, func(*sender) { <-held })
-		runtime.GC()
+		begun := make(chan struct{})
+		finalize(func(*sender) { close(begun); <-held }, begun)
 	case "busy":
 		for i := 0; i < 2*runtime.GOMAXPROCS(0)+2; i++ {
 			go compute(i)
@@ -280,8 +334,9 @@ func main() {
 	default:
 		startAll()
 	}
-	// All have come to where they stay.
-	time.Sleep(100 * time.Millisecond)
+	if mode != "churn" && mode != "busy" && runtime.NumGoroutine() <= settledMax {
+		settle()
+	}
 	fmt.Printf("ready %d\n", os.Getpid())
 	input := bufio.NewScanner(os.Stdin)
 	for input.Scan() {
