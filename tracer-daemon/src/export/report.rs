@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    inspect::BinaryFacts,
-    model::{SharedSnapshot, Snapshot, goroutines::GoroutineTable},
+    inspect::{BinaryFacts, GoVersion},
+    model::{SharedSnapshot, Snapshot, goroutines::GoroutineTable, hints::Program},
     read::Discards,
 };
 
@@ -87,6 +87,15 @@ impl ProcessFacts {
             pie: binary.position_independent,
             cgo: binary.cgo,
             ..Self::default()
+        }
+    }
+
+    /// What hints depend on.
+    pub fn program(&self) -> Program<'_> {
+        Program {
+            go_minor: GoVersion::parse(&self.go_version).map(|version| version.minor),
+            main_module: self.main_module.as_deref(),
+            cgo: self.cgo,
         }
     }
 

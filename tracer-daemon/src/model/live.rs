@@ -7,9 +7,11 @@
 //! distribution, Statistics in Medicine 16 (1997). Source of the sampling: see `profile.rs`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use statrs::distribution::{ChiSquared, ContinuousCDF as _};
 
+use super::hints::{self, Hint, Program};
 use super::profile::{in_use, unsample};
 use super::site::{Placed, place_allocation};
 use super::{Counted, Rate, SiteId, Stack};
@@ -25,8 +27,8 @@ const TAIL: f64 = 0.025;
 pub struct LiveInput<'a> {
     /// Mean bytes between two samples; 1 and below: every object is sampled.
     pub rate_bytes: i64,
-    /// The main module's path; `None`: only the packages named `main` are the user's.
-    pub main_module: Option<&'a str>,
+    /// What is known of the program.
+    pub program: Program<'a>,
     /// For each stack and size: frames leaf first with those of the runtime, and the counts of samples.
     pub stacks: Vec<(Stack, Counts)>,
 }
@@ -46,6 +48,10 @@ pub struct LiveSite {
     pub bytes: Rate,
     /// How many sampled objects that stands on.
     pub samples: u64,
+    /// What the stack with most bytes looks like.
+    pub hint: Option<Hint>,
+    /// Whether that stack goes through a pool: then the line that allocates need not be the one that keeps.
+    pub is_behind_pool: bool,
     /// Most bytes first.
     pub paths: Vec<LivePath>,
 }
@@ -122,7 +128,8 @@ struct Parts {
     place: Frame,
     allocator: Frame,
     sum: Estimate,
-    paths: HashMap<Vec<Frame>, u64>,
+    /// With bytes, and one of the stacks with all of its frames.
+    paths: HashMap<Vec<Frame>, (u64, Stack)>,
 }
 
 /// The sites that hold anything, most bytes first. What has no frame at all is left out.
@@ -133,7 +140,7 @@ pub fn live_sites(input: &LiveInput<'_>) -> Vec<LiveSite> {
         if estimate.samples == 0 {
             continue;
         }
-        let Some(Placed { id, place, allocator, frames }) = place_allocation(stack, input.main_module) else {
+        let Some(Placed { id, place, allocator, frames }) = place_allocation(stack, input.program.main_module) else {
             continue;
         };
         let site = parts.entry(id).or_insert_with(|| Parts {
@@ -143,20 +150,21 @@ pub fn live_sites(input: &LiveInput<'_>) -> Vec<LiveSite> {
             paths: HashMap::new(),
         });
         site.sum = site.sum.plus(estimate);
-        let path = site.paths.entry(frames).or_default();
-        *path = path.saturating_add(estimate.bytes);
+        let (bytes, _) = site.paths.entry(frames).or_insert_with(|| (0, Arc::clone(stack)));
+        *bytes = bytes.saturating_add(estimate.bytes);
     }
-    let mut sites: Vec<LiveSite> = parts.into_iter().map(|(id, parts)| finish(id, parts)).collect();
+    let mut sites: Vec<LiveSite> = parts.into_iter().map(|(id, parts)| finish(id, parts, input.program)).collect();
     sites.sort_by(|one, other| other.bytes.value.total_cmp(&one.bytes.value).then_with(|| one.id.cmp(&other.id)));
     sites
 }
 
-fn finish(id: SiteId, parts: Parts) -> LiveSite {
+fn finish(id: SiteId, parts: Parts, program: Program<'_>) -> LiveSite {
     let Parts { place, allocator, sum, paths } = parts;
-    let mut paths: Vec<(Vec<Frame>, u64)> = paths.into_iter().collect();
-    paths.sort_by(|(frames, bytes), (other_frames, other_bytes)| {
+    let mut paths: Vec<(Vec<Frame>, (u64, Stack))> = paths.into_iter().collect();
+    paths.sort_by(|(frames, (bytes, _)), (other_frames, (other_bytes, _))| {
         other_bytes.cmp(bytes).then_with(|| frames.cmp(other_frames))
     });
+    let first = paths.first().map(|(_, (_, stack))| Arc::clone(stack)).unwrap_or_default();
     let total = approximate(sum.bytes.max(1));
     LiveSite {
         id,
@@ -165,9 +173,11 @@ fn finish(id: SiteId, parts: Parts) -> LiveSite {
         objects: sum.objects,
         bytes: sum.interval(),
         samples: sum.samples,
+        hint: hints::of_allocation(&first, program),
+        is_behind_pool: hints::is_behind_pool(&first, program),
         paths: paths
             .into_iter()
-            .map(|(frames, bytes)| LivePath { share: approximate(bytes) / total, frames })
+            .map(|(frames, (bytes, _))| LivePath { share: approximate(bytes) / total, frames })
             .collect(),
     }
 }
@@ -199,7 +209,7 @@ mod tests {
         };
         let input = LiveInput {
             rate_bytes: 524_288,
-            main_module: None,
+            program: Program::default(),
             stacks: vec![
                 (stack("main.a"), in_use_counts(30, 48)),
                 (stack("main.a"), in_use_counts(10, 1 << 20)),

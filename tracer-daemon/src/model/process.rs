@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::assess::{Assessment, Assessor};
 use super::forecast::Forecast;
 use super::goroutines::GoroutineTable;
+use super::goroutines::growth::{GoroutineGrowth, GoroutinesGrowth};
+use super::hints::Program;
 use super::marked::Reading;
 use super::memory::MemoryStatement;
-use super::memory::growth::MemoryGrowth;
+use super::memory::growth::{MemoryGrowth, MemoryGrowthReport};
 use super::observation::{Moment, Observation};
 use super::profile_history::ProfileHistory;
 use super::{Evidence, HeapLook, Limit, Profile, Snapshot, account};
@@ -22,8 +24,8 @@ use crate::units::approximate;
 
 /// Growth is judged over at most this long.
 const WINDOW_MAX: Duration = Duration::from_secs(3600);
-/// Growth of the lines of the memory statement is judged over so long.
-const MEMORY_WINDOW_S: f64 = 60.0;
+/// Growth of the lines of the memory statement, and of goroutines, is judged over so long; who is accused is after two of them.
+const PARTS_WINDOW_S: f64 = 60.0;
 /// Between two judgements.
 const JUDGE_EVERY_S: f64 = 4.0;
 
@@ -35,6 +37,17 @@ pub struct ProcessConstants {
     pub main_module: Option<Arc<str>>,
     /// Whether the binary links C code.
     pub cgo: bool,
+    /// 22 of go1.22; `None`: not known.
+    pub go_minor: Option<u32>,
+    /// When the process began, ns since 1970; `None`: not known.
+    pub began_unix_ns: Option<u64>,
+}
+
+impl ProcessConstants {
+    /// What hints depend on.
+    pub fn program(&self) -> Program<'_> {
+        Program { go_minor: self.go_minor, main_module: self.main_module.as_deref(), cgo: self.cgo }
+    }
 }
 
 /// What was seen of one process.
@@ -50,6 +63,9 @@ pub struct ProcessModel {
     goroutines: Option<Arc<GoroutineTable>>,
     memory: Option<Arc<MemoryStatement>>,
     memory_growth: MemoryGrowth,
+    memory_report: Option<Arc<MemoryGrowthReport>>,
+    goroutine_growth: GoroutineGrowth,
+    goroutine_report: Option<Arc<GoroutinesGrowth>>,
     discards: Discards,
     assessor: Assessor,
     assessment: Option<Arc<Assessment>>,
@@ -67,7 +83,10 @@ impl ProcessModel {
             profile: ProfileHistory::default(),
             goroutines: None,
             memory: None,
-            memory_growth: MemoryGrowth::new(MEMORY_WINDOW_S, constants.cgo),
+            memory_growth: MemoryGrowth::new(PARTS_WINDOW_S, constants.cgo),
+            memory_report: None,
+            goroutine_growth: GoroutineGrowth::new(PARTS_WINDOW_S),
+            goroutine_report: None,
             discards: Discards::default(),
             assessor: Assessor::new(0.0),
             assessment: None,
@@ -103,9 +122,14 @@ impl ProcessModel {
                 }
                 self.judge(at);
             }
-            Observation::Goroutines(table) => self.goroutines = Some(table),
+            Observation::Goroutines(table) => {
+                self.goroutine_growth.observe(at.at_ns, &table);
+                self.goroutine_report = Some(Arc::new(self.goroutine_growth.report()));
+                self.goroutines = Some(table);
+            }
             Observation::Memory(statement) => {
                 self.memory_growth.observe(at.at_ns, &statement);
+                self.memory_report = Some(Arc::new(self.memory_growth.report()));
                 self.memory = Some(Arc::new(self.memory_growth.annotated(statement.as_ref().clone())));
             }
             Observation::Discards(discards) => {
@@ -152,6 +176,8 @@ impl ProcessModel {
             assessment: self.assessment.clone(),
             forecast: self.forecast(books),
             goroutines: self.goroutines.clone(),
+            goroutine_growth: self.goroutine_report.clone(),
+            memory_growth: self.memory_report.clone(),
             limit: Limit::least(books, self.memory.as_deref()),
             memory: self.memory.clone(),
             discards: self.discards,

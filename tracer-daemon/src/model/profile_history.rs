@@ -74,7 +74,7 @@ impl ProfileHistory {
             rate_bytes,
             lag_cycles: look.lag_cycles,
             is_published,
-            sites: live_sites(&LiveInput { rate_bytes, main_module, stacks }).into(),
+            sites: live_sites(&LiveInput { rate_bytes, program: constants.program(), stacks }).into(),
         });
     }
 

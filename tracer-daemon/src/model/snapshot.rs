@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::assess::Assessment;
 use super::forecast::Forecast;
 use super::goroutines::GoroutineTable;
+use super::goroutines::growth::GoroutinesGrowth;
 use super::live::LiveSite;
 use super::memory::MemoryStatement;
+use super::memory::growth::MemoryGrowthReport;
 use super::{Heap, Limit};
 use crate::read::Discards;
 use crate::symbolize::Frame;
@@ -175,6 +177,10 @@ pub struct Snapshot {
     pub forecast: Option<Forecast>,
     /// Every goroutine, by what it waits for.
     pub goroutines: Option<Arc<GoroutineTable>>,
+    /// Which places start goroutines that stay.
+    pub goroutine_growth: Option<Arc<GoroutinesGrowth>>,
+    /// How the resident memory grows.
+    pub memory_growth: Option<Arc<MemoryGrowthReport>>,
     /// What the resident memory consists of.
     pub memory: Option<Arc<MemoryStatement>>,
     /// The limit that its memory will reach first. `None`: there is none, or it is not known.

@@ -2,7 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::StartError;
+use super::goroutines::{began_ns, monotonic_ns};
+use super::{StartError, own};
 use crate::{
     addr::LoadBias,
     attach::adopt::{AdoptError, Adopted},
@@ -82,7 +83,14 @@ impl Subject {
 
     /// What the model knows of it beforehand.
     pub fn constants(&self) -> ProcessConstants {
-        ProcessConstants { main_module: self.facts.main_module.as_deref().map(Arc::from), cgo: self.facts.cgo }
+        let now_ns = monotonic_ns();
+        let age_ns = began_ns(self.identity.start_ticks, now_ns).map(|began_ns| now_ns.saturating_sub(began_ns));
+        ProcessConstants {
+            main_module: self.facts.main_module.as_deref().map(Arc::from),
+            cgo: self.facts.cgo,
+            go_minor: Some(self.facts.go_version.minor),
+            began_unix_ns: age_ns.map(|age_ns| own::unix_ns().saturating_sub(age_ns)),
+        }
     }
 
     /// Whether it is still what it was.

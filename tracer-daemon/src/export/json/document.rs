@@ -124,6 +124,9 @@ pub struct Heap {
     /// What is said of the process as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<&'static str>,
+    /// Why that is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// Seconds until enough is sampled to name who grows. Absent: somebody is named, nothing grows, or nothing is sampled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_due_s: Option<f64>,
@@ -239,6 +242,15 @@ pub struct Site {
     /// What is said of its growth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<&'static str>,
+    /// Why that is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What it looks like, where it grows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Hint>,
+    /// Whether it allocates for a pool: then another line may be the one that keeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind_pool: Option<bool>,
     /// How fast what it holds grows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth_bytes_per_s: Option<Rate>,
@@ -265,6 +277,23 @@ pub struct Site {
     /// Sorted by share, descending.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<Path>,
+}
+
+/// What something looks like. It is advice: the shape is seen, its cause is guessed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hint {
+    /// Stable identifier.
+    pub id: &'static str,
+    /// A sentence.
+    pub text: &'static str,
+    /// Where more is said.
+    pub link: &'static str,
+}
+
+impl From<model::hints::Hint> for Hint {
+    fn from(hint: model::hints::Hint) -> Self {
+        Self { id: hint.id(), text: hint.sentence(), link: hint.link() }
+    }
 }
 
 /// The frame that allocates.

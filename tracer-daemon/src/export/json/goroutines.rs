@@ -1,11 +1,15 @@
 //! The goroutine table as one line of JSON (DESIGN 7.2); `docs/schema/goroutines.schema.json` describes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use super::{Frame, Process, SCHEMA, file, frame, line_number, owned_name, process};
+use super::{Frame, Hint, Process, Rate, SCHEMA, file, frame, line_number, owned_name, process, rate};
+use crate::export::growth_words;
 use crate::export::report::GoroutineReport;
+use crate::model::goroutines::growth::{GoroutinesGrowth, SiteGrowth};
+use crate::model::hints::{self, Program};
+use crate::model::verdict::Verdict;
 use crate::model::goroutines::{AgeBounds, GoroutineTable, Holders, Object, TablePath, TableSite, TableState};
 use crate::read::Discards;
 use crate::read::goroutines::{Channel, Queue};
@@ -28,6 +32,10 @@ pub struct Table {
     #[serde(skip_serializing_if = "Option::is_none")]
     sampled: Option<u64>,
     without_stack: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    growth_per_s: Option<Rate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'static str>,
     sites: Vec<Site>,
     discarded: BTreeMap<&'static str, u64>,
 }
@@ -46,6 +54,8 @@ struct Site {
     stack_bytes: u64,
     #[serde(flatten)]
     oldest: Oldest,
+    #[serde(flatten)]
+    judgement: Option<Judgement>,
     creation_stack: Vec<Frame>,
     states: Vec<State>,
 }
@@ -56,6 +66,17 @@ struct Oldest {
     oldest_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_at_most_s: Option<f64>,
+}
+
+/// What is said of the growth of a site.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Judgement {
+    verdict: &'static str,
+    why: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    growth_per_s: Option<Rate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<Hint>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -145,12 +166,19 @@ struct Path {
 
 /// The table as one line of JSON without the line feed.
 pub fn goroutine_table(report: &GoroutineReport<'_>) -> serde_json::Result<String> {
-    let goroutines = document(report.table, report.discards);
+    let goroutines = document(report.table, None, report.process.program(), report.discards);
     serde_json::to_string(&Document { schema: SCHEMA, process: process(report.process), goroutines })
 }
 
 /// The table under the key `goroutines`.
-pub(super) fn document(table: &GoroutineTable, discards: &Discards) -> Table {
+pub(super) fn document(
+    table: &GoroutineTable,
+    growth: Option<&GoroutinesGrowth>,
+    program: Program<'_>,
+    discards: &Discards,
+) -> Table {
+    let growths: HashMap<_, _> =
+        growth.map(|growth| growth.sites.iter().map(|site| (site.id, site)).collect()).unwrap_or_default();
     Table {
         live: table.live,
         system: table.system,
@@ -159,12 +187,14 @@ pub(super) fn document(table: &GoroutineTable, discards: &Discards) -> Table {
         stack_bytes: table.stack_bytes,
         sampled: table.sampled,
         without_stack: table.without_stack,
-        sites: table.sites.iter().map(|one| site(table, one)).collect(),
+        growth_per_s: growth.and_then(|growth| rate(growth.total.rate()?)),
+        verdict: growth.map(|growth| growth.verdict.name()),
+        sites: table.sites.iter().map(|one| site(table, one, growths.get(&one.id).copied(), program)).collect(),
         discarded: discards.iter().map(|(reason, count)| (reason.id(), count)).collect(),
     }
 }
 
-fn site(table: &GoroutineTable, site: &TableSite) -> Site {
+fn site(table: &GoroutineTable, site: &TableSite, growth: Option<&SiteGrowth>, program: Program<'_>) -> Site {
     Site {
         id: site.id.to_string(),
         function: owned_name(&site.place.function),
@@ -174,6 +204,14 @@ fn site(table: &GoroutineTable, site: &TableSite) -> Site {
         live: site.live,
         stack_bytes: site.stack_bytes,
         oldest: oldest(site.oldest),
+        judgement: growth.map(|growth| Judgement {
+            verdict: growth.verdict.name(),
+            why: growth_words::goroutines(growth),
+            growth_per_s: growth.trend.rate().and_then(rate),
+            hint: (growth.verdict >= Verdict::Growing)
+                .then(|| hints::of_goroutines(site, program).map(Hint::from))
+                .flatten(),
+        }),
         creation_stack: site.creation_stack.iter().map(frame).collect(),
         states: site.states.iter().map(|one| state(table, one)).collect(),
     }

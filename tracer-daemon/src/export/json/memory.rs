@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Process, Rate, Refused, SCHEMA, process, rate};
-use crate::export::{ProcessFacts, Refusal, memory_words, untrusted};
+use super::{Hint, Process, Rate, Refused, SCHEMA, process, rate};
+use crate::export::{ProcessFacts, Refusal, growth_words, memory_words, untrusted};
+use crate::model::hints::{self, Program};
 use crate::model::memory as model;
+use crate::model::memory::growth::MemoryGrowthReport;
+use crate::model::verdict::Verdict;
 use crate::read::system::cgroup;
 
 /// The document.
@@ -21,6 +24,18 @@ pub struct Document {
     pub process: Process,
     /// The statement.
     pub memory: Memory,
+}
+
+/// What is said of memory that Go's runtime knows nothing of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Native {
+    /// What is said.
+    pub verdict: &'static str,
+    /// Why.
+    pub why: String,
+    /// What it looks like, where it grows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Hint>,
 }
 
 /// What the resident memory consists of.
@@ -36,6 +51,9 @@ pub struct Memory {
     pub diagnoses: Vec<Diagnosis>,
     /// What to set.
     pub advice: Vec<Advice>,
+    /// What is said of the growth of memory that Go's runtime knows nothing of. Absent: looked at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native: Option<Native>,
     /// What the resident memory does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub misleading: Option<Misleading>,
@@ -232,12 +250,16 @@ pub fn line(
     statement: &model::MemoryStatement,
     refused: &[Refusal],
 ) -> serde_json::Result<String> {
-    let memory = memory(statement, refused);
+    let memory = memory(statement, None, refused);
     serde_json::to_string(&Document { schema: SCHEMA, process: process(facts), memory })
 }
 
 /// The part of a document that is the statement.
-pub fn memory(statement: &model::MemoryStatement, refused: &[Refusal]) -> Memory {
+pub fn memory(
+    statement: &model::MemoryStatement,
+    growth: Option<&MemoryGrowthReport>,
+    refused: &[Refusal],
+) -> Memory {
     let lines = statement.lines.iter().map(|line| Line {
         name: line.component.name(),
         bytes: line.bytes,
@@ -266,6 +288,12 @@ pub fn memory(statement: &model::MemoryStatement, refused: &[Refusal]) -> Memory
         unexplained_bytes: i64::try_from(statement.unexplained_bytes).unwrap_or(i64::MAX),
         diagnoses: diagnoses.collect(),
         advice: advice.collect(),
+        native: growth.map(|growth| Native {
+            verdict: growth.native.verdict.name(),
+            why: plain(&growth_words::native(&growth.native)),
+            hint: (growth.native.verdict >= Verdict::Growing)
+                .then(|| hints::of_native(Program { cgo: growth.native.cgo, ..Program::default() }).into()),
+        }),
         misleading: statement.misleading.map(|misleading| Misleading {
             swap_bytes: misleading.swap_bytes,
             lazy_free_bytes: misleading.lazy_free_bytes,

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 pub use self::goroutines::goroutine_table;
 pub use document::{
-    Allocator, Cost, Counted, Document, Evidence, Frame, GoroutinePart, GoroutineSite, Goroutines, Heap, Path, Process,
+    Allocator, Cost, Counted, Document, Evidence, Frame, GoroutinePart, GoroutineSite, Goroutines, Heap, Hint, Path, Process,
     Profile, Rate, Refused, Site, SizeClass,
 };
 
@@ -25,7 +25,10 @@ use super::{
     report::{ProcessFacts, Report},
     untrusted,
 };
-use crate::{model, symbolize};
+use crate::{
+    model::{self, verdict::Verdict},
+    symbolize,
+};
 
 /// The schema's name; what it means changes only with the number.
 pub const SCHEMA: &str = "leakline/1";
@@ -62,10 +65,13 @@ pub fn document(report: &Report) -> Document {
             .or_else(|| snapshot.profile.as_ref().map(|profile| live_sites(snapshot, profile))),
         goroutines: match (&snapshot.exact, &snapshot.goroutines) {
             (Some(exact), _) => Some(GoroutinePart::Counted(goroutines(exact))),
-            (None, Some(table)) => Some(GoroutinePart::Table(goroutines::document(table, &snapshot.discards))),
+            (None, Some(table)) => {
+                let (growth, program) = (snapshot.goroutine_growth.as_deref(), report.process.program());
+                Some(GoroutinePart::Table(goroutines::document(table, growth, program, &snapshot.discards)))
+            }
             (None, None) => None,
         },
-        memory: snapshot.memory.as_ref().map(|statement| memory::memory(statement, &[])),
+        memory: snapshot.memory.as_ref().map(|statement| memory::memory(statement, snapshot.memory_growth.as_deref(), &[])),
         cost: Cost {
             budget_ratio: report.cost.budget_ratio.and_then(finite),
             target_ratio: report.cost.target_ratio.and_then(finite),
@@ -88,6 +94,7 @@ fn heap(snapshot: &model::Snapshot) -> Heap {
         live_bytes: heap.live_bytes,
         marked_growth_bytes_per_s: assessment.and_then(|assessment| rate(assessment.total.rate()?)),
         verdict: assessment.map(|assessment| assessment.verdict.name()),
+        why: assessment.map(|assessment| assessment.why.to_string()),
         name_due_s: assessment.and_then(|assessment| assessment.name_due_s).and_then(finite),
         goal_bytes: heap.goal_bytes,
         alloc_bytes_per_s: heap.alloc_bytes_per_s.and_then(rate),
@@ -161,6 +168,9 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
         line: line_number(&site.place),
         allocator: Some(allocator(&site.allocator)),
         verdict: None,
+        why: None,
+        hint: None,
+        behind_pool: None,
         growth_bytes_per_s: None,
         alloc_bytes_per_s: rate(site.alloc_bytes_per_s),
         alloc_objects_per_s: rate(site.alloc_objects_per_s),
@@ -178,6 +188,9 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
         line: None,
         allocator: None,
         verdict: None,
+        why: None,
+        hint: None,
+        behind_pool: None,
         growth_bytes_per_s: None,
         alloc_bytes_per_s: per_second(snapshot.other.bytes, snapshot.window_s),
         alloc_objects_per_s: per_second(snapshot.other.objects, snapshot.window_s),
@@ -200,6 +213,9 @@ fn live_sites(snapshot: &model::Snapshot, profile: &model::Profile) -> Vec<Site>
         line: line_number(&site.live.place),
         allocator: Some(allocator(&site.live.allocator)),
         verdict: Some(site.verdict.name()),
+        why: site.growth.map(|growth| growth.why.to_string()),
+        hint: site.live.hint.filter(|_| site.verdict >= Verdict::Growing).map(Hint::from),
+        behind_pool: (site.live.is_behind_pool && site.verdict >= Verdict::Growing).then_some(true),
         growth_bytes_per_s: site.growth.and_then(|growth| rate(growth.growth_bytes_per_s)),
         alloc_bytes_per_s: None,
         alloc_objects_per_s: None,

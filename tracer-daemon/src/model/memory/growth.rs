@@ -4,6 +4,7 @@
 //! without any allocation must not look like a leak: pages that come back from swap, small pages that the kernel puts together
 //! to huge ones, and a single step (a cache that is filled, a thread's arena). Pages of files are another line and never accused.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::{Component, MemoryStatement};
@@ -116,13 +117,13 @@ pub struct MemoryGrowthReport {
 }
 
 /// One look.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Look {
     /// Since the first one.
     at_s: f64,
     rss_bytes: u64,
     /// In the order of [`COMPONENTS`], with what the number stands on.
-    lines: [Option<(u64, &'static str)>; 8],
+    lines: [Option<(u64, Cow<'static, str>)>; 8],
     /// Whether native memory is known apart from the heap.
     is_by_pages: bool,
     swap_bytes: u64,
@@ -171,7 +172,7 @@ impl MemoryGrowth {
         self.looks.push_back(Look {
             at_s,
             rss_bytes: statement.rss_bytes,
-            lines: COMPONENTS.map(|component| line(component).map(|line| (line.bytes, line.source))),
+            lines: COMPONENTS.map(|component| line(component).map(|line| (line.bytes, line.source.clone()))),
             is_by_pages: line(Component::Fragmentation).is_some_and(|line| line.source == "pages"),
             swap_bytes: misleading.swap_bytes,
             native_huge_bytes: misleading.native_huge_bytes,
@@ -213,7 +214,7 @@ impl MemoryGrowth {
             (Verdict::Growing, Verdict::Leaking) => NativeWhy::Unconfirmed { needs_s: 0.0 },
             _ => why,
         };
-        let bytes = self.looks.back().and_then(|last| last.lines.last().copied().flatten()).map(|(bytes, _)| bytes);
+        let bytes = self.looks.back().and_then(|last| last.lines.last()?.as_ref()).map(|(bytes, _)| *bytes);
         MemoryGrowthReport {
             looks,
             window_s,
@@ -292,7 +293,7 @@ impl MemoryGrowth {
     /// The series of a line. `None`: the last look did not measure it.
     fn line(&self, component: Component) -> Option<Vec<Point>> {
         let index = COMPONENTS.iter().position(|one| *one == component)?;
-        let of = |look: &Look| look.lines.get(index).copied().flatten();
+        let of = |look: &Look| look.lines.get(index).cloned().flatten();
         let (_, source) = of(self.looks.back()?)?;
         let is_by_pages = self.looks.back()?.is_by_pages;
         let is_alike = |look: &&Look| {
