@@ -3,17 +3,27 @@
 //! Fed with readings in order of time; asked for an [`Assessment`] as often as a report is wanted. Works with whatever there
 //! is: without a profile the classes are known and the names are not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use super::attribution::{ClassGrowth, Sampled, SiteGrowth, share};
+use super::attribution::{ClassGrowth, Corrected, Estimate, Sampled, SiteGrowth, share};
+use super::births::{BirthReading, SiteBirths, growth_of_sites};
 use super::marked::{MarkedSeries, Reading};
-use super::verdict::{self, Hysteresis, SAMPLES_TO_NAME, Trend, Verdict};
+use super::reason::{Doubt, Measured, Reason};
+use super::samples::SampleHistory;
+use super::slope::{POINTS_MIN, Point};
+use super::verdict::{self, Circumstances, Classes, Hysteresis, SAMPLES_TO_NAME, Trend, Verdict};
 use super::{Rate, SiteId};
 
-/// Profiles that are kept: the first of the window, the last, and enough between for the window to slide.
-const PROFILES_MAX: usize = 24;
 /// Sites whose history is kept; of more, those not seen in the last report are forgotten.
 const HISTORY_MAX: usize = 16_384;
+/// Windows shorter than this say nothing of whether something leaks, seconds; two of them are needed.
+const WINDOW_MIN_S: f64 = 30.0;
+/// Values that are judged however old they are: collections may be rare.
+const JUDGED_MIN: usize = 6;
+/// Growth counts as growth since the beginning while the window is over this part of the process's age.
+const AGE_SHARE: f64 = 1.0 / 3.0;
+/// Standard deviations by which samples and books may differ.
+const DISAGREEMENT: f64 = 3.3;
 
 /// What the runtime's profile says of the objects of one size that one site allocated. Counts of samples since the program
 /// began.
@@ -47,6 +57,10 @@ pub struct ClassAssessment {
     pub size_bytes: Option<u64>,
     /// What the bytes do that collections find alive in it.
     pub trend: Trend,
+    /// Whether it rose in both halves of what was seen.
+    pub is_confirmed: bool,
+    /// Why that is thought.
+    pub why: Reason,
 }
 
 /// What is said of one site.
@@ -60,6 +74,8 @@ pub struct SiteAssessment {
     pub growth_bytes_per_s: Rate,
     /// Samples more in use than at the beginning of the window.
     pub samples: f64,
+    /// Why that is said.
+    pub why: Reason,
 }
 
 /// Everything that is known at one moment.
@@ -82,71 +98,95 @@ pub struct Assessment {
     pub name_due_s: Option<f64>,
     /// What is said of the process as a whole.
     pub verdict: Verdict,
+    /// Why that is said.
+    pub why: Reason,
 }
 
 /// The evidence of one process.
 #[derive(Clone, Debug)]
 pub struct Assessor {
-    /// Seconds over which growth is judged.
+    /// Seconds over which growth is judged at least.
     window_s: f64,
+    /// When the process began, ns since 1970.
+    began_unix_ns: Option<u64>,
+    /// What is older is only compared with.
+    judged_from_unix_ns: u64,
     series: MarkedSeries,
-    profiles: VecDeque<ProfileReading>,
+    profiles: SampleHistory,
+    births: Vec<SiteBirths>,
+    births_s: f64,
     sites: BTreeMap<SiteId, Hysteresis>,
     whole: Hysteresis,
     sizes: Vec<u64>,
 }
 
+/// What of a site is known in one report.
+#[derive(Default)]
+struct Found {
+    growth: SiteGrowth,
+    classes: Classes,
+    /// Samples that nothing in the books explains, or that should be there and are not.
+    disagreement: Option<Reason>,
+}
+
+/// The sites of one class: who, what was sampled, and of which size.
+type Sites = Vec<(SiteId, Sampled, u64)>;
+
 impl Assessor {
-    /// Judges growth over windows of so many seconds.
+    /// Judges growth over at least so many seconds, and over all that is not forgotten.
     pub fn new(window_s: f64) -> Self {
         Self {
             window_s,
+            began_unix_ns: None,
+            judged_from_unix_ns: 0,
             series: MarkedSeries::default(),
-            profiles: VecDeque::new(),
+            profiles: SampleHistory::default(),
+            births: Vec::new(),
+            births_s: 0.0,
             sites: BTreeMap::new(),
             whole: Hysteresis::default(),
             sizes: Vec::new(),
         }
     }
 
+    /// When the process began, ns since 1970: what has grown ever since is not said to leak while the process is young.
+    pub fn process_began(&mut self, unix_ns: u64) {
+        self.began_unix_ns = Some(unix_ns);
+    }
+
     /// The books at one moment.
     pub fn observe_books(&mut self, reading: Reading) {
-        self.sizes = reading.classes.iter().map(|[size, ..]| *size).collect();
+        if self.sizes.len() != reading.classes.len() {
+            self.sizes = reading.classes.iter().map(|[size, ..]| *size).collect();
+        }
         let restarts = self.series.restarts;
         self.series.observe(reading);
         if self.series.restarts != restarts {
             self.profiles.clear();
+            self.births.clear();
+            self.judged_from_unix_ns = 0;
         }
     }
 
-    /// The profile at one moment. Of profiles whose counts fell only the last is kept: the program began anew.
+    /// The profile at one moment. Where its counts fell the program began anew, and it is the first.
     pub fn observe_profile(&mut self, profile: ProfileReading) {
-        let total = |profile: &ProfileReading| profile.samples.iter().map(|sample| sample.allocs).sum::<u64>();
-        let is_other = |last: &ProfileReading| {
-            last.rate_bytes.total_cmp(&profile.rate_bytes).is_ne()
-                || last.at_unix_ns > profile.at_unix_ns
-                || total(last) > total(&profile)
-        };
-        if self.profiles.back().is_some_and(is_other) {
-            self.profiles.clear();
-        }
-        if self.profiles.len() >= PROFILES_MAX {
-            // The window begins at the first; of the others every second one goes.
-            let mut index = 0;
-            self.profiles.retain(|_| {
-                index += 1;
-                index == 1 || index % 2 == 0
-            });
-        }
-        self.profiles.push_back(profile);
+        self.profiles.observe(profile);
     }
 
-    /// Collections before this no longer count, nor profiles but the last before it.
+    /// All sampled births that are known now, in place of those before. They name sites where there is no profile.
+    pub fn observe_births(&mut self, reading: &BirthReading) {
+        self.births = growth_of_sites(reading);
+        self.births_s = reading.window_s;
+    }
+
+    /// Collections before this are no longer judged, but for a few where they are rare. As much again is kept to compare with.
     pub fn forget_before(&mut self, unix_ns: u64) {
-        self.series.forget_before(unix_ns);
-        while self.profiles.get(1).is_some_and(|second| second.at_unix_ns <= unix_ns) {
-            self.profiles.pop_front();
-        }
+        self.judged_from_unix_ns = unix_ns;
+        let judged_ns = self.series.last_unix_ns().map_or(0, |last| last.saturating_sub(unix_ns));
+        let kept_from = unix_ns.saturating_sub(judged_ns);
+        self.series.forget_before(kept_from, 2 * JUDGED_MIN);
+        let first = self.series.cycles().next().map_or(kept_from, |first| first.end_unix_ns);
+        self.profiles.forget_before(first.min(kept_from));
     }
 
     /// The collections and what they found.
@@ -154,85 +194,235 @@ impl Assessor {
         &self.series
     }
 
+    /// What it takes, about, bytes.
+    pub fn memory_bytes(&self) -> usize {
+        let sites = self.sites.len() * (size_of::<SiteId>() + size_of::<Hysteresis>());
+        let births = self.births.capacity() * size_of::<SiteBirths>();
+        size_of::<Self>() + self.series.memory_bytes() + self.profiles.memory_bytes() + sites + births
+    }
+
     /// One report. Verdicts on sites need two that agree.
     pub fn report(&mut self, live_bytes: f64) -> Assessment {
-        let total = self.series.total();
-        let window_s = total.first().zip(total.last()).map_or(0.0, |(first, last)| last.at_s - first.at_s);
-        let judged_s = self.window_s;
-        let trend = |size: Option<u64>, points: Vec<_>| Trend::of_units(&points, judged_s, size.map_or(0.0, real));
+        let window = self.window();
+        let total_points = self.series.total();
+        let total = Trend::of(window.judged(&total_points), self.window_s);
         let small = self.sizes.iter().enumerate().map(|(index, size)| (Some(*size), self.series.class(index)));
         let classes: Vec<ClassAssessment> = small
             .chain([(None, self.series.large())])
             .filter(|(_, points)| points.iter().any(|point| point.value > 0.0))
-            .map(|(size_bytes, points)| ClassAssessment { size_bytes, trend: trend(size_bytes, points) })
+            .map(|(size, points)| self.class(size, &points, &window))
             .collect();
-        let floor = verdict::floor(live_bytes);
+        let circumstances = Circumstances {
+            floor_bytes_per_s: verdict::floor(live_bytes),
+            window_s: window.span_s,
+            doubt: self.doubt(&window, &classes),
+        };
         let rising_bytes_per_s = classes.iter().filter_map(|class| rising(&class.trend)).map(|rate| rate.value).sum();
-        let (sites, name_due_s) = self.sites(&classes, floor);
-        let total = trend(None, total);
-        let worst = sites.iter().map(|site| site.verdict).max();
-        let whole = worst.filter(|verdict| *verdict >= Verdict::Growing).unwrap_or_else(|| total.verdict());
+        let (sites, name_due_s) = self.sites(&classes, &window, &circumstances);
+        let (verdict, why) =
+            self.of_process(total, &classes, &sites, name_due_s, &window, circumstances.floor_bytes_per_s);
+        let shown = self.whole.observe(verdict);
         Assessment {
-            window_s,
-            cycles: self.series.cycles().len(),
+            window_s: window.span_s,
+            cycles: window.collections,
             total,
             classes,
             rising_bytes_per_s,
             sites,
             name_due_s,
-            verdict: self.whole.observe(whole),
+            verdict: shown,
+            why: if shown == verdict { why } else { Reason::Unconfirmed },
         }
     }
 
-    fn sites(&mut self, classes: &[ClassAssessment], floor: f64) -> (Vec<SiteAssessment>, Option<f64>) {
-        let Some((first, last)) = self.profiles.front().zip(self.profiles.back()) else { return (Vec::new(), None) };
-        let profile_s = seconds(last.at_unix_ns.saturating_sub(first.at_unix_ns));
-        let sampled = by_class(first, last, &self.sizes);
-        let mut growths: BTreeMap<SiteId, (SiteGrowth, bool, bool)> = BTreeMap::new();
+    /// What is judged of what is kept.
+    fn window(&self) -> Window {
+        let cycles = self.series.cycles();
+        let old = cycles.clone().take_while(|cycle| cycle.end_unix_ns < self.judged_from_unix_ns).count();
+        let first = old.min(cycles.len().saturating_sub(JUDGED_MIN));
+        let judged = || cycles.clone().skip(first);
+        let at = |cycle: Option<&super::marked::Cycle>| cycle.map_or(0, |cycle| cycle.end_unix_ns);
+        let (from_unix_ns, to_unix_ns) = (at(judged().next()), at(judged().last()));
+        Window {
+            first,
+            from_unix_ns,
+            to_unix_ns,
+            span_s: seconds(to_unix_ns.saturating_sub(from_unix_ns)),
+            collections: judged().map(|cycle| usize::try_from(cycle.merged).unwrap_or(usize::MAX)).sum(),
+        }
+    }
+
+    fn class(&self, size_bytes: Option<u64>, points: &[Point], window: &Window) -> ClassAssessment {
+        let unit = size_bytes.map_or(0.0, real);
+        let trend = Trend::of_units(window.judged(points), self.window_s, unit);
+        let is_confirmed = matches!(trend, Trend::Rising(_)) && {
+            let (early, late) = window.halves(points);
+            let grew = |points| Trend::of_units(points, 0.0, unit);
+            matches!(grew(early), Trend::Rising(_) | Trend::Slowing(_)) && matches!(grew(late), Trend::Rising(_))
+        };
+        ClassAssessment { size_bytes, trend, is_confirmed, why: self.why(&trend, window) }
+    }
+
+    /// The sentence of a series.
+    fn why(&self, trend: &Trend, window: &Window) -> Reason {
+        let measured = |rate| Measured { bytes_per_s: rate, collections: window.collections, window_s: window.span_s };
+        match *trend {
+            Trend::Unknown { values, seconds } => {
+                let anew = self.series.last_restart;
+                if values == 0 {
+                    return Reason::NeedsTime { seconds, anew };
+                }
+                // The last collection counts when the next one ends.
+                let gaps = real(window.collections.saturating_sub(1).try_into().unwrap_or(u64::MAX));
+                let pace_s = (gaps > 0.0).then(|| window.span_s / gaps);
+                let needed = pace_s.map(|pace_s| (pace_s * real(values.try_into().unwrap_or(u64::MAX))).max(seconds));
+                Reason::NeedsCollections { collections: values, seconds: needed, anew }
+            }
+            Trend::Flat(rate) => Reason::NoGrowth(measured(rate)),
+            Trend::Falling(rate) => Reason::Falls(measured(rate)),
+            Trend::Slowing(rate) => Reason::Slows(measured(rate)),
+            Trend::Rising(rate) => Reason::Grows(measured(rate)),
+        }
+    }
+
+    /// Why nothing of this process is said to leak yet.
+    fn doubt(&self, window: &Window, classes: &[ClassAssessment]) -> Option<Doubt> {
+        if self.series.observed_s() < 2.0 * self.window_s.max(WINDOW_MIN_S) {
+            return Some(Doubt::SeenTooShortly);
+        }
+        let age_s = seconds(window.to_unix_ns.saturating_sub(self.began_unix_ns?));
+        if window.span_s <= AGE_SHARE * age_s {
+            return None;
+        }
+        // All of what was seen may be the beginning. It is no longer if what rises still rises in the last third of its life.
+        let recent = |points: &[Point], unit: f64| {
+            let last_s = points.last().map_or(0.0, |last| last.at_s);
+            let first = points.partition_point(|point| point.at_s < last_s - AGE_SHARE * age_s);
+            let trend = Trend::of_units(points.get(first..).unwrap_or_default(), WINDOW_MIN_S, unit);
+            matches!(trend, Trend::Rising(_))
+        };
+        let goes_on = classes.iter().filter(|class| class.is_confirmed).any(|class| match class.size_bytes {
+            Some(size) => {
+                self.sizes.binary_search(&size).is_ok_and(|index| recent(&self.series.class(index), real(size)))
+            }
+            None => recent(&self.series.large(), 0.0),
+        });
+        (age_s * AGE_SHARE < WINDOW_MIN_S || !goes_on).then_some(Doubt::SinceStart)
+    }
+
+    fn of_process(
+        &self,
+        total: Trend,
+        classes: &[ClassAssessment],
+        sites: &[SiteAssessment],
+        name_due_s: Option<f64>,
+        window: &Window,
+        floor: f64,
+    ) -> (Verdict, Reason) {
+        if let Some(worst) =
+            sites.iter().filter(|site| site.verdict >= Verdict::Growing).max_by_key(|site| site.verdict)
+        {
+            return (worst.verdict, worst.why);
+        }
+        let disagreement = sites.iter().map(|site| site.why).find(|why| matches!(why, Reason::SamplesDisagree { .. }));
+        let rising = classes.iter().filter_map(|class| Some((class, rising(&class.trend)?)));
+        let fastest = rising
+            .filter(|(class, rate)| rate.value > floor && (class.is_confirmed || is_strong(*rate)))
+            .max_by(|(_, one), (_, other)| one.value.total_cmp(&other.value));
+        match (fastest, total) {
+            (Some((class, rate)), _) => {
+                let measured = Measured { bytes_per_s: rate, collections: window.collections, window_s: window.span_s };
+                let needs_name = Reason::NeedsName { size_bytes: class.size_bytes, measured, seconds: name_due_s };
+                (Verdict::Growing, disagreement.unwrap_or(needs_name))
+            }
+            (None, Trend::Rising(rate)) if rate.value <= floor => {
+                let measured = Measured { bytes_per_s: rate, collections: window.collections, window_s: window.span_s };
+                (Verdict::Steady, Reason::BelowFloor { measured, floor_bytes_per_s: floor })
+            }
+            _ => (total.verdict(), self.why(&total, window)),
+        }
+    }
+
+    fn sites(
+        &mut self,
+        classes: &[ClassAssessment],
+        window: &Window,
+        circumstances: &Circumstances,
+    ) -> (Vec<SiteAssessment>, Option<f64>) {
+        if self.profiles.is_empty() {
+            let found = self.found_by_births(classes);
+            let circumstances = Circumstances { window_s: self.births_s, ..*circumstances };
+            return (self.judge(found, &circumstances), None);
+        }
+        let (sampled, profile_s) = self.profiles.since(window.from_unix_ns);
+        let rate_bytes = self.profiles.rate_bytes();
+        let sampled = by_class(sampled, &self.sizes);
+        let mut found: BTreeMap<SiteId, Found> = BTreeMap::new();
         let mut name_due_s: Option<f64> = None;
         for class in classes {
-            let sites = sampled.get(&class.size_bytes).map(BTreeMap::iter).into_iter().flatten();
-            let (rates, slow) = match class.trend {
-                Trend::Rising(rate) => (Some(rate), false),
-                Trend::Slowing(_) => (None, true),
-                _ => continue,
-            };
-            let Some(rate) = rates else {
-                sites.for_each(|(site, (sampled, _))| {
-                    let entry = growths.entry(*site).or_default();
-                    entry.2 |= slow && sampled.growth() > 0.0;
-                });
-                continue;
-            };
-            let sites: Vec<_> = sites.map(|(site, (sampled, size))| (*site, *sampled, *size)).collect();
-            // Large objects differ in size: the mean of those sampled stands for all.
-            let sizes: f64 = sites.iter().map(|(_, sampled, size)| weight_of(sampled) * size).sum();
-            let weights: f64 = sites.iter().map(|(_, sampled, _)| weight_of(sampled)).sum();
-            let size = class.size_bytes.map_or(if weights > 0.0 { sizes / weights } else { last.rate_bytes }, real);
-            let bytes_per_sample = size / -(-size / last.rate_bytes).exp_m1();
-            let growth = ClassGrowth { bytes_per_s: rate, bytes_per_sample, window_s: profile_s.max(1e-3) };
-            let samples: Vec<Sampled> = sites.iter().map(|(_, sampled, _)| *sampled).collect();
-            for ((site, sampled, _), share) in sites.iter().zip(share(&growth, &samples)) {
-                let entry = growths.entry(*site).or_default();
-                entry.0.add(&growth, sampled, &share);
-                entry.1 = true;
-            }
-            if rate.value > floor {
-                let due = SAMPLES_TO_NAME * bytes_per_sample / rate.value - profile_s;
-                name_due_s = Some(name_due_s.map_or(due, |other| other.max(due)));
+            let Some(sites) = sampled.get(&class.size_bytes) else { continue };
+            if let Some(due_s) = attribute(class, sites, rate_bytes, profile_s, circumstances, &mut found) {
+                name_due_s = Some(name_due_s.map_or(due_s, |other| other.max(due_s)));
             }
         }
+        let named = self.judge(found, circumstances);
+        let is_named = named.iter().any(|site| site.verdict >= Verdict::Growing);
+        (named, name_due_s.filter(|_| !is_named).map(|due| due.max(0.0)))
+    }
+
+    /// The sites by what is alive of what was born, in the classes that rise.
+    fn found_by_births(&self, classes: &[ClassAssessment]) -> BTreeMap<SiteId, Found> {
+        let mut found: BTreeMap<SiteId, Found> = BTreeMap::new();
+        for class in classes {
+            let is_of_class = |births: &&SiteBirths| match self.sizes.binary_search(&births.size_bytes) {
+                Ok(_) => class.size_bytes == Some(births.size_bytes),
+                Err(_) => class.size_bytes.is_none(),
+            };
+            let sites: Vec<(&SiteBirths, Estimate)> =
+                self.births.iter().filter(is_of_class).filter_map(|births| Some((births, births.growth?))).collect();
+            let Trend::Rising(rate) = class.trend else { continue };
+            let estimates: Vec<Estimate> = sites.iter().map(|(_, estimate)| *estimate).collect();
+            let positive: f64 = estimates.iter().map(|estimate| estimate.growth.max(0.0)).sum();
+            // A site that was not caught may have what chance alone would hide: as much as is uncertain of those that were.
+            let unseen = estimates.iter().map(|estimate| estimate.variance).sum::<f64>()
+                / f64::from(u32::try_from(sites.len().max(1)).unwrap_or(u32::MAX));
+            let corrected = Corrected::of(rate.value, &estimates, unseen.max(f64::MIN_POSITIVE));
+            for ((births, estimate), corrected) in sites.iter().zip(corrected.sites) {
+                let found = found.entry(births.site).or_default();
+                let others = positive - estimate.growth.max(0.0);
+                found.growth.add_births(rate, &corrected, births.stayed, others);
+                found.classes.rise = true;
+                if !class.is_confirmed {
+                    found.classes.unconfirmed_bytes_per_s += corrected.growth.max(0.0);
+                }
+            }
+        }
+        found
+    }
+
+    /// The verdict on each site, in the light of what was said of it before.
+    fn judge(&mut self, found: BTreeMap<SiteId, Found>, circumstances: &Circumstances) -> Vec<SiteAssessment> {
+        let floor = circumstances.floor_bytes_per_s;
         let mut named = Vec::new();
         let before = std::mem::take(&mut self.sites);
-        for (site, (growth, rises, slows)) in growths {
+        for (site, Found { growth, classes, disagreement }) in found {
             let mut history = before.get(&site).copied().unwrap_or_default();
-            let verdict = history.observe(verdict::of_site(&growth, rises, slows, floor));
+            let (mut verdict, mut why) = verdict::of_site(&growth, classes, circumstances);
+            if let Some(reason) = disagreement.filter(|_| verdict < Verdict::Growing) {
+                (verdict, why) = (Verdict::Unknown, reason);
+            }
+            let shown = history.observe(verdict);
             if self.sites.len() < HISTORY_MAX {
                 self.sites.insert(site, history);
             }
-            if rises && growth.bytes_per_s > floor || verdict >= Verdict::Growing {
-                let samples = growth.samples;
-                named.push(SiteAssessment { site, verdict, growth_bytes_per_s: growth.rate(), samples });
+            if classes.rise && growth.bytes_per_s > floor || shown >= Verdict::Growing || disagreement.is_some() {
+                let why = match (shown == verdict, why) {
+                    (true, why) => why,
+                    (false, Reason::Leaks(named)) => Reason::Grew { named, but: Doubt::Once },
+                    (false, _) => Reason::Unconfirmed,
+                };
+                let growth_bytes_per_s = growth.rate();
+                named.push(SiteAssessment { site, verdict: shown, growth_bytes_per_s, samples: growth.samples, why });
             }
         }
         // Sites of which nothing rises any more are acquitted as slowly as they were accused.
@@ -242,9 +432,86 @@ impl Assessor {
             }
         }
         named.sort_by(|one, other| other.growth_bytes_per_s.value.total_cmp(&one.growth_bytes_per_s.value));
-        let is_named = named.iter().any(|site| site.verdict >= Verdict::Growing);
-        (named, name_due_s.filter(|_| !is_named).map(|due| due.max(0.0)))
+        named
     }
+}
+
+/// What of the kept collections is judged.
+struct Window {
+    /// The first of them.
+    first: usize,
+    from_unix_ns: u64,
+    to_unix_ns: u64,
+    span_s: f64,
+    collections: usize,
+}
+
+impl Window {
+    fn judged<'a>(&self, points: &'a [Point]) -> &'a [Point] {
+        points.get(self.first.min(points.len())..).unwrap_or_default()
+    }
+
+    /// What was before the window, and the window; or where that is too short, the halves of it all.
+    fn halves<'a>(&self, points: &'a [Point]) -> (&'a [Point], &'a [Point]) {
+        let middle_s =
+            points.first().zip(points.last()).map_or(0.0, |(first, last)| f64::midpoint(first.at_s, last.at_s));
+        let middle = points.partition_point(|point| point.at_s < middle_s);
+        let at = if self.first >= POINTS_MIN { self.first } else { middle };
+        (points.get(..=at).unwrap_or(points), points.get(at..).unwrap_or_default())
+    }
+}
+
+/// Shares the growth of a class among its sites. Returns after how many seconds a name is due where it rises.
+fn attribute(
+    class: &ClassAssessment,
+    sites: &Sites,
+    rate_bytes: f64,
+    profile_s: f64,
+    circumstances: &Circumstances,
+    found: &mut BTreeMap<SiteId, Found>,
+) -> Option<f64> {
+    // Large objects differ in size: the mean of those sampled stands for all.
+    let weighted: f64 = sites.iter().map(|(_, sampled, size)| weight_of(sampled) * real(*size)).sum();
+    let weights: f64 = sites.iter().map(|(_, sampled, _)| weight_of(sampled)).sum();
+    let size = class.size_bytes.map_or(if weights > 0.0 { weighted / weights } else { rate_bytes }, real);
+    let bytes_per_sample = size / -(-size / rate_bytes).exp_m1();
+    let profile_s = profile_s.max(1e-3);
+    let grown: f64 = sites.iter().map(|(_, sampled, _)| sampled.growth()).sum();
+    let variance: f64 = sites.iter().map(|(_, sampled, _)| sampled.variance()).sum();
+    let expected = |bytes_per_s: f64| bytes_per_s * profile_s / bytes_per_sample;
+    let Trend::Rising(rate) = class.trend else {
+        let most = class.trend.rate().and_then(|rate| rate.high).map_or(f64::INFINITY, expected).max(0.0);
+        let disagrees = grown - most > DISAGREEMENT * (variance + 1.0).sqrt();
+        for (site, sampled, _) in sites.iter().filter(|(_, sampled, _)| sampled.growth() > 0.0) {
+            let found = found.entry(*site).or_default();
+            found.classes.slow |= matches!(class.trend, Trend::Slowing(_));
+            if disagrees && sampled.growth() > DISAGREEMENT * sampled.variance().sqrt() {
+                found.disagreement = Some(Reason::BooksDisagree { samples: sampled.growth() });
+            }
+        }
+        return None;
+    };
+    let due = (rate.value > circumstances.floor_bytes_per_s)
+        .then_some(SAMPLES_TO_NAME * bytes_per_sample / rate.value - profile_s);
+    let least = expected(rate.low);
+    if least - grown > DISAGREEMENT * (variance + least.max(0.0)).sqrt() {
+        let disagreement = Reason::SamplesDisagree { expected: expected(rate.value), samples: grown };
+        for (site, ..) in sites {
+            found.entry(*site).or_default().disagreement = Some(disagreement);
+        }
+        return due;
+    }
+    let growth = ClassGrowth { bytes_per_s: rate, bytes_per_sample, window_s: profile_s };
+    let samples: Vec<Sampled> = sites.iter().map(|(_, sampled, _)| *sampled).collect();
+    for ((site, sampled, _), share) in sites.iter().zip(share(&growth, &samples)) {
+        let found = found.entry(*site).or_default();
+        found.growth.add(&growth, sampled, &share);
+        found.classes.rise = true;
+        if !class.is_confirmed {
+            found.classes.unconfirmed_bytes_per_s += share.bytes_per_s.max(0.0);
+        }
+    }
+    due
 }
 
 /// The rate of what rises.
@@ -255,33 +522,30 @@ fn rising(trend: &Trend) -> Option<Rate> {
     }
 }
 
-type ByClass = BTreeMap<Option<u64>, BTreeMap<SiteId, (Sampled, f64)>>;
+/// Whether growth is so far above chance that one window is enough to speak of it.
+fn is_strong(rate: Rate) -> bool {
+    rate.low > 0.5 * rate.value
+}
 
-/// What was sampled between two profiles, by class and site; with the mean size.
-fn by_class(first: &ProfileReading, last: &ProfileReading, sizes: &[u64]) -> ByClass {
-    let class_of = |size: u64| sizes.binary_search(&size).is_ok().then_some(size);
-    let mut classes = ByClass::new();
-    let mut add = |sample: &SiteSamples, count: fn(&mut Sampled, &SiteSamples)| {
-        let sites = classes.entry(class_of(sample.size_bytes)).or_default();
-        let (sampled, size) = sites.entry(sample.site).or_insert((Sampled::default(), real(sample.size_bytes)));
-        count(sampled, sample);
-        *size = (*size).max(real(sample.size_bytes));
+/// By class; sites with nothing sampled in the window and nothing in use say nothing.
+fn by_class(sampled: Vec<(SiteSamples, Sampled)>, sizes: &[u64]) -> BTreeMap<Option<u64>, Sites> {
+    let mut classes: BTreeMap<Option<u64>, BTreeMap<SiteId, (Sampled, u64)>> = BTreeMap::new();
+    for (entry, sampled) in sampled {
+        if sampled.in_use_first == 0 && sampled.in_use_last == 0 && sampled.allocs == 0 {
+            continue;
+        }
+        let class = sizes.binary_search(&entry.size_bytes).is_ok().then_some(entry.size_bytes);
+        let (all, size) = classes.entry(class).or_default().entry(entry.site).or_default();
+        all.allocs += sampled.allocs;
+        all.frees += sampled.frees;
+        all.in_use_first += sampled.in_use_first;
+        all.in_use_last += sampled.in_use_last;
+        *size = (*size).max(entry.size_bytes);
+    }
+    let flat = |sites: BTreeMap<SiteId, (Sampled, u64)>| {
+        sites.into_iter().map(|(site, (sampled, size))| (site, sampled, size)).collect()
     };
-    for sample in &last.samples {
-        add(sample, |sampled, now| {
-            sampled.allocs += now.allocs;
-            sampled.frees += now.frees;
-            sampled.in_use_last += now.allocs.saturating_sub(now.frees);
-        });
-    }
-    for sample in &first.samples {
-        add(sample, |sampled, then| {
-            sampled.allocs = sampled.allocs.saturating_sub(then.allocs);
-            sampled.frees = sampled.frees.saturating_sub(then.frees);
-            sampled.in_use_first += then.allocs.saturating_sub(then.frees);
-        });
-    }
-    classes
+    classes.into_iter().map(|(class, sites)| (class, flat(sites))).collect()
 }
 
 fn weight_of(sampled: &Sampled) -> f64 {
@@ -296,3 +560,7 @@ fn seconds(ns: u64) -> f64 {
 fn real(value: u64) -> f64 {
     value as f64
 }
+
+#[cfg(test)]
+#[path = "assess_tests.rs"]
+mod tests;

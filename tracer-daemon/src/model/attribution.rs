@@ -13,6 +13,14 @@ use super::Rate;
 /// Two-sided 95 % of a normal distribution.
 const Z: f64 = 1.959_964;
 
+/// Added to counts of samples before they stand for their variance: half of Z squared, which makes intervals of few counts
+/// cover at their rate (A. Agresti, B. A. Coull, Approximate is better than "exact", The American Statistician 52, 1998).
+const FEW: f64 = 2.0;
+/// Variance of the site that no sample has seen yet.
+const UNSEEN: f64 = 1.0;
+/// Corrections after which variances agree well enough.
+const ROUNDS: u32 = 4;
+
 /// The samples of one site in one size class over a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sampled {
@@ -34,7 +42,7 @@ impl Sampled {
 
     /// Variance of the growth: no more moved than was allocated and freed, nor than was in use at both ends.
     pub fn variance(&self) -> f64 {
-        self.moved() + 1.0
+        self.moved() + FEW
     }
 
     fn moved(&self) -> f64 {
@@ -74,22 +82,62 @@ pub fn share(class: &ClassGrowth, sites: &[Sampled]) -> Vec<Share> {
         return Vec::new();
     }
     let expected = class.bytes_per_s.value / per_sample;
-    let grown: f64 = sites.iter().map(Sampled::growth).sum();
+    let estimates: Vec<Estimate> =
+        sites.iter().map(|site| Estimate { growth: site.growth(), variance: site.variance() }).collect();
     let positive: f64 = sites.iter().map(|site| site.growth().max(0.0)).sum();
-    // One more: the site that no sample has seen yet.
-    let variance: f64 = sites.iter().map(Sampled::variance).sum::<f64>() + 1.0;
-    sites
-        .iter()
-        .map(|site| {
-            let own = site.variance();
-            let corrected = site.growth() + own / variance * (expected - grown);
-            Share {
-                bytes_per_s: corrected * per_sample,
-                variance: own * (1.0 - own / variance) * per_sample * per_sample,
-                is_contested: positive - site.growth().max(0.0) > CONTESTED * expected.abs(),
+    let corrected = Corrected::of_counts(expected, &estimates);
+    let shares = sites.iter().zip(corrected.sites).map(|(site, corrected)| Share {
+        bytes_per_s: corrected.growth * per_sample,
+        variance: corrected.variance * per_sample * per_sample,
+        is_contested: positive - site.growth().max(0.0) > CONTESTED * expected.abs(),
+    });
+    shares.collect()
+}
+
+/// What is thought of the growth of one site.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// In any unit.
+    pub growth: f64,
+    /// In its square.
+    pub variance: f64,
+}
+
+/// Estimates that sum to what is known of all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Corrected {
+    /// The sites, in their order.
+    pub sites: Vec<Estimate>,
+    /// What is left for the site that was not seen yet.
+    pub unseen: f64,
+}
+
+impl Corrected {
+    /// What is missing to the sum is given to each site in proportion to its variance, and to one that was not seen.
+    pub fn of(expected: f64, sites: &[Estimate], unseen_variance: f64) -> Self {
+        let missing = expected - sites.iter().map(|site| site.growth).sum::<f64>();
+        let all = sites.iter().map(|site| site.variance).sum::<f64>() + unseen_variance;
+        let sites = sites.iter().map(|site| Estimate {
+            growth: site.growth + site.variance / all * missing,
+            variance: site.variance * (1.0 - site.variance / all),
+        });
+        Self { sites: sites.collect(), unseen: unseen_variance / all * missing }
+    }
+
+    /// The same of counts of samples, whose variance follows from the counts. A site of which chance has shown little seems less
+    /// variable than it is, and the correction would pass it by: so the variances are those of the corrected growth, found
+    /// again until they agree.
+    pub fn of_counts(expected: f64, sites: &[Estimate]) -> Self {
+        let missing = expected - sites.iter().map(|site| site.growth).sum::<f64>();
+        let mut counts = sites.to_vec();
+        for _ in 0..ROUNDS {
+            let all = counts.iter().map(|site| site.variance).sum::<f64>() + UNSEEN;
+            for (count, site) in counts.iter_mut().zip(sites) {
+                count.variance = (site.variance + count.variance / all * missing).max(FEW);
             }
-        })
-        .collect()
+        }
+        Self::of(expected, &counts, UNSEEN)
+    }
 }
 
 /// What the samples of a site say over all its classes.
@@ -119,8 +167,25 @@ impl SiteGrowth {
         if share.is_contested {
             self.contested_bytes_per_s += share.bytes_per_s.max(0.0);
         }
-        let half_width = class.bytes_per_s.value - class.bytes_per_s.low;
-        let part = if class.bytes_per_s.value.abs() > 0.0 { share.bytes_per_s / class.bytes_per_s.value } else { 0.0 };
+        self.add_class_error(class.bytes_per_s, share.bytes_per_s);
+    }
+
+    /// One more class of the site, by its births: corrected growth, objects that were caught and stay, and what the other sites
+    /// of the class grew by.
+    pub fn add_births(&mut self, class_bytes_per_s: Rate, corrected: &Estimate, stayed: f64, others_bytes_per_s: f64) {
+        self.bytes_per_s += corrected.growth;
+        self.variance += corrected.variance;
+        self.samples += stayed;
+        self.moved += stayed;
+        if others_bytes_per_s > CONTESTED * class_bytes_per_s.value.abs() {
+            self.contested_bytes_per_s += corrected.growth.max(0.0);
+        }
+        self.add_class_error(class_bytes_per_s, corrected.growth);
+    }
+
+    fn add_class_error(&mut self, class_bytes_per_s: Rate, own_bytes_per_s: f64) {
+        let half_width = class_bytes_per_s.value - class_bytes_per_s.low;
+        let part = if class_bytes_per_s.value.abs() > 0.0 { own_bytes_per_s / class_bytes_per_s.value } else { 0.0 };
         self.class_half_width += part.abs() * half_width;
     }
 
@@ -152,6 +217,8 @@ fn real(value: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn class(bytes_per_s: f64) -> ClassGrowth {
@@ -162,20 +229,23 @@ mod tests {
         Sampled { allocs, frees, in_use_first, in_use_last: in_use_first + allocs - frees }
     }
 
-    #[test]
-    fn shares_and_the_unseen_sum_to_the_class() {
-        let sites = [sampled(40, 0, 3), sampled(300, 302, 50), sampled(0, 0, 0)];
-        let class = class(300_000.0);
-        let shares = share(&class, &sites);
-        let unseen = {
-            let variance: f64 = sites.iter().map(Sampled::variance).sum::<f64>() + 1.0;
-            let grown: f64 = sites.iter().map(Sampled::growth).sum();
-            let per_sample = class.bytes_per_sample / class.window_s;
-            (class.bytes_per_s.value / per_sample - grown) / variance * per_sample
-        };
-        let sum: f64 = shares.iter().map(|share| share.bytes_per_s).sum();
-        assert!((sum + unseen - class.bytes_per_s.value).abs() < 1e-6, "{sum} + {unseen}");
-        assert!(shares.iter().all(|share| share.variance >= 0.0));
+    proptest! {
+        #[test]
+        fn shares_and_the_unseen_sum_to_the_class(
+            counts in prop::collection::vec((0_u64..500, 0_u64..500, 0_u64..500), 0..20),
+            expected in -1e6_f64..1e6,
+        ) {
+            let estimate = |(allocs, frees, in_use_first): (u64, u64, u64)| {
+                let site = sampled(allocs, frees.min(allocs + in_use_first), in_use_first);
+                Estimate { growth: site.growth(), variance: site.variance() }
+            };
+            let sites: Vec<Estimate> = counts.into_iter().map(estimate).collect();
+            for corrected in [Corrected::of_counts(expected, &sites), Corrected::of(expected, &sites, UNSEEN)] {
+                let sum: f64 = corrected.sites.iter().map(|site| site.growth).sum();
+                prop_assert!((sum + corrected.unseen - expected).abs() < 1e-6 * expected.abs().max(1.0));
+                prop_assert!(corrected.sites.iter().all(|site| site.variance >= 0.0));
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod assess;
 pub mod attribution;
+pub mod births;
 mod exact;
 pub mod forecast;
 pub mod goroutines;
@@ -18,6 +19,8 @@ pub mod process;
 pub mod profile;
 pub mod profile_change;
 mod profile_history;
+pub mod reason;
+mod samples;
 #[cfg(test)]
 #[expect(
     clippy::cast_possible_truncation,

@@ -37,7 +37,7 @@ pub struct Step {
     pub age_cycles: u32,
     /// Share that lives through more than this many collections, with its 95 % interval.
     pub survival: Rate,
-    /// Effective number of objects that were at risk.
+    /// Effective number of objects that lived to this age.
     pub at_risk: f64,
 }
 
@@ -55,15 +55,19 @@ impl Survival {
         let (mut survival, mut greenwood) = (1.0, 0.0);
         let mut steps = Vec::new();
         for group in lives.chunk_by(|one, next| one.age_cycles == next.age_cycles) {
-            let deaths: f64 = group.iter().filter(|life| life.died).map(|life| life.weight).sum();
+            let lived = at_risk.effective();
+            // The collection after this age tested those only of which it is known what it found.
+            let (dead, unknown): (Vec<Life>, Vec<Life>) = group.iter().partition(|life| life.died);
+            at_risk.leave(&unknown);
             let effective = at_risk.effective();
-            let hazard = (deaths / at_risk.sum).clamp(0.0, 1.0);
+            let deaths: f64 = dead.iter().map(|life| life.weight).sum();
+            let hazard = if at_risk.sum > 0.0 { (deaths / at_risk.sum).clamp(0.0, 1.0) } else { 0.0 };
             survival *= 1.0 - hazard;
             // d / (r (r - d)) in effective objects.
             greenwood += if hazard < 1.0 { hazard / (effective * (1.0 - hazard)) } else { 0.0 };
             let age_cycles = group.first().map_or(0, |life| life.age_cycles);
-            steps.push(Step { age_cycles, survival: interval(survival, greenwood, effective), at_risk: effective });
-            at_risk.leave(group);
+            steps.push(Step { age_cycles, survival: interval(survival, greenwood, lived), at_risk: lived });
+            at_risk.leave(&dead);
         }
         Self(steps)
     }
@@ -71,14 +75,25 @@ impl Survival {
     /// The share that stays: survival at the largest age with enough objects at risk where it has become flat.
     /// `None`: not known yet.
     pub fn plateau(&self) -> Option<Rate> {
+        Some(self.plateau_step()?.survival)
+    }
+
+    /// Survival through more than this many collections. `None`: nothing is known at that age or a younger one.
+    pub fn at(&self, age_cycles: u32) -> Option<f64> {
+        let known = self.0.iter().take_while(|step| step.age_cycles <= age_cycles).last()?;
+        Some(known.survival.value)
+    }
+
+    /// The step at which [`Self::plateau`] is read.
+    pub(super) fn plateau_step(&self) -> Option<&Step> {
         let known: Vec<&Step> = self.0.iter().take_while(|step| step.at_risk >= AT_RISK_MIN).collect();
         let last = known.last()?;
-        let earlier = known
-            .iter()
-            .rev()
-            .find(|step| usize::try_from(last.age_cycles - step.age_cycles).is_ok_and(|ages| ages >= FLAT_AGES))?;
-        let fall = earlier.survival.value - last.survival.value;
-        (fall <= FLAT * earlier.survival.value.max(f64::MIN_POSITIVE)).then_some(last.survival)
+        let is_earlier = |age: u32| usize::try_from(last.age_cycles - age).is_ok_and(|ages| ages >= FLAT_AGES);
+        // Before the first age all are alive.
+        let earlier = known.iter().rev().find(|step| is_earlier(step.age_cycles)).map(|step| step.survival.value);
+        let earlier = earlier.or_else(|| is_earlier(0).then_some(1.0))?;
+        let fall = earlier - last.survival.value;
+        (fall <= FLAT * earlier.max(f64::MIN_POSITIVE)).then_some(last)
     }
 }
 
@@ -151,6 +166,15 @@ mod tests {
         for (age, expected) in [(8, 7.0 / 8.0), (31, 7.0 / 10.0), (54, 21.0 / 40.0), (92, 21.0 / 80.0)] {
             assert!((at(age) - expected).abs() < 1e-12, "{age}: {}", at(age));
         }
+    }
+
+    #[test]
+    fn what_was_not_looked_at_again_does_not_count_as_alive() {
+        // Ten of which five die at once; ten more that nobody ever looked at.
+        let mut sample = lives(&[(0, true); 5]);
+        sample.extend(lives(&[(4, false); 5]));
+        sample.extend(lives(&[(0, false); 10]));
+        assert!((Survival::of(&sample).at(0).unwrap() - 0.5).abs() < 1e-12);
     }
 
     #[test]

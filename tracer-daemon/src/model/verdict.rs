@@ -1,13 +1,15 @@
 //! Does it leak? Rules over growth and its interval, with a sentence that says why.
 //!
 //! A verdict is a claim about people's work: a false accusation is worse than a late one. So `leaking` needs a class whose
-//! growth is above chance, a site whose part of it is, and two reports in a row that agree; a verdict is taken back as
-//! slowly. Thirds of the window tell warming up from leaking: what fills a cache slows down.
+//! growth is above chance in both halves of what was seen (at least 60 s in all), a site whose part of it is, and two
+//! reports in a row that agree; a verdict is taken back as slowly. Thirds of the window tell warming up from leaking: what
+//! fills a cache slows down; what has grown ever since the process began may still do so.
 //!
 //! Rules and thresholds: measured on 1,191 windows of 57 runs of 23 programs, of which 423 steady: no false accusation.
 
 use super::Rate;
 use super::attribution::SiteGrowth;
+use super::reason::{Doubt, Named, Reason};
 use super::slope::{POINTS_MIN, Point, rises_in_thirds, slope_in_units, slope_of_bent};
 
 /// The shortest time over which anything is said to grow, seconds.
@@ -141,20 +143,55 @@ pub fn floor(live_bytes: f64) -> f64 {
     FLOOR_BYTES_PER_S.max(FLOOR_OF_LIVE_PER_MINUTE * live_bytes / 60.0)
 }
 
-/// The verdict of one report on a site, from the classes of its objects that rise. `classes_slow`: some of its classes
-/// grow and slow down.
-pub fn of_site(growth: &SiteGrowth, rises: bool, classes_slow: bool, floor_bytes_per_s: f64) -> Verdict {
-    if !rises {
-        return if classes_slow { Verdict::WarmingUp } else { Verdict::Steady };
+/// What is known of the classes in which a site's samples grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Classes {
+    /// Some rise.
+    pub rise: bool,
+    /// Some grew and slowed down.
+    pub slow: bool,
+    /// Of the site's growth, bytes per second in classes that did not rise in both halves of the time.
+    pub unconfirmed_bytes_per_s: f64,
+}
+
+/// What is known of the process, by which all of its sites are judged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Circumstances {
+    /// Less growth is nobody's trouble, bytes per second.
+    pub floor_bytes_per_s: f64,
+    /// Over which the site's growth was measured, seconds.
+    pub window_s: f64,
+    /// Why nothing of this process is said to leak yet.
+    pub doubt: Option<Doubt>,
+}
+
+/// The verdict of one report on a site, from the classes of its objects that rise.
+pub fn of_site(growth: &SiteGrowth, classes: Classes, circumstances: &Circumstances) -> (Verdict, Reason) {
+    let within_chance = (Verdict::Steady, Reason::WithinChance { samples: growth.samples });
+    if !classes.rise {
+        return if classes.slow { (Verdict::WarmingUp, within_chance.1) } else { within_chance };
     }
-    let is_worth_it = growth.bytes_per_s > floor_bytes_per_s;
-    let is_sure = growth.samples >= SAMPLES_MIN
-        && growth.score() > LEAKING_SCORE
-        && (growth.sample_score() > SAMPLE_SCORE || growth.contested_bytes_per_s < 0.5 * growth.bytes_per_s);
-    match (is_worth_it, is_sure) {
-        (true, true) => Verdict::Leaking,
-        (true, false) if growth.score() > GROWING_SCORE && growth.samples > 0.0 => Verdict::Growing,
-        _ => Verdict::Steady,
+    let is_own = growth.sample_score() > SAMPLE_SCORE || growth.contested_bytes_per_s < 0.5 * growth.bytes_per_s;
+    let doubt = match () {
+        () if growth.bytes_per_s <= circumstances.floor_bytes_per_s => return within_chance,
+        () if growth.samples < SAMPLES_MIN || growth.score() <= LEAKING_SCORE => Some(Doubt::FewSamples),
+        () if !is_own => Some(Doubt::Shared),
+        () if circumstances.doubt.is_some() => circumstances.doubt,
+        () if classes.unconfirmed_bytes_per_s > 0.5 * growth.bytes_per_s => Some(Doubt::NotBefore),
+        () => None,
+    };
+    let named = Named {
+        bytes_per_s: growth.rate(),
+        samples: growth.samples,
+        deviations: growth.score(),
+        window_s: circumstances.window_s,
+    };
+    match doubt {
+        None => (Verdict::Leaking, Reason::Leaks(named)),
+        Some(but) if growth.score() > GROWING_SCORE && growth.samples > 0.0 => {
+            (Verdict::Growing, Reason::Grew { named, but })
+        }
+        Some(_) => within_chance,
     }
 }
 

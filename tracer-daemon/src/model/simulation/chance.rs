@@ -38,9 +38,5 @@ pub(super) fn binomial(number: u64, probability: f64, random: &mut SmallRng) -> 
         return (0..number).filter(|_| random.random::<f64>() < probability).count() as u64;
     }
     // Many, of which few are taken, or few left.
-    if mean < rest {
-        poisson(mean, random).min(number)
-    } else {
-        number - poisson(rest, random).min(number)
-    }
+    if mean < rest { poisson(mean, random).min(number) } else { number - poisson(rest, random).min(number) }
 }

@@ -8,8 +8,10 @@
 
 mod chance;
 mod slope_study;
+
 mod source;
 mod survival_study;
+
 mod tests;
 
 use rand::Rng as _;
@@ -33,6 +35,8 @@ const PERIOD_MAX_S: f64 = 120.0;
 const SWEEP: f64 = 0.3;
 /// A hundred collections a second: as often as anybody has seen.
 const CYCLE_MIN_S: f64 = 0.01;
+/// Collections that anything that dies lives through at most, where that is counted.
+const SURVIVED_MAX: usize = 6;
 /// An arbitrary beginning.
 const EPOCH_NS: u64 = 1_790_000_000_000_000_000;
 
@@ -94,10 +98,15 @@ impl Program {
             grid_s,
             index: 0,
         };
-        program.collect();
-        while program.next_end_s < grid_s {
+        // What lives through some collections is steady only after as many.
+        for _ in 0..SURVIVED_MAX {
             program.collect();
         }
+        program.grid_s += program.next_end_s;
+        while program.next_end_s < program.grid_s {
+            program.collect();
+        }
+        program.now_s = program.grid_s;
         program
     }
 

@@ -125,7 +125,7 @@ impl State {
         let full = matches!(source.rule, Rule::Lru { .. });
         let all = if full { first as u64 } else { poisson(first, random) };
         let sampled = binomial(all, probability, random);
-        let part = |alive| Part { allocs: alive, alive, ..Part::default() };
+        let part = |alive| Part { allocs: alive, alive, next_alive: alive, ..Part::default() };
         Self { source, probability, unsampled: part(all - sampled), sampled: part(sampled), order: 1.0 }
     }
 
