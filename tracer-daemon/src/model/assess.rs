@@ -109,6 +109,10 @@ pub struct Assessor {
     window_s: f64,
     /// When the process began, ns since 1970.
     began_unix_ns: Option<u64>,
+    /// Below this age nothing is said to leak, seconds.
+    warm_after_s: f64,
+    /// Whether the heap was larger before we looked.
+    was_larger: bool,
     /// What is older is only compared with.
     judged_from_unix_ns: u64,
     series: MarkedSeries,
@@ -138,6 +142,8 @@ impl Assessor {
         Self {
             window_s,
             began_unix_ns: None,
+            warm_after_s: 0.0,
+            was_larger: false,
             judged_from_unix_ns: 0,
             series: MarkedSeries::default(),
             profiles: SampleHistory::default(),
@@ -152,6 +158,16 @@ impl Assessor {
     /// When the process began, ns since 1970: what has grown ever since is not said to leak while the process is young.
     pub fn process_began(&mut self, unix_ns: u64) {
         self.began_unix_ns = Some(unix_ns);
+    }
+
+    /// Below this age of the process nothing is said to leak, seconds: what fills up looks the same.
+    pub fn warm_after(&mut self, seconds: f64) {
+        self.warm_after_s = seconds;
+    }
+
+    /// Whether the heap was larger before we looked: then what grows may come down again, as it did.
+    pub fn was_larger(&mut self, was_larger: bool) {
+        self.was_larger = was_larger;
     }
 
     /// The books at one moment.
@@ -290,7 +306,13 @@ impl Assessor {
         if self.series.observed_s() < 2.0 * self.window_s.max(WINDOW_MIN_S) {
             return Some(Doubt::SeenTooShortly);
         }
+        if self.was_larger {
+            return Some(Doubt::LargerBefore);
+        }
         let age_s = seconds(window.to_unix_ns.saturating_sub(self.began_unix_ns?));
+        if age_s < self.warm_after_s {
+            return Some(Doubt::Young);
+        }
         if window.span_s <= AGE_SHARE * age_s {
             return None;
         }

@@ -23,14 +23,20 @@ use crate::read::books::Books;
 use crate::units::approximate;
 
 /// Growth is judged over at most this long.
-const WINDOW_MAX: Duration = Duration::from_secs(3600);
+const WINDOW_MAX: Duration = Duration::from_secs(1800);
+/// A program is taken to be warm at this age, seconds: caches have filled, and what is done every few minutes was done.
+pub const WARM_AFTER_S: f64 = 600.0;
+/// The heap takes addresses in steps of this size (`pallocChunkBytes`, runtime/mpagealloc.go).
+const HEAP_STEP_BYTES: u64 = 4 << 20;
+/// A heap below this says nothing of how large it was before, bytes.
+const LARGER_MIN_BYTES: u64 = 32 << 20;
 /// Growth of the lines of the memory statement, and of goroutines, is judged over so long; who is accused is after two of them.
 const PARTS_WINDOW_S: f64 = 60.0;
 /// Between two judgements.
 const JUDGE_EVERY_S: f64 = 4.0;
 
 /// What is known of the process beforehand.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProcessConstants {
     /// The main module's path; `None`: only the packages named `main` are the user's.
@@ -41,6 +47,8 @@ pub struct ProcessConstants {
     pub go_minor: Option<u32>,
     /// When the process began, ns since 1970; `None`: not known.
     pub began_unix_ns: Option<u64>,
+    /// From this age on a program is taken to be warm, so that what grows may be said to leak. `None`: [`WARM_AFTER_S`].
+    pub warm_after_s: Option<f64>,
 }
 
 impl ProcessConstants {
@@ -71,11 +79,18 @@ pub struct ProcessModel {
     assessment: Option<Arc<Assessment>>,
     /// When it was judged last, and how many collections had ended.
     judged: Option<(Moment, u32)>,
+    /// Most bytes in spans with objects at any look.
+    in_use_max_bytes: u64,
 }
 
 impl ProcessModel {
     /// Nothing was seen yet.
     pub fn new(constants: ProcessConstants) -> Self {
+        let mut assessor = Assessor::new(0.0);
+        if let Some(began_unix_ns) = constants.began_unix_ns {
+            assessor.process_began(began_unix_ns);
+        }
+        assessor.warm_after(constants.warm_after_s.unwrap_or(WARM_AFTER_S));
         Self {
             opened: Moment::default(),
             last: Moment::default(),
@@ -88,9 +103,10 @@ impl ProcessModel {
             goroutine_growth: GoroutineGrowth::new(PARTS_WINDOW_S),
             goroutine_report: None,
             discards: Discards::default(),
-            assessor: Assessor::new(0.0),
+            assessor,
             assessment: None,
             judged: None,
+            in_use_max_bytes: 0,
             constants,
         }
     }
@@ -106,6 +122,8 @@ impl ProcessModel {
             }
             Observation::Books(books) => {
                 self.assessor.observe_books(Reading::new(&books, at.unix_ns));
+                self.in_use_max_bytes = self.in_use_max_bytes.max(books.heap_in_use_bytes);
+                self.assessor.was_larger(self.was_larger(&books));
                 match &mut self.books {
                     Some([_, last]) => *last = (at, books),
                     none => *none = Some([(at, books.clone()), (at, books)]),
@@ -138,6 +156,12 @@ impl ProcessModel {
             }
         }
         self.last = self.last.max(at);
+    }
+
+    /// Whether the heap had more objects before we looked: addresses that it ever took it keeps.
+    fn was_larger(&self, books: &Books) -> bool {
+        let ever_bytes = books.heap_sys_bytes().saturating_sub(HEAP_STEP_BYTES);
+        ever_bytes >= LARGER_MIN_BYTES && self.in_use_max_bytes < ever_bytes / 10 * 9
     }
 
     /// What is known of growth, anew where a collection has ended since it was judged last.

@@ -117,6 +117,10 @@ pub enum Doubt {
     SeenTooShortly,
     /// The process is so young that what fills up looks the same.
     SinceStart,
+    /// The process is younger than a program is taken to be warm.
+    Young,
+    /// The heap was larger before we looked.
+    LargerBefore,
     /// It did not grow in both halves of what was seen.
     NotBefore,
     /// One more report has to say the same.
@@ -130,6 +134,8 @@ impl fmt::Display for Doubt {
             Self::Shared => "other lines grow in the same size classes",
             Self::SeenTooShortly => "it was not seen for long enough to call it a leak",
             Self::SinceStart => "it has grown since the process began, which a cache that fills would do as well",
+            Self::Young => "the process is young, and a program that warms up looks the same",
+            Self::LargerBefore => "its heap was larger before, so that this may come down again",
             Self::NotBefore => "it did not grow in both halves of the time",
             Self::Once => "one more report has to say the same",
         })
@@ -164,7 +170,7 @@ impl fmt::Display for Reason {
             Self::NeedsName { size_bytes, measured, seconds } => {
                 match size_bytes {
                     Some(size) => {
-                        write!(formatter, "objects of {} grow: {measured}", Bytes(crate::units::approximate(*size)))?
+                        write!(formatter, "objects of {} grow: {measured}", Bytes(crate::units::approximate(*size)))?;
                     }
                     None => write!(formatter, "large objects grow: {measured}")?,
                 }

@@ -90,6 +90,7 @@ impl Subject {
             cgo: self.facts.cgo,
             go_minor: Some(self.facts.go_version.minor),
             began_unix_ns: age_ns.map(|age_ns| own::unix_ns().saturating_sub(age_ns)),
+            warm_after_s: None,
         }
     }
 

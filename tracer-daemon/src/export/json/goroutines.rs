@@ -8,9 +8,9 @@ use super::{Frame, Hint, Process, Rate, SCHEMA, file, frame, line_number, owned_
 use crate::export::growth_words;
 use crate::export::report::GoroutineReport;
 use crate::model::goroutines::growth::{GoroutinesGrowth, SiteGrowth};
+use crate::model::goroutines::{AgeBounds, GoroutineTable, Holders, Object, TablePath, TableSite, TableState};
 use crate::model::hints::{self, Program};
 use crate::model::verdict::Verdict;
-use crate::model::goroutines::{AgeBounds, GoroutineTable, Holders, Object, TablePath, TableSite, TableState};
 use crate::read::Discards;
 use crate::read::goroutines::{Channel, Queue};
 

@@ -255,11 +255,7 @@ pub fn line(
 }
 
 /// The part of a document that is the statement.
-pub fn memory(
-    statement: &model::MemoryStatement,
-    growth: Option<&MemoryGrowthReport>,
-    refused: &[Refusal],
-) -> Memory {
+pub fn memory(statement: &model::MemoryStatement, growth: Option<&MemoryGrowthReport>, refused: &[Refusal]) -> Memory {
     let lines = statement.lines.iter().map(|line| Line {
         name: line.component.name(),
         bytes: line.bytes,

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 
 pub use self::goroutines::goroutine_table;
 pub use document::{
-    Allocator, Cost, Counted, Document, Evidence, Frame, GoroutinePart, GoroutineSite, Goroutines, Heap, Hint, Path, Process,
-    Profile, Rate, Refused, Site, SizeClass,
+    Allocator, Cost, Counted, Document, Evidence, Frame, GoroutinePart, GoroutineSite, Goroutines, Heap, Hint, Path,
+    Process, Profile, Rate, Refused, Site, SizeClass,
 };
 
 use super::{
@@ -71,7 +71,10 @@ pub fn document(report: &Report) -> Document {
             }
             (None, None) => None,
         },
-        memory: snapshot.memory.as_ref().map(|statement| memory::memory(statement, snapshot.memory_growth.as_deref(), &[])),
+        memory: snapshot
+            .memory
+            .as_ref()
+            .map(|statement| memory::memory(statement, snapshot.memory_growth.as_deref(), &[])),
         cost: Cost {
             budget_ratio: report.cost.budget_ratio.and_then(finite),
             target_ratio: report.cost.target_ratio.and_then(finite),

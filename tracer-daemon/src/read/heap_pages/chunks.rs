@@ -71,7 +71,7 @@ fn followed(memory: &dyn TargetMemory, newest: Vec<u64>) -> Result<BTreeSet<u64>
 
 /// Whether a chunk can begin there. User space begins above the first page and has 47 bits.
 fn is_plausible(start: u64) -> bool {
-    start >= PAGE_BYTES_MIN && start < (1 << 47) - CHUNK_BYTES && start.is_multiple_of(PAGE_BYTES_MIN)
+    (PAGE_BYTES_MIN..(1 << 47) - CHUNK_BYTES).contains(&start) && start.is_multiple_of(PAGE_BYTES_MIN)
 }
 
 /// The word at each place; `None` where it cannot be read.
