@@ -11,7 +11,7 @@ use crate::{
     cli::OutputFormat,
     discover::{Links, open_regular},
     export::untrusted,
-    recording::{Ending, Replay},
+    recording::{Ending, Replay, Skipped},
 };
 
 /// Prints what was printed when the file was written.
@@ -32,7 +32,7 @@ pub fn replay(file: &Path, output: OutputFormat) -> anyhow::Result<()> {
         Ending::Damaged(error) => tracing::warn!(%error, "{shown} is damaged; this is what it holds before that"),
     }
     let skipped = replay.reader().skipped();
-    if skipped != Default::default() {
+    if skipped != Skipped::default() {
         let (unknown, not_understood) = (skipped.unknown, skipped.not_understood);
         tracing::warn!(
             unknown,
