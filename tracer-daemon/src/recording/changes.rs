@@ -8,6 +8,7 @@
 //! | integer | integer | so much more |
 //! | structure | map | the fields that changed, in their order |
 //! | list | tag 13, array | `[length, new in front, changes, the new ones …, (places further on, change) …, those behind the last …]` |
+//! | list of ascending integers | tag 14, array | `[kept, dropped, how many new ones, the new ones as how much more than the one before …, …]` |
 //! | map | tag 10, map | what is in it now: a change of what the key had last, or, of a new key, the value |
 //! | variant | tag 11 | the same name, and a change of what it holds |
 //! | any | tag 12 | another value, whole |
@@ -27,6 +28,8 @@ pub(super) const VARIANT: u64 = 11;
 pub(super) const REPLACED: u64 = 12;
 /// Changes of a list.
 pub(super) const LIST: u64 = 13;
+/// Changes of a list of ascending integers.
+pub(super) const ASCENDING: u64 = 14;
 
 /// How an integer of at most 65 bits with its sign is written.
 pub(super) fn header(number: i128) -> Option<Header> {

@@ -2,7 +2,7 @@
 
 use ciborium_ll::{Decoder, Header, simple};
 
-use super::changes::{LIST, MAP, REPLACED, SHARED, TEXT, VARIANT, header};
+use super::changes::{ASCENDING, LIST, MAP, REPLACED, SHARED, TEXT, VARIANT, header};
 use super::node::{Entries, Key, Node};
 use super::{DEPTH_MAX, RECORD_NODES_MAX, RecordingError};
 
@@ -114,10 +114,7 @@ impl<'a> Input<'a> {
     }
 
     fn whole_of(&mut self, header: Header, depth: usize) -> Result<Node, RecordingError> {
-        self.made += 1;
-        if self.made > RECORD_NODES_MAX {
-            return Err(RecordingError::TooLarge { what: "values of one record", max: RECORD_NODES_MAX });
-        }
+        self.count_made()?;
         let depth = depth.checked_sub(1).ok_or(RecordingError::TooLarge { what: "depth", max: DEPTH_MAX })?;
         Ok(match header {
             Header::Positive(number) => Node::Integer(number.into()),
@@ -160,6 +157,14 @@ impl<'a> Input<'a> {
         })
     }
 
+    fn count_made(&mut self) -> Result<(), RecordingError> {
+        self.made += 1;
+        if self.made > RECORD_NODES_MAX {
+            return Err(RecordingError::TooLarge { what: "values of one record", max: RECORD_NODES_MAX });
+        }
+        Ok(())
+    }
+
     fn map(&mut self) -> Result<usize, RecordingError> {
         match self.pull()? {
             Header::Map(Some(length)) => Ok(length),
@@ -197,6 +202,7 @@ impl<'a> Input<'a> {
                 }
             }
             (Header::Tag(LIST), Node::List(nodes)) => self.list(nodes, inner)?,
+            (Header::Tag(ASCENDING), Node::List(nodes)) => self.ascending(nodes)?,
             (Header::Tag(MAP), Node::Map(entries)) => {
                 entries.clear();
                 for _ in 0..self.map()? {
@@ -222,6 +228,30 @@ impl<'a> Input<'a> {
             _ => return Err(malformed("change")),
         }
         Ok(())
+    }
+
+    fn ascending(&mut self, nodes: &mut Vec<Node>) -> Result<(), RecordingError> {
+        let mut items = self.array()?;
+        let mut before = std::mem::take(nodes).into_iter();
+        while let Some(rest) = items.checked_sub(3) {
+            let (kept, dropped, new) = (self.count()?, self.count()?, self.count()?);
+            if kept.checked_add(dropped).is_none_or(|count| count > before.len()) {
+                return Err(malformed("length"));
+            }
+            nodes.extend(before.by_ref().take(kept));
+            before.by_ref().take(dropped).for_each(drop);
+            let mut last = match nodes.last() {
+                Some(Node::Integer(last)) => *last,
+                _ => 0,
+            };
+            items = rest.checked_sub(new).ok_or_else(|| malformed("length"))?;
+            for _ in 0..new {
+                last = sum(last, self.integer()?)?;
+                self.count_made()?;
+                nodes.push(Node::Integer(last));
+            }
+        }
+        if items == 0 { Ok(()) } else { Err(malformed("length")) }
     }
 
     fn list(&mut self, nodes: &mut Vec<Node>, depth: usize) -> Result<(), RecordingError> {

@@ -3,7 +3,7 @@
 use ciborium_ll::{Encoder, Header, simple};
 
 use super::RecordingError;
-use super::changes::{LIST, MAP, REPLACED, SHARED, TEXT, VARIANT, header};
+use super::changes::{ASCENDING, LIST, MAP, REPLACED, SHARED, TEXT, VARIANT, header};
 use super::node::{Key, Node};
 
 /// Most elements that a list is looked through for as new ones in front.
@@ -113,7 +113,14 @@ impl<'a> Output<'a> {
                 }
                 Ok(())
             }
-            (Node::List(before), Node::List(now)) => self.list(before, now),
+            (Node::List(before), Node::List(now)) => {
+                if let (Some(old), Some(new)) = (ascending(before), ascending(&now)) {
+                    self.ascending(&old, &new)?;
+                    *before = now;
+                    return Ok(());
+                }
+                self.list(before, now)
+            }
             (Node::Map(before), Node::Map(now)) => {
                 self.push(Header::Tag(MAP))?;
                 self.push(Header::Map(Some(now.iter().len())))?;
@@ -147,6 +154,34 @@ impl<'a> Output<'a> {
     fn replace(&mut self, node: &Node) -> Result<(), RecordingError> {
         self.push(Header::Tag(REPLACED))?;
         self.whole(node)
+    }
+
+    /// What was dropped and what is new, by going through both in step.
+    fn ascending(&mut self, before: &[i128], now: &[i128]) -> Result<(), RecordingError> {
+        let (mut before, mut now) = (before.iter().copied().peekable(), now.iter().copied().peekable());
+        let mut items: Vec<i128> = Vec::new();
+        let mut last = 0;
+        while now.peek().is_some() {
+            let mut kept = 0;
+            while let Some(same) = before.next_if(|old| now.peek() == Some(old)) {
+                now.next();
+                (last, kept) = (same, kept + 1);
+            }
+            let mut dropped = 0;
+            while before.next_if(|old| now.peek().is_none_or(|new| old < new)).is_some() {
+                dropped += 1;
+            }
+            let mut new: Vec<i128> = Vec::new();
+            while let Some(value) = now.next_if(|new| before.peek().is_none_or(|old| new < old)) {
+                new.push(value - last);
+                last = value;
+            }
+            items.extend([kept, dropped, new.len() as i128]);
+            items.extend(new);
+        }
+        self.push(Header::Tag(ASCENDING))?;
+        self.array(items.len())?;
+        items.into_iter().try_for_each(|item| self.integer(item))
     }
 
     fn list(&mut self, before: &mut Vec<Node>, now: Vec<Node>) -> Result<(), RecordingError> {
@@ -183,6 +218,16 @@ impl<'a> Output<'a> {
         *before = result;
         Ok(())
     }
+}
+
+/// The numbers of a list of ascending ones.
+fn ascending(nodes: &[Node]) -> Option<Vec<i128>> {
+    let numbers = nodes.iter().map(|node| match node {
+        Node::Integer(number) => Some(*number),
+        _ => None,
+    });
+    let numbers: Vec<i128> = numbers.collect::<Option<_>>()?;
+    numbers.is_sorted_by(|one, next| one < next).then_some(numbers)
 }
 
 /// How many are new before the first one that was there.

@@ -164,7 +164,7 @@ impl Draw {
         }
     }
 
-    fn goroutines(&mut self) -> GoroutineTable {
+    pub(super) fn goroutines(&mut self) -> GoroutineTable {
         let state = |draw: &mut Self| TableState {
             wait_reason: draw.text(),
             count: draw.number(),
@@ -201,6 +201,12 @@ impl Draw {
                 stack_bytes: draw.number(),
                 oldest: draw.age(),
                 lowest_id: draw.number(),
+                ids: {
+                    let mut ids = draw.list(30, |draw| draw.below(60));
+                    ids.sort_unstable();
+                    ids.dedup();
+                    ids.into()
+                },
                 states: draw.list(3, state),
             }),
             ..GoroutineTable::default()

@@ -276,6 +276,38 @@ fn no_note_has_the_name_of_an_observation() {
 }
 
 #[test]
+fn goroutines_that_come_and_go_take_room_for_themselves_only() {
+    let table = |ids: Vec<u64>| {
+        let mut table = Draw(8).goroutines();
+        while table.sites.is_empty() {
+            table = Draw(table.live).goroutines();
+        }
+        table.sites.truncate(1);
+        table.sites[0].ids = ids.into();
+        Observation::Goroutines(std::sync::Arc::new(table))
+    };
+    let mut ids: Vec<u64> = (0..50_000).map(|number| number * 7).collect();
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    writer.observation(moment(0), &table(ids.clone())).unwrap();
+    writer.flush().unwrap();
+    let before = writer.written_bytes();
+    // Two of a hundred end and as many begin.
+    let mut number = 0;
+    ids.retain(|_| {
+        number += 1;
+        number % 50 != 0
+    });
+    ids.extend((0..1000).map(|number| 400_000 + number * 3));
+    let expected = table(ids);
+    writer.observation(moment(1), &expected).unwrap();
+    writer.flush().unwrap();
+    let more = writer.written_bytes() - before;
+    assert!(more < 3000, "{more} bytes for 2000 changes of 50,000");
+    let file = writer.finish().unwrap().0;
+    assert_eq!(read(&file).0.pop().unwrap().1, Entry::Observation(expected));
+}
+
+#[test]
 fn what_does_not_change_takes_little_room() {
     let books = Observation::Books(Box::new(Draw(7).books()));
     let mut writer = Writer::new(Vec::new()).unwrap();
