@@ -1,11 +1,11 @@
 //! All that the model was told of a process, in a file; and from the file again.
 //!
-//! Owns the format ([why it is so](../../../docs/decisions/0011-recordings.md)) and its bounds. Knows what a recording holds
+//! Owns the format (docs/decisions/0011-recordings.md says why it is so) and its bounds. Knows what a recording holds
 //! ([`Entry`]) and nothing of what an observation means: their types say by `serde` what their fields are called. Never holds
 //! memory of the target: names, numbers and addresses only.
 //!
 //! A file is blocks (`blocks.rs`), a block is records (`writer.rs`, `reader.rs`), a record is what has changed since the last one of
-//! its kind (`changes.rs`) in a tree (`node.rs`) that is made of any type (`to_node.rs`) and made into it (`from_node.rs`).
+//! its kind (`changes.rs`, `output.rs`, `input.rs`) in a tree (`node.rs`) that is made of any type (`to_node.rs`) and made into it (`from_node.rs`).
 //!
 //! **To add a kind of observation** add a variant to [`Observation`], or to [`Note`] what is none, and derive `serde` on what it
 //! holds. Older readers pass over it. **To add a field** give it `#[serde(default)]`. Names of variants and fields are the
@@ -14,7 +14,9 @@
 mod blocks;
 mod changes;
 mod from_node;
+mod input;
 mod node;
+mod output;
 mod reader;
 mod replay;
 #[cfg(test)]

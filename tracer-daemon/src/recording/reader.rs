@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io::Read;
 
 use super::blocks::{Block, Blocks};
-use super::changes::Input;
 use super::from_node::Source;
+use super::input::Input;
 use super::node::{Node, Tables};
 use super::writer::{ENTRY, STRUCTURES, TEXTS};
 use super::{

@@ -6,8 +6,8 @@ use serde::ser::{
 };
 
 use super::RecordingError;
-use super::changes::write_whole;
 use super::node::{Entries, Key, Node, Numbers, SHARED};
+use super::output::write_whole;
 
 /// The tree of a value.
 ///

@@ -5,8 +5,8 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::changes::Output;
 use super::node::{Node, Numbers};
+use super::output::Output;
 use super::to_node::to_node;
 use super::{BLOCK_BYTES_MAX, Note, RECORD_NODES_MAX, REMEMBERED_MAX, RecordingError, blocks};
 use crate::model::observation::{Moment, Observation};

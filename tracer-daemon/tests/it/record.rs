@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tracer_daemon::export::{json, text};
-use tracer_daemon::recording::{Replay, with_records};
+use tracer_daemon::recording::{Replay, Skipped, with_records};
 
 use crate::go::build;
 use crate::leakline::{Running, failure, leakline};
@@ -161,7 +161,7 @@ fn recordings_give_the_reports_beside_them() {
         let mut replay = Replay::new(fs::File::open(&path).unwrap()).unwrap();
         let report = std::iter::from_fn(|| replay.next_report()).last().expect("a report");
         assert!(replay.is_complete());
-        assert_eq!(replay.reader().skipped(), Default::default(), "no name of a kind or field may go");
+        assert_eq!(replay.reader().skipped(), Skipped::default(), "no name of a kind or field may go");
         let document: Value = serde_json::from_str(&json::line(&report).unwrap()).unwrap();
         let document = serde_json::to_string_pretty(&document).unwrap();
         expect_test::expect_file![path.with_extension("json")].assert_eq(&format!("{document}\n"));

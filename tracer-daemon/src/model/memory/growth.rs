@@ -365,8 +365,13 @@ mod tests {
     }
 
     fn statement(seen: Seen) -> MemoryStatement {
-        let line =
-            |component, bytes, source| Line { component, bytes, growth_bytes_per_s: None, source, parts: Vec::new() };
+        let line = |component, bytes, source: &'static str| Line {
+            component,
+            bytes,
+            growth_bytes_per_s: None,
+            source: source.into(),
+            parts: Vec::new(),
+        };
         MemoryStatement {
             rss_bytes: 100 * MIB + seen.native + seen.file,
             lines: vec![
