@@ -104,7 +104,7 @@ pub struct AttachArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub interval: Option<Duration>,
     /// At the end, also write a pprof file (gzip of profile.proto) of what is alive and of what grew in the window, with the
-    /// verdicts as labels and comments: go tool pprof -sample_index=growth_space -top FILE
+    /// verdicts as labels and comments: `go tool pprof -sample_index=growth_space -top FILE`
     #[arg(long, value_name = "FILE")]
     pub pprof: Option<PathBuf>,
     /// Whether to write to it

@@ -24,17 +24,16 @@ pub fn of(report: &Report, mappings: Vec<Mapping>) -> Profile {
     let snapshot = &*report.snapshot;
     let mut stacks = Stacks { has_mapping: !mappings.is_empty(), ..Stacks::default() };
     let judged = judged(snapshot);
-    let (kinds, shown_first): (&[(&str, &str)], &str) = match &snapshot.exact {
-        Some(exact) => {
-            stacks.count(exact);
-            (&[("alloc_objects", "count"), ("alloc_space", "bytes")], "alloc_space")
+    let (kinds, shown_first): (&[(&str, &str)], &str) = if let Some(exact) = &snapshot.exact {
+        stacks.count(exact);
+        (&[("alloc_objects", "count"), ("alloc_space", "bytes")], "alloc_space")
+    } else {
+        for site in &judged {
+            stacks.judge(site, snapshot.window_s);
         }
-        None => {
-            judged.iter().for_each(|site| stacks.judge(site, snapshot.window_s));
-            let shown_first =
-                if judged.iter().any(|site| growth(site).is_some()) { "growth_space" } else { "inuse_space" };
-            (&[("inuse_objects", "count"), ("inuse_space", "bytes"), ("growth_space", "bytes")], shown_first)
-        }
+        let grows = judged.iter().any(|site| growth(site).is_some());
+        let shown_first = if grows { "growth_space" } else { "inuse_space" };
+        (&[("inuse_objects", "count"), ("inuse_space", "bytes"), ("growth_space", "bytes")], shown_first)
     };
     let rate_bytes = snapshot.profile.as_ref().map_or(1, |profile| profile.rate_bytes);
     // Each location has its lines: viewers need no symbol table.
