@@ -31,7 +31,8 @@ pub fn of(report: &Report, mappings: Vec<Mapping>) -> Profile {
         for site in &judged {
             stacks.judge(site, snapshot.window_s);
         }
-        let shown_first = if judged.iter().any(|site| growth(site).is_some()) { "growth_space" } else { "inuse_space" };
+        let grows = judged.iter().any(|site| growth(site).is_some());
+        let shown_first = if grows { "growth_space" } else { "inuse_space" };
         (&[("inuse_objects", "count"), ("inuse_space", "bytes"), ("growth_space", "bytes")], shown_first)
     };
     let rate_bytes = snapshot.profile.as_ref().map_or(1, |profile| profile.rate_bytes);
