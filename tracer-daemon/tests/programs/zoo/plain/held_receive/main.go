@@ -3,9 +3,9 @@ package main
 
 import "example.com/leakline/programs/zoo/truth"
 
-func upload(confirmed <-chan int) {
+func upload(size int, confirmed <-chan int) {
 	go func() { //site:upload
-		buffer := make([]byte, 8192) //site:buffer
+		buffer := make([]byte, size) //site:buffer
 		buffer[<-confirmed]++        //also:upload
 	}()
 }
@@ -18,7 +18,7 @@ func main() {
 	run.Garbage(5<<20, 1024, 4096)
 	run.Ready()
 	run.Pace(20, func() {
-		upload(confirmed)
+		upload(8192, confirmed)
 		uploads.AddCount(1)
 		buffers.Add(1, each)
 	})
