@@ -12,13 +12,14 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tracer_daemon::{
     attach::Limits,
     cli::{
-        AdoptionArgs, AttachArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, LookArgs, OutputFormat, PlanArgs,
-        RestoreArgs, RunArgs, SnapshotArgs,
+        AdoptionArgs, AttachArgs, CheckArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, FailOn, LookArgs,
+        OutputFormat, PlanArgs, RestoreArgs, RunArgs, SnapshotArgs, SuperviseArgs,
     },
     discover::{Links, NamePattern, Target, open_regular, target_by_pid},
     export::{doctor, plan::Planned, untrusted},
     host,
     inspect::inspect_file,
+    model::compare::Rules,
     pipeline::{
         self, Means, StartError,
         inventory::Scope,
@@ -28,6 +29,9 @@ use tracer_daemon::{
     plan::{ProbePlan, RarePoints},
 };
 use tracing_subscriber::EnvFilter;
+
+/// The exit status where something leaks (DESIGN 7.1).
+const LEAKS: u8 = 10;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -40,7 +44,10 @@ fn main() -> ExitCode {
         // They would go to stderr with a panic where stderr is closed.
         .log_internal_errors(false)
         .init();
-    host::raise_limits();
+    // What these start would have them, too, and needs none.
+    if !matches!(cli.command, Command::Check(_) | Command::Supervise(_)) {
+        host::raise_limits();
+    }
     match execute(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -55,6 +62,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Attach(args) => attach(&args),
         Command::Run(args) => run(args),
+        Command::Check(args) => check(*args),
+        Command::Supervise(args) => supervise(args),
         Command::Snapshot(args) => snapshot(args),
         Command::Diff(args) => diff(args),
         Command::Restore(args) => restore(&args),
@@ -73,9 +82,52 @@ fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
         output: args.output,
         // Often enough to see most collections by themselves.
         means: means(args.evidence, &args.adoption, Duration::from_millis(100)),
+        fail_on: args.fail_on.map(FailOn::verdict),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(pipeline::attach::attach(target, options))?;
+    Ok(code(runtime.block_on(pipeline::attach::attach(target, options))?))
+}
+
+/// Of what may fail by a verdict.
+fn code(fails: bool) -> ExitCode {
+    if fails { ExitCode::from(LEAKS) } else { ExitCode::SUCCESS }
+}
+
+fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    if args.evidence == EvidenceChoice::Exact {
+        let message = "--evidence exact counts what is allocated, and a check needs to know what grows: books or auto";
+        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
+    let name = args.name.as_deref().map(NamePattern::new).transpose().map_err(StartError::from)?;
+    let options = pipeline::check::Options {
+        command: args.command,
+        name,
+        baseline: args.baseline,
+        write_baseline: args.write_baseline,
+        duration: args.duration,
+        warmup: args.warmup,
+        ready_url: args.ready_url,
+        ready_log: args.ready_log,
+        start_timeout: args.start_timeout,
+        load: args.load,
+        command_output: args.command_output,
+        grace: args.grace,
+        evidence: args.evidence,
+        adopt_sampler: !args.no_adopt_sampler,
+        rules: Rules { fail_on: args.fail_on.verdict(), tolerance: args.tolerance, ..Rules::default() },
+        strict: args.strict,
+        output: args.output,
+        junit: args.junit,
+        markdown: args.markdown,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    Ok(code(runtime.block_on(pipeline::check::check(options))?))
+}
+
+fn supervise(args: SuperviseArgs) -> anyhow::Result<ExitCode> {
+    let options = pipeline::check::supervisor::Options { command: args.command, load: args.load, grace: args.grace };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(pipeline::check::supervisor::supervise(options))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,8 +4,10 @@
 
 pub mod assess;
 pub mod attribution;
+pub mod compare;
 mod exact;
 pub mod forecast;
+pub mod gate;
 pub mod goroutines;
 mod heap;
 mod limit;

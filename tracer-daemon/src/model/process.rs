@@ -77,6 +77,8 @@ impl ProcessModel {
                 if let Some([first, last]) = &mut self.books {
                     first.clone_from(last);
                 }
+                self.assessor.begin(at.unix_ns);
+                (self.assessment, self.judged) = (None, None);
             }
             Observation::Books(books) => {
                 self.assessor.observe_books(Reading::new(&books, at.unix_ns));

@@ -21,7 +21,7 @@ use crate::{
     discover::{Presence, Target},
     export::{CostFacts, Report, json, metrics::OwnFacts, text},
     inspect::cache::FactsCache,
-    model::Snapshot,
+    model::{Snapshot, gate::is_at_least, verdict::Verdict},
 };
 
 /// How often new stacks are taken from the ring and the target is looked after.
@@ -41,6 +41,8 @@ pub struct Options {
     pub output: OutputFormat,
     /// What to look with.
     pub means: Means,
+    /// The least verdict, on the process or on a site, that makes it fail. `None`: none does.
+    pub fail_on: Option<Verdict>,
 }
 
 /// Why watching ended.
@@ -56,8 +58,9 @@ enum End {
     ReaderGone,
 }
 
-/// Attaches, watches, reports to stdout. When this returns nothing is counted any more, and the probes go with the program.
-pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
+/// Attaches, watches, reports to stdout; true where the condition of `fail_on` is met. When this returns nothing is counted any
+/// more, and the probes go with the program.
+pub async fn attach(target: Target, options: Options) -> anyhow::Result<bool> {
     let mut stop = Stop::new()?;
     let own_before = own::facts();
     let mut session = Session::start(&target, &options.means, &FactsCache::default())?;
@@ -73,7 +76,7 @@ async fn observe(
     options: &Options,
     stop: &mut Stop,
     own_before: OwnFacts,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let started_unix_ms = own::unix_ms();
     session.open()?;
     let end = watch(session, options, stop, started_unix_ms).await?;
@@ -91,6 +94,7 @@ async fn observe(
         .cpu_seconds
         .zip(own_after.cpu_seconds)
         .map(|(before, after)| (after - before) / session.window().as_secs_f64().max(1e-3));
+    let fails = options.fail_on.is_some_and(|verdict| fails(&report.snapshot, verdict));
     if end != End::ReaderGone {
         print(&report, options.output)?;
     }
@@ -100,7 +104,16 @@ async fn observe(
         let _unwritten =
             writeln!(io::stderr(), "the kernel takes {probes} probes away, about {} s", probes.div_ceil(10));
     }
-    Ok(())
+    Ok(fails)
+}
+
+/// Whether the process or a site has at least this verdict; says so where that is not known.
+fn fails(snapshot: &Snapshot, verdict: Verdict) -> bool {
+    let met = is_at_least(snapshot, verdict);
+    if met.is_none() {
+        tracing::warn!("--fail-on: too little is known of growth to say; the report says what is missing");
+    }
+    met.unwrap_or(false)
 }
 
 async fn watch(session: &mut Session, options: &Options, stop: &mut Stop, started_unix_ms: u64) -> anyhow::Result<End> {
@@ -213,9 +226,14 @@ impl Stop {
 
     /// Resolves at the next signal.
     pub(super) async fn asked(&mut self) {
+        self.signal().await;
+    }
+
+    /// The next signal.
+    pub(super) async fn signal(&mut self) -> rustix::process::Signal {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => rustix::process::Signal::INT,
+            _ = self.terminate.recv() => rustix::process::Signal::TERM,
         }
     }
 }

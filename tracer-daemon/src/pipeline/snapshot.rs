@@ -22,7 +22,8 @@ use crate::{
     discover::{CodeMapping, MappedCode, Presence, Target, code_mappings},
     export::{
         heap_profile::{CountsOf, HeapProfileFile},
-        human, pprof,
+        human::{self, plain},
+        pprof,
     },
     inspect::cache::FactsCache,
     model::{
@@ -240,11 +241,6 @@ fn write(mut subject: Subject, reader: &ProfileReader, taken: &Taken, file: &Pat
         plain(&human::bytes(human::approximate(taken.rate_bytes.unsigned_abs()))),
     );
     Ok(())
-}
-
-/// Without no-break spaces, for log lines.
-fn plain(text: &str) -> String {
-    text.replace('\u{a0}', " ")
 }
 
 /// How old the counts are, in words.

@@ -11,6 +11,7 @@
 mod bad_input;
 mod books;
 mod bounds;
+mod check;
 mod disguised;
 mod exact;
 mod fuzz;
