@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to the person who runs it")]
 
 mod bench;
+mod check_real;
 mod codegen;
 mod command;
 mod demo;
@@ -47,6 +48,8 @@ enum Command {
     Matrix(matrix::Options),
     /// Read the mark bits of known objects in all versions of Go, and compare with the truth (minutes)
     Marks(marks::Options),
+    /// Run `leakline check` on an etcd under load, as it is and with a leak put in (a quarter of an hour)
+    CheckReal(check_real::Options),
     /// Make the sources that are made by a program, or check that they are fresh
     #[command(subcommand)]
     Codegen(codegen::Codegen),
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&root, &args).map(|()| ExitCode::SUCCESS),
         Command::Matrix(options) => matrix::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Marks(options) => marks::run(&root, &options).map(|()| ExitCode::SUCCESS),
+        Command::CheckReal(options) => check_real::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Codegen(codegen) => codegen::run(&root, &codegen),
         Command::RealBinaries(options) => real_binaries::run(&root, &options),
         Command::Support(options) => support::run(&root, &options),

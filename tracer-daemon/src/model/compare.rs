@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn only_what_is_worse_than_the_baseline_fails() {
         let before = [leaking(1, 100.0, 5.0), leaking(2, 100.0, 5.0), measure(3, Verdict::Steady, None)];
-        let after = [leaking(1, 150.0, 5.0), leaking(2, 110.0, 5.0), leaking(3, 100.0, 5.0), leaking(4, 100.0, 90.0)];
+        let after = [leaking(1, 150.0, 5.0), leaking(2, 110.0, 5.0), leaking(3, 100.0, 5.0), leaking(4, 100.0, 115.0)];
         let rows = compare(Some(&before), &after, &Rules::default());
         let of = |site| {
             let row = rows.iter().find(|row| row.newest().unwrap().site == Some(SiteId(site))).unwrap();
@@ -358,12 +358,15 @@ mod tests {
         for sites in [1, 10, 100] {
             let truth = vec![100.0; sites];
             let failed = failures(2000, &truth, &truth, &exact);
-            println!("{sites} sites: {failed} of 2000 equal pairs fail at level {LEVEL}");
-            // 2,000 times the level, and three standard deviations.
+            let shipped = failures(2000, &truth, &truth, &Rules::default());
+            println!(
+                "{sites} sites: of 2000 equal pairs {failed} fail at level {LEVEL} without a tolerance, {shipped} with it"
+            );
+            // 2,000 times the level; without the tolerance it is met exactly, so up to three standard deviations.
+            assert!(shipped <= 100, "{sites} sites: {shipped} of 2000");
             assert!(failed <= 130, "{sites} sites: {failed} of 2000");
             // A test that never fails would be no test.
             assert!(failed >= 20, "{sites} sites: {failed} of 2000");
-            assert!(failures(2000, &truth, &truth, &Rules::default()) < failed);
         }
     }
 

@@ -91,7 +91,7 @@ fn case(report: &CheckReport<'_>, row: &Compared, class: &str, put: &mut impl Fn
 fn process_text(report: &CheckReport<'_>, whole: &[&Compared], doubts: &[String]) -> String {
     let mut lines = vec![report.headline(), format!("measured: {}", report.scope())];
     lines.extend(report.compared_with().map(|of| format!("baseline: {of}")));
-    lines.extend(whole.iter().map(|row| format!("{}: {}", verdict(row).name(), report.why(row))));
+    lines.extend(whole.iter().map(|row| format!("{}, {}: {}", subject(row), verdict(row).name(), report.why(row))));
     lines.extend(doubts.iter().map(|doubt| format!("not certain: {doubt}")));
     lines.extend(report.forecast());
     human::plain(&lines.join("\n"))

@@ -85,14 +85,20 @@ fn code(text: &str) -> String {
 /// Every sign that could mean something as a character reference.
 fn references(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
+    let mut before = ' ';
     for character in human::plain(text).chars() {
-        let is_plain =
-            character.is_alphanumeric() || matches!(character, ' ' | '/' | '.' | ',' | ';' | '%' | '-' | '+');
+        let is_plain = match character {
+            ' ' | '/' | ',' | ';' | '%' | '-' | '+' | '(' | ')' => true,
+            // `www.` opens a link in some dialects.
+            '.' => !matches!(before, 'w' | 'W'),
+            other => other.is_alphanumeric(),
+        };
         if is_plain {
             escaped.push(character);
         } else {
             write!(escaped, "&#{};", u32::from(character)).unwrap_or_default();
         }
+        before = character;
     }
     escaped
 }
@@ -122,6 +128,7 @@ mod tests {
             let escaped = references(&text);
             let means = escaped.contains(['<', '>', '|', '`', '*', '_', '[', ']', '!', '@', '\n', '\\', '"', '~', ':', '$']);
             prop_assert!(!means, "{}", escaped);
+            prop_assert!(!references(&format!("www.{text}")).contains("www."));
         }
     }
 }

@@ -145,8 +145,9 @@ impl CheckReport<'_> {
     pub(super) fn why(&self, row: &Compared) -> String {
         let growth =
             |measure: &Option<Measure>| measure.as_ref().and_then(|measure| Some((measure.quantity, measure.growth?)));
+        let is_known = row.after.as_ref().is_none_or(|after| after.verdict != Verdict::Unknown);
         let now = growth(&row.after).map_or_else(
-            || String::from("does not grow beyond chance"),
+            || String::from(if is_known { "does not grow beyond chance" } else { "too little is known" }),
             |(quantity, rate)| format!("grows by {}", with_interval(quantity, rate)),
         );
         let before = growth(&row.before).map(|(quantity, rate)| with_interval(quantity, rate));
@@ -195,9 +196,13 @@ pub(super) fn mark(row: &Compared) -> &'static str {
 
 /// `main.(*store).put`, or the process; escaped.
 pub(super) fn subject(row: &Compared) -> String {
-    let place = row.newest().and_then(|newest| newest.place.as_ref());
-    place.map_or_else(
-        || String::from("the process as a whole"),
+    let newest = row.newest();
+    let whole = match newest.map(|newest| newest.quantity) {
+        Some(Quantity::Goroutines) => "all goroutines",
+        Some(Quantity::Bytes) | None => "the process as a whole",
+    };
+    newest.and_then(|newest| newest.place.as_ref()).map_or_else(
+        || String::from(whole),
         |place| match place.function.as_str() {
             "" => String::from("?"),
             function => untrusted::name(function).into_owned(),

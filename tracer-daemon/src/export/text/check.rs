@@ -5,7 +5,7 @@ use super::{
     layout::{Page, last_columns},
 };
 use crate::{
-    export::check::{CheckReport, doubt, growth, mark, quiet, verdict},
+    export::check::{CheckReport, doubt, growth, mark, quiet, subject, verdict},
     model::compare::{Compared, Place},
     symbolize::{Frame, Origin},
 };
@@ -51,12 +51,11 @@ fn table(page: &mut Page, report: &CheckReport<'_>) {
     page.quiet_line(&format!("{:<12}{:>12}{:>12}  {}", "", "before", "now", "line"));
     let room = page.width().saturating_sub(NUMBERS_WIDTH);
     for row in rows.iter().take(MAX_ROWS) {
-        let mark = if row.fails { "FAILS" } else { row.change.name() };
         let numbers =
-            format!("{mark:<12}{:>12}{:>12}  ", mark(row), growth(row.before.as_ref()), growth(row.after.as_ref()));
+            format!("{:<12}{:>12}{:>12}  ", mark(row), growth(row.before.as_ref()), growth(row.after.as_ref()));
         let (columns, below) = match row.newest().and_then(|newest| newest.place.as_ref()) {
             Some(place) => last_columns(&frame(place), room),
-            None => (String::from("the process as a whole"), None),
+            None => (subject(row), None),
         };
         let line = format!("{numbers}{columns}");
         if row.fails {
