@@ -1,10 +1,11 @@
 //! The command line: what may be asked for, before anything is looked at.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use regex::bytes::Regex;
 
-use crate::attach::adopt::STATE_FOLDER;
+use crate::{attach::adopt::STATE_FOLDER, model::verdict::Verdict, pipeline::check::ReadyUrl};
 
 /// Which line of a running Go program leaks, how fast, and when does memory run out?
 ///
@@ -24,7 +25,8 @@ Exit status:
   1  failed
   2  usage
   3  this host or binary does not allow it (the message says what is missing)
-  4  no such target, or not a Go program";
+  4  no such target, or not a Go program
+  10 the condition of --fail-on or check is met: it leaks";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -37,6 +39,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Watch processes continuously and serve metrics
     Run(RunArgs),
+    /// Run a command and fail if it leaks, or leaks more than a baseline: for pipelines
+    Check(Box<CheckArgs>),
     /// Write a process's own heap profile as a pprof file, without asking it
     Snapshot(SnapshotArgs),
     /// Compare two heap profiles: which lines hold more now
@@ -51,6 +55,9 @@ pub enum Command {
     Plan(PlanArgs),
     /// Show what this host allows, what is missing, and how to fix it
     Doctor(DoctorArgs),
+    /// What `check` starts itself as, to own the command
+    #[command(hide = true)]
+    Supervise(SuperviseArgs),
 }
 
 /// One process.
@@ -97,6 +104,10 @@ pub struct AttachArgs {
     /// What to measure with
     #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
     pub evidence: EvidenceChoice,
+    /// From this age on a program is taken to be warm: only then may what grows be said to leak, and not only to grow. 0s: it
+    /// is warm already
+    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = duration_or_none)]
+    pub warm_after: Duration,
     /// How to print
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     pub output: OutputFormat,
@@ -110,6 +121,28 @@ pub struct AttachArgs {
     /// Whether to write to it
     #[command(flatten)]
     pub adoption: AdoptionArgs,
+    /// Exit with status 10 if the process or a line is judged to be this, or worse
+    #[arg(long, value_enum)]
+    pub fail_on: Option<FailOn>,
+}
+
+/// The least verdict that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// It grows beyond chance and does not slow down, twice in a row
+    Leaking,
+    /// It probably grows
+    Growing,
+}
+
+impl FailOn {
+    /// The verdict.
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Self::Leaking => Verdict::Leaking,
+            Self::Growing => Verdict::Growing,
+        }
+    }
 }
 
 /// Whether to turn on samplers that are off.
@@ -149,6 +182,10 @@ pub struct RecordArgs {
     /// What to measure with; not `exact`
     #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
     pub evidence: EvidenceChoice,
+    /// From this age on a program is taken to be warm: only then may what grows be said to leak, and not only to grow. 0s: it
+    /// is warm already
+    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = duration_or_none)]
+    pub warm_after: Duration,
     /// How to print the report
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     pub output: OutputFormat,
@@ -186,12 +223,96 @@ pub struct RunArgs {
     /// What to measure with
     #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
     pub evidence: EvidenceChoice,
+    /// From this age on a program is taken to be warm: only then may what grows be said to leak, and not only to grow. 0s: it
+    /// is warm already
+    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = duration_or_none)]
+    pub warm_after: Duration,
     /// Add a `pid` label, so that processes of one name are series of their own
     #[arg(long)]
     pub pid_label: bool,
     /// Whether to write to them
     #[command(flatten)]
     pub adoption: AdoptionArgs,
+}
+
+/// `leakline check`
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// What to run: a Go program, or what starts one (a shell, make, `go run`)
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+    /// Compare with this file: only what is worse fails
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Write what was measured, for later checks to compare with
+    #[arg(long, value_name = "FILE")]
+    pub write_baseline: Option<PathBuf>,
+    /// How long to measure, e.g. 60s, 5m. Slow leaks need longer
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub duration: Duration,
+    /// How long to wait before, once it is ready: caches fill
+    #[arg(long, default_value = "20s", value_parser = duration_or_none)]
+    pub warmup: Duration,
+    /// It is ready when GET of this answers with 2xx [default: when it runs]
+    #[arg(long, value_name = "URL")]
+    pub ready_url: Option<ReadyUrl>,
+    /// It is ready when a line of its output matches
+    #[arg(long, value_name = "REGEX")]
+    pub ready_log: Option<Regex>,
+    /// How long it may take to begin and be ready
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    pub start_timeout: Duration,
+    /// Load, run by `sh -c` from when it is ready until the end
+    #[arg(long, value_name = "COMMAND")]
+    pub load: Option<OsString>,
+    /// File name of the executable to measure; *, ? and [a-z] are understood [default: the command itself, else which
+    /// listens, else which holds most memory]
+    #[arg(long, value_name = "GLOB")]
+    pub name: Option<String>,
+    /// The least verdict that fails
+    #[arg(long, value_enum, default_value_t = FailOn::Leaking)]
+    pub fail_on: FailOn,
+    /// Fail also where it cannot be said
+    #[arg(long)]
+    pub strict: bool,
+    /// With a baseline: how much faster a known growth may be, since machines and loads differ
+    #[arg(long, default_value = "20%", value_name = "PERCENT", value_parser = percentage)]
+    pub tolerance: f64,
+    /// What to measure with; `exact` says what allocates, not what grows
+    #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
+    pub evidence: EvidenceChoice,
+    /// Do not turn on the sampler of a program that was built without one: then no line has a name
+    #[arg(long)]
+    pub no_adopt_sampler: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
+    /// Also write JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Also append a summary in Markdown, e.g. to $GITHUB_STEP_SUMMARY
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Where the command's output goes [default: stderr]
+    #[arg(long, value_name = "FILE")]
+    pub command_output: Option<PathBuf>,
+    /// Between SIGTERM and SIGKILL at the end
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = duration_or_none)]
+    pub grace: Duration,
+}
+
+/// `leakline supervise`
+#[derive(Args, Debug)]
+pub struct SuperviseArgs {
+    /// What to run
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+    /// What `sh -c` runs when told to
+    #[arg(long)]
+    pub load: Option<OsString>,
+    /// Between SIGTERM and SIGKILL
+    #[arg(long, value_parser = duration_or_none)]
+    pub grace: Duration,
 }
 
 /// `leakline snapshot`
@@ -304,10 +425,15 @@ pub struct DoctorArgs {
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = humantime::parse_duration(text).map_err(|error| format!("{error} (e.g. 10s, 2m, 1h30m)"))?;
+    let parsed = duration_or_none(text)?;
     if parsed.is_zero() {
         return Err("must be longer than nothing".to_owned());
     }
+    Ok(parsed)
+}
+
+fn duration_or_none(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text).map_err(|error| format!("{error} (e.g. 10s, 2m, 1h30m)"))?;
     if parsed > LONGEST {
         return Err("must be at most a year".to_owned());
     }
@@ -336,6 +462,13 @@ fn size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A part: 0.2 of `20%` or `20`.
+fn percentage(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+    let percent: f64 = number.parse().map_err(|_no_number| "must be a number, e.g. 20%".to_owned())?;
+    if (0.0..=1000.0).contains(&percent) { Ok(percent / 100.0) } else { Err("must be from 0% to 1000%".to_owned()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,6 +491,22 @@ mod tests {
         assert!(Cli::try_parse_from(["leakline", "plan", "--all"]).is_ok());
         assert!(Cli::try_parse_from(["leakline", "plan", "--all", "file"]).is_err());
         assert!(Cli::try_parse_from(["leakline", "plan", "--all", "--pid", "1"]).is_err());
+    }
+
+    #[test]
+    fn a_check_needs_a_command_behind_two_dashes() {
+        let parse = |more: &[&str]| Cli::try_parse_from(["leakline", "check"].iter().chain(more));
+        assert!(parse(&[]).is_err() && parse(&["./server"]).is_err());
+        assert!(parse(&["--warmup", "0s", "--", "./server", "--duration", "x"]).is_ok());
+        for bad in [["--ready-url", "https://h/"], ["--ready-log", "("], ["--tolerance", "-1"], ["--duration", "0s"]] {
+            assert!(parse(&[bad[0], bad[1], "--", "x"]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn percentages_are_parts() {
+        assert_eq!([percentage("20%"), percentage("7.5"), percentage("0 %")], [Ok(0.2), Ok(0.075), Ok(0.0)]);
+        assert!(percentage("many").is_err() && percentage("NaN").is_err());
     }
 
     #[test]

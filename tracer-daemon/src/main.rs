@@ -12,13 +12,14 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tracer_daemon::{
     attach::Limits,
     cli::{
-        AdoptionArgs, AttachArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, LookArgs, OutputFormat, PlanArgs,
-        RecordArgs, ReplayArgs, RestoreArgs, RunArgs, SnapshotArgs,
+        AdoptionArgs, AttachArgs, CheckArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, FailOn, LookArgs,
+        OutputFormat, PlanArgs, RecordArgs, ReplayArgs, RestoreArgs, RunArgs, SnapshotArgs, SuperviseArgs,
     },
     discover::{Links, NamePattern, Target, open_regular, target_by_pid},
     export::{doctor, plan::Planned, untrusted},
     host,
     inspect::inspect_file,
+    model::compare::Rules,
     pipeline::{
         self, Means, StartError,
         inventory::Scope,
@@ -28,6 +29,9 @@ use tracer_daemon::{
     plan::{ProbePlan, RarePoints},
 };
 use tracing_subscriber::EnvFilter;
+
+/// The exit status where something leaks (DESIGN 7.1).
+const LEAKS: u8 = 10;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -40,7 +44,10 @@ fn main() -> ExitCode {
         // They would go to stderr with a panic where stderr is closed.
         .log_internal_errors(false)
         .init();
-    host::raise_limits();
+    // What these start would have them, too, and needs none.
+    if !matches!(cli.command, Command::Check(_) | Command::Supervise(_)) {
+        host::raise_limits();
+    }
     match execute(cli.command) {
         Ok(code) => code,
         Err(error) => {
@@ -57,6 +64,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Record(args) => record(args),
         Command::Replay(args) => replay(&args),
         Command::Run(args) => run(args),
+        Command::Check(args) => check(*args),
+        Command::Supervise(args) => supervise(args),
         Command::Snapshot(args) => snapshot(args),
         Command::Diff(args) => diff(args),
         Command::Restore(args) => restore(&args),
@@ -75,10 +84,53 @@ fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
         output: args.output,
         pprof: args.pprof.clone(),
         // Often enough to see most collections by themselves.
-        means: means(args.evidence, &args.adoption, Duration::from_millis(100)),
+        means: means(args.evidence, &args.adoption, args.warm_after, Duration::from_millis(100)),
+        fail_on: args.fail_on.map(FailOn::verdict),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(pipeline::attach::attach(target, options))?;
+    Ok(code(runtime.block_on(pipeline::attach::attach(target, options))?))
+}
+
+/// Of what may fail by a verdict.
+fn code(fails: bool) -> ExitCode {
+    if fails { ExitCode::from(LEAKS) } else { ExitCode::SUCCESS }
+}
+
+fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    if args.evidence == EvidenceChoice::Exact {
+        let message = "--evidence exact counts what is allocated, and a check needs to know what grows: books or auto";
+        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
+    let name = args.name.as_deref().map(NamePattern::new).transpose().map_err(StartError::from)?;
+    let options = pipeline::check::Options {
+        command: args.command,
+        name,
+        baseline: args.baseline,
+        write_baseline: args.write_baseline,
+        duration: args.duration,
+        warmup: args.warmup,
+        ready_url: args.ready_url,
+        ready_log: args.ready_log,
+        start_timeout: args.start_timeout,
+        load: args.load,
+        command_output: args.command_output,
+        grace: args.grace,
+        evidence: args.evidence,
+        adopt_sampler: !args.no_adopt_sampler,
+        rules: Rules { fail_on: args.fail_on.verdict(), tolerance: args.tolerance, ..Rules::default() },
+        strict: args.strict,
+        output: args.output,
+        junit: args.junit,
+        markdown: args.markdown,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    Ok(code(runtime.block_on(pipeline::check::check(options))?))
+}
+
+fn supervise(args: SuperviseArgs) -> anyhow::Result<ExitCode> {
+    let options = pipeline::check::supervisor::Options { command: args.command, load: args.load, grace: args.grace };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(pipeline::check::supervisor::supervise(options))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -88,12 +140,14 @@ fn record(args: RecordArgs) -> anyhow::Result<ExitCode> {
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
     let target = target(args.target.pid, args.target.name.as_deref())?;
-    let means = means(args.evidence, &args.adoption, Duration::from_millis(100));
+    let means = means(args.evidence, &args.adoption, args.warm_after, Duration::from_millis(100));
     let options = pipeline::attach::Options {
         duration: args.duration,
         interval: args.interval,
         output: args.output,
+        pprof: None,
         means: Means { is_recorded: true, ..means },
+        fail_on: None,
     };
     let recording = pipeline::record::Options { file: args.file, max_bytes: args.max_size };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
@@ -115,7 +169,7 @@ fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         listen: args.listen,
         pid_label: args.pid_label,
         // As often as metrics are made: many processes are watched.
-        means: means(args.evidence, &args.adoption, Duration::from_secs(1)),
+        means: means(args.evidence, &args.adoption, args.warm_after, Duration::from_secs(1)),
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
@@ -160,14 +214,21 @@ fn look(args: &LookArgs, print: fn(&Target, OutputFormat) -> anyhow::Result<()>)
 }
 
 /// What to look with. Hooks on every allocation need no sampler.
-fn means(evidence: EvidenceChoice, adoption: &AdoptionArgs, books_every: Duration) -> Means {
+fn means(evidence: EvidenceChoice, adoption: &AdoptionArgs, warm_after: Duration, books_every: Duration) -> Means {
     let adopt = adoption.clone().folder();
     if adopt.is_some() && evidence == EvidenceChoice::Exact {
         let message =
             "--adopt-sampler is of use without --evidence exact only, which counts every allocation by itself";
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
-    Means { evidence, limits: Limits::default(), adopt, books_every, is_recorded: false }
+    Means {
+        evidence,
+        limits: Limits::default(),
+        adopt,
+        books_every,
+        warm_after: (!warm_after.is_zero()).then_some(warm_after),
+        is_recorded: false,
+    }
 }
 
 fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {

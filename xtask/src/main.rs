@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to the person who runs it")]
 
 mod bench;
+mod check_real;
 mod codegen;
 mod command;
 mod demo;
@@ -50,6 +51,8 @@ enum Command {
     Marks(marks::Options),
     /// Watch programs that say what they leak, and compare the verdicts with the truth (hours; --quick: a quarter of an hour)
     Zoo(zoo::Options),
+    /// Run `leakline check` on an etcd under load, as it is and with a leak put in (a quarter of an hour)
+    CheckReal(check_real::Options),
     /// Make the sources that are made by a program, or check that they are fresh
     #[command(subcommand)]
     Codegen(codegen::Codegen),
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Matrix(options) => matrix::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Marks(options) => marks::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Zoo(options) => zoo::run(&root, &options),
+        Command::CheckReal(options) => check_real::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Codegen(codegen) => codegen::run(&root, &codegen),
         Command::RealBinaries(options) => real_binaries::run(&root, &options),
         Command::Support(options) => support::run(&root, &options),

@@ -4,6 +4,7 @@
 //! target (kernel threads, zombies, ourselves) with a sentence that says what to do. Whether a process runs a Go
 //! program is for `inspect` to say.
 
+mod descendants;
 mod executables;
 mod file_identity;
 mod mapping;
@@ -20,6 +21,7 @@ use std::{
 use procfs::{ProcError, process::Process};
 use thiserror::Error;
 
+pub use descendants::{Descendant, descendants, listens, resident_bytes};
 pub use executables::{FilesBelow, RunningExecutable, RunningExecutables, elf_files_below, running_executables};
 pub use file_identity::FileIdentity;
 pub use mapping::{CodeMapping, MappedCode, code_mapping, code_mappings, open_mapped};

@@ -1,5 +1,7 @@
 //! `--name`: processes by the name of their executable.
 
+use std::fmt;
+
 use globset::{Glob, GlobMatcher};
 use procfs::process::all_processes;
 use thiserror::Error;
@@ -82,6 +84,12 @@ impl NamePattern {
             [pid] => Ok(target_by_pid(*pid)),
             pids => Err(NameError::Ambiguous { pattern: self.text.clone(), pids: pids.to_vec() }),
         }
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
     }
 }
 

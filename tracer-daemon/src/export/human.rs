@@ -59,6 +59,11 @@ pub fn signed(value: i128) -> String {
     format!("{sign}{}", count(whole(value)))
 }
 
+/// With ordinary spaces between numbers and units.
+pub fn plain(text: &str) -> String {
+    text.replace('\u{a0}', " ")
+}
+
 /// An i128 as the nearest f64, for printing and for ratios only.
 #[expect(clippy::cast_precision_loss, reason = "three significant digits are shown, an f64 has fifteen")]
 pub fn whole(value: i128) -> f64 {
@@ -89,10 +94,6 @@ fn scaled(value: f64, step: f64, units: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn plain(text: &str) -> String {
-        text.replace('\u{a0}', " ")
-    }
 
     #[test]
     fn bytes_use_binary_units_and_three_digits() {

@@ -4,6 +4,8 @@
 //! pages that serve them. Owns every format and all escaping of untrusted names; refuses to judge: a number that is not
 //! in the snapshot is absent here, never 0. Reads no clock, no environment and no target memory, and serves none.
 
+pub mod baseline;
+pub mod check;
 pub mod diff;
 pub mod doctor;
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub(crate) struct BuildInfo {
     pub(crate) package_path: Option<String>,
     /// The path of the `mod` line.
     pub(crate) module_path: Option<String>,
+    /// The version on the same line.
+    pub(crate) module_version: Option<String>,
     /// The `build` lines.
     pub(crate) settings: Vec<(String, String)>,
 }
@@ -62,7 +64,10 @@ impl BuildInfo {
             let mut columns = line.split('\t');
             match (columns.next(), columns.next()) {
                 (Some("path"), Some(path)) => self.package_path = Some(path.to_owned()),
-                (Some("mod"), Some(path)) => self.module_path = Some(path.to_owned()),
+                (Some("mod"), Some(path)) => {
+                    self.module_path = Some(path.to_owned());
+                    self.module_version = columns.next().filter(|version| !version.is_empty()).map(str::to_owned);
+                }
                 (Some("build"), Some(setting)) if self.settings.len() < SETTINGS_MAX => {
                     self.settings.extend(key_and_value(setting));
                 }

@@ -56,6 +56,8 @@ pub struct BinaryFacts {
     /// The module whose packages are the user's own: the `mod` line of the build info, else the repository prefix of
     /// `package_path` (`github.com/x/y`). `None`: only package `main` is known to be.
     pub main_module: Option<String>,
+    /// Its version as the `mod` line has it, `(devel)` for a working copy; `None` where it does not say.
+    pub main_version: Option<String>,
     /// The main package (`path` line of the build info); `None` where the build info does not say.
     pub package_path: Option<String>,
     /// The settings of the build (`build` lines): `CGO_ENABLED`, `-buildmode`, …
@@ -166,6 +168,7 @@ pub fn inspect_source_within(source: Box<dyn ByteSource>, cost_max: u64) -> Resu
         version_source,
         build_id,
         main_module: info.main_module(),
+        main_version: info.module_version.clone(),
         package_path: info.package_path,
         settings: info.settings,
         stripped: image.stripped(),

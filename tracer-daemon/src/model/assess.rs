@@ -205,6 +205,13 @@ impl Assessor {
         self.profiles.forget_before(first.min(kept_from));
     }
 
+    /// The window begins here: what was seen before is the past of it, and no verdict on it.
+    pub fn begin(&mut self, unix_ns: u64) {
+        self.forget_before(unix_ns);
+        self.sites.clear();
+        self.whole = Hysteresis::default();
+    }
+
     /// The collections and what they found.
     pub fn series(&self) -> &MarkedSeries {
         &self.series

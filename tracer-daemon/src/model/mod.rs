@@ -5,8 +5,10 @@
 pub mod assess;
 pub mod attribution;
 pub mod births;
+pub mod compare;
 mod exact;
 pub mod forecast;
+pub mod gate;
 pub mod goroutines;
 mod heap;
 pub mod hints;

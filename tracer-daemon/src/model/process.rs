@@ -24,8 +24,6 @@ use crate::units::approximate;
 
 /// Growth is judged over at most this long.
 const WINDOW_MAX: Duration = Duration::from_secs(1800);
-/// A program is taken to be warm at this age, seconds: caches have filled, and what is done every few minutes was done.
-pub const WARM_AFTER_S: f64 = 600.0;
 /// The heap takes addresses in steps of this size (`pallocChunkBytes`, runtime/mpagealloc.go).
 const HEAP_STEP_BYTES: u64 = 4 << 20;
 /// A heap below this says nothing of how large it was before, bytes.
@@ -47,8 +45,9 @@ pub struct ProcessConstants {
     pub go_minor: Option<u32>,
     /// When the process began, ns since 1970; `None`: not known.
     pub began_unix_ns: Option<u64>,
-    /// From this age on a program is taken to be warm, so that what grows may be said to leak. `None`: [`WARM_AFTER_S`].
-    pub warm_after_s: Option<f64>,
+    /// From this age on it is taken to be warm, so that what grows may be said to leak, seconds: caches have filled, and what
+    /// is done every few minutes was done.
+    pub warm_after_s: f64,
 }
 
 impl ProcessConstants {
@@ -90,7 +89,7 @@ impl ProcessModel {
         if let Some(began_unix_ns) = constants.began_unix_ns {
             assessor.process_began(began_unix_ns);
         }
-        assessor.warm_after(constants.warm_after_s.unwrap_or(WARM_AFTER_S));
+        assessor.warm_after(constants.warm_after_s);
         Self {
             opened: Moment::default(),
             last: Moment::default(),
@@ -111,6 +110,11 @@ impl ProcessModel {
         }
     }
 
+    /// What was known beforehand.
+    pub fn constants(&self) -> &ProcessConstants {
+        &self.constants
+    }
+
     /// One more look.
     pub fn observe(&mut self, at: Moment, observation: Observation) {
         match observation {
@@ -119,6 +123,8 @@ impl ProcessModel {
                 if let Some([first, last]) = &mut self.books {
                     first.clone_from(last);
                 }
+                self.assessor.begin(at.unix_ns);
+                (self.assessment, self.judged) = (None, None);
             }
             Observation::Books(books) => {
                 self.assessor.observe_books(Reading::new(&books, at.unix_ns));

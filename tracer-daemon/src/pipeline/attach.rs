@@ -24,7 +24,7 @@ use crate::{
     discover::{Presence, Target},
     export::{CostFacts, Report, json, leak_profile, metrics::OwnFacts, pprof::Mapping, text},
     inspect::cache::FactsCache,
-    model::Snapshot,
+    model::{Snapshot, gate::is_at_least, verdict::Verdict},
 };
 
 /// How often new stacks are taken from the ring and the target is looked after.
@@ -46,6 +46,8 @@ pub struct Options {
     pub pprof: Option<PathBuf>,
     /// What to look with.
     pub means: Means,
+    /// The least verdict, on the process or on a site, that makes it fail. `None`: none does.
+    pub fail_on: Option<Verdict>,
 }
 
 /// Why watching ended.
@@ -63,13 +65,14 @@ enum End {
     RecordingFull,
 }
 
-/// Attaches, watches, reports to stdout. When this returns nothing is counted any more, and the probes go with the program.
-pub async fn attach(target: Target, options: Options) -> anyhow::Result<()> {
+/// Attaches, watches, reports to stdout; true where the condition of `fail_on` is met. When this returns nothing is counted any
+/// more, and the probes go with the program.
+pub async fn attach(target: Target, options: Options) -> anyhow::Result<bool> {
     watched(target, options, None).await
 }
 
 /// As [`attach`]; `recorder` writes down what is seen.
-pub(super) async fn watched(target: Target, options: Options, recorder: Option<record::Draft>) -> anyhow::Result<()> {
+pub(super) async fn watched(target: Target, options: Options, recorder: Option<record::Draft>) -> anyhow::Result<bool> {
     let mut stop = Stop::new()?;
     let own_before = own::facts();
     let mut session = Session::start(&target, &options.means, &FactsCache::default())?;
@@ -86,7 +89,7 @@ async fn observe(
     stop: &mut Stop,
     own_before: OwnFacts,
     recorder: Option<record::Draft>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let started_unix_ms = own::unix_ms();
     let mappings = match &options.pprof {
         // Now: it may have ended when the file is written.
@@ -121,6 +124,7 @@ async fn observe(
         recorder.reported(at, &report)?;
         recorder.finish()?;
     }
+    let fails = options.fail_on.is_some_and(|verdict| fails(&report.snapshot, verdict));
     if end != End::ReaderGone {
         print(&report, options.output)?;
     }
@@ -133,7 +137,16 @@ async fn observe(
         let _unwritten =
             writeln!(io::stderr(), "the kernel takes {probes} probes away, about {} s", probes.div_ceil(10));
     }
-    Ok(())
+    Ok(fails)
+}
+
+/// Whether the process or a site has at least this verdict; says so where that is not known.
+fn fails(snapshot: &Snapshot, verdict: Verdict) -> bool {
+    let met = is_at_least(snapshot, verdict);
+    if met.is_none() {
+        tracing::warn!("--fail-on: too little is known of growth to say; the report says what is missing");
+    }
+    met.unwrap_or(false)
 }
 
 async fn watch(
@@ -291,9 +304,14 @@ impl Stop {
 
     /// Resolves at the next signal.
     pub(super) async fn asked(&mut self) {
+        self.signal().await;
+    }
+
+    /// The next signal.
+    pub(super) async fn signal(&mut self) -> rustix::process::Signal {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => rustix::process::Signal::INT,
+            _ = self.terminate.recv() => rustix::process::Signal::TERM,
         }
     }
 }

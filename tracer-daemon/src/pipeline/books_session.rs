@@ -16,7 +16,7 @@ use crate::{
     model::{
         Snapshot,
         observation::{Moment, Observation},
-        process::ProcessModel,
+        process::{ProcessConstants, ProcessModel},
     },
     read::{Discards, ReadError},
 };
@@ -88,7 +88,7 @@ impl BooksSession {
             return Err(Box::new((subject, error)));
         }
         let refused = parts.refused;
-        let constants = subject.constants();
+        let constants = subject.constants(means.warm_after);
         let mut session = Self {
             subject,
             heap,
@@ -217,6 +217,11 @@ impl BooksSession {
     /// What is known; `at`: when that is, which is now.
     pub fn snapshot(&self, at: Moment) -> Snapshot {
         self.model.snapshot(at)
+    }
+
+    /// What the model knew beforehand.
+    pub fn constants(&self) -> &ProcessConstants {
+        self.model.constants()
     }
 
     /// The process that is followed.

@@ -1,11 +1,13 @@
 //! The stages joined: the only place that spawns threads and tasks, makes queues, and reads the clock.
 //!
-//! [`attach`] follows one target for a while; [`run`] follows many until it is told to stop and serves their metrics.
-//! Both drive a [`Session`] for each target. [`record`] is `attach` that also writes what it saw to a file, of which [`replay`] makes the
-//! same reports again. [`snapshot`] writes a heap profile once, [`diff`] compares two, [`restore`] undoes what a killed leakline has left.
+//! [`attach`] follows one target for a while, [`check`] one that it starts itself; [`run`] follows many until it is told to stop and serves
+//! their metrics. Each drives a [`Session`] for each target. [`record`] is `attach` that also writes what it saw to a file, of which
+//! [`replay`] makes the same reports again. [`snapshot`] writes a heap profile once, [`diff`] compares two, [`restore`] undoes what a
+//! killed leakline has left.
 
 pub mod attach;
 mod books_session;
+pub mod check;
 pub mod diff;
 mod error;
 mod exact_session;
@@ -31,5 +33,6 @@ pub use subject::Subject;
 
 /// The exit status that an error stands for (DESIGN 7.1).
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    error.downcast_ref::<StartError>().map_or(1, StartError::exit_code)
+    let start = error.downcast_ref::<StartError>().map(StartError::exit_code);
+    start.or_else(|| error.downcast_ref::<check::CheckError>().map(check::CheckError::exit_code)).unwrap_or(1)
 }

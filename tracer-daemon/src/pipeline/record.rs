@@ -37,7 +37,8 @@ pub struct Options {
 pub async fn record(target: Target, options: attach::Options, recording: Options) -> anyhow::Result<()> {
     // Before anything is done to the target: it may not be possible.
     let draft = Draft::new(recording)?;
-    attach::watched(target, options, Some(draft)).await
+    attach::watched(target, options, Some(draft)).await?;
+    Ok(())
 }
 
 /// A file that has not its name yet.
@@ -74,7 +75,7 @@ impl Draft {
         let beginning = Beginning {
             leakline_version: env!("CARGO_PKG_VERSION").to_owned(),
             process: subject.process_facts(),
-            constants: subject.constants(),
+            constants: session.constants().cloned().unwrap_or_default(),
             started_unix_ms,
         };
         writer.note(session.moment(), &Note::Began(Box::new(beginning))).with_context(context)?;

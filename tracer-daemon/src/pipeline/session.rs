@@ -12,6 +12,7 @@ use crate::{
     model::{
         Snapshot,
         observation::{Moment, Observation},
+        process::ProcessConstants,
     },
 };
 
@@ -24,6 +25,8 @@ pub struct Means {
     pub limits: Limits,
     /// Turn on the sampler of a program where it is off, and note that in this folder. `None`: write nothing to any process.
     pub adopt: Option<PathBuf>,
+    /// From which age on a program is taken to be warm, so that what grows may be said to leak. `None`: it is warm already.
+    pub warm_after: Option<Duration>,
     /// How often the books are looked at. A look takes about 0.1 ms of our own time.
     pub books_every: Duration,
     /// Whether what the model is told is kept for [`Session::take_told`].
@@ -174,6 +177,14 @@ impl Session {
         match self {
             Self::Exact(session) => session.probes(),
             Self::Books(_) => 0,
+        }
+    }
+
+    /// What the model knew beforehand. `None`: nothing is judged.
+    pub fn constants(&self) -> Option<&ProcessConstants> {
+        match self {
+            Self::Exact(_) => None,
+            Self::Books(session) => Some(session.constants()),
         }
     }
 

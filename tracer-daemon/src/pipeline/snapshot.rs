@@ -20,7 +20,7 @@ use crate::{
     discover::{Presence, Target},
     export::{
         heap_profile::{CountsOf, HeapProfileFile},
-        human,
+        human::{self, plain},
     },
     inspect::cache::FactsCache,
     model::{
@@ -238,11 +238,6 @@ fn write(mut subject: Subject, reader: &ProfileReader, taken: &Taken, file: &Pat
         plain(&human::bytes(human::approximate(taken.rate_bytes.unsigned_abs()))),
     );
     Ok(())
-}
-
-/// Without no-break spaces, for log lines.
-fn plain(text: &str) -> String {
-    text.replace('\u{a0}', " ")
 }
 
 /// How old the counts are, in words.

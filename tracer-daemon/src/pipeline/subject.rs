@@ -1,6 +1,6 @@
 //! One process from discovery to everything that is known of it without a probe.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use super::goroutines::{began_ns, monotonic_ns};
 use super::{StartError, own};
@@ -81,16 +81,16 @@ impl Subject {
         ProcessFacts::of(self.identity.pid, &self.exe, &self.facts)
     }
 
-    /// What the model knows of it beforehand.
-    pub fn constants(&self) -> ProcessConstants {
+    /// What the model knows of it beforehand; `warm_after`: from which age on it is taken to be warm, `None`: it is already.
+    pub fn constants(&self, warm_after: Option<Duration>) -> ProcessConstants {
         let now_ns = monotonic_ns();
         let age_ns = began_ns(self.identity.start_ticks, now_ns).map(|began_ns| now_ns.saturating_sub(began_ns));
         ProcessConstants {
             main_module: self.facts.main_module.as_deref().map(Arc::from),
             cgo: self.facts.cgo,
             go_minor: Some(self.facts.go_version.minor),
-            began_unix_ns: age_ns.map(|age_ns| own::unix_ns().saturating_sub(age_ns)),
-            warm_after_s: None,
+            began_unix_ns: age_ns.filter(|_| warm_after.is_some()).map(|age_ns| own::unix_ns().saturating_sub(age_ns)),
+            warm_after_s: warm_after.unwrap_or_default().as_secs_f64(),
         }
     }
 

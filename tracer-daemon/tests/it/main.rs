@@ -12,6 +12,7 @@ mod alerts;
 mod bad_input;
 mod books;
 mod bounds;
+mod check;
 mod disguised;
 mod exact;
 mod fuzz;

@@ -6,7 +6,7 @@ mod cost;
 mod goroutines;
 mod inspect;
 mod marks;
-mod services;
+pub(crate) mod services;
 mod soak_books;
 mod soak_verdict;
 mod stats;

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use crate::{command, setup};
 
 /// Go release that builds both services.
-const RELEASE: &str = "1.26.6";
+pub(crate) const RELEASE: &str = "1.26.6";
 /// Clients of each service: enough to keep it busy.
 const CLIENTS: usize = 3;
 /// What Prometheus is asked for: sums over what it scrapes of itself, `sum by (__name__)({__name__=~"prometheus_.+"})`.
@@ -150,17 +150,33 @@ impl Drop for Prometheus {
 }
 
 fn build(root: &Path, folder: &Path, module: &str, name: &str, package: &str) -> Result<PathBuf> {
+    build_with(root, folder, module, name, package, &[])
+}
+
+/// Builds a package that a module of `tests/programs/real` pins, with more flags than the usual ones.
+pub(crate) fn build_with(
+    root: &Path,
+    folder: &Path,
+    module: &str,
+    name: &str,
+    package: &str,
+    more: &[String],
+) -> Result<PathBuf> {
     let path = folder.join(name);
     let mut go = Command::new(setup::go_command(root)?);
     go.current_dir(root.join(module)).env("GOTOOLCHAIN", format!("go{RELEASE}")).env("CGO_ENABLED", "0");
     command::run(
-        go.args(["build", "-trimpath", "-tags=remove_all_sd", "-ldflags=-s -w", "-o"]).arg(&path).arg(package),
+        go.args(["build", "-trimpath", "-tags=remove_all_sd", "-ldflags=-s -w"])
+            .args(more)
+            .arg("-o")
+            .arg(&path)
+            .arg(package),
     )?;
     Ok(path)
 }
 
 /// An address on loopback that nothing listened on a moment ago.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 

@@ -14,6 +14,7 @@ const MAX_CLASSES: usize = 8;
 pub(super) fn write(page: &mut Page, report: &Report) {
     headline(page, report);
     verdict::section(page, &report.snapshot);
+    verdict::beside_the_heap(page, &report.snapshot, report.process.program());
     facts(page, report);
     if let Some(profile) = &report.snapshot.profile {
         live::table(page, profile);
@@ -54,6 +55,9 @@ fn headline(page: &mut Page, report: &Report) {
         go_version(process),
     ));
     verdict::forecast(page, &report.snapshot);
+    if let Some(assessment) = &report.snapshot.assessment {
+        page.indented(0, &format!("Why: {}.", assessment.why));
+    }
     page.indented(0, &format!("{live}{rate} in {}{so_far}.", human::seconds(report.snapshot.window_s)));
     if process.ended {
         page.warning("The process ended before the window did: this is what was seen until then.");

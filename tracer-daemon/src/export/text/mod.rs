@@ -6,6 +6,7 @@
 //! are input.
 
 mod books;
+mod check;
 pub mod diff;
 mod exact;
 mod goroutine_table;
@@ -19,6 +20,7 @@ mod sites;
 mod tests;
 mod verdict;
 
+pub use self::check::check;
 pub use self::goroutine_table::goroutine_table;
 
 use self::layout::Page;

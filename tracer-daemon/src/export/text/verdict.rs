@@ -1,10 +1,12 @@
 //! What grows: the part of the page that is read first. A line is called leaking only where the model says so.
 
 use super::layout::{Page, file_and_line, function};
+use crate::export::growth_words;
 use crate::export::human;
 use crate::export::judged::{Judged, judged};
 use crate::export::untrusted;
 use crate::model::assess::{Assessment, ClassAssessment};
+use crate::model::hints::{self, Program};
 use crate::model::verdict::{Trend, Verdict};
 use crate::model::{LimitSource, Rate, Snapshot};
 
@@ -18,15 +20,21 @@ pub(super) fn headline(snapshot: &Snapshot) -> Option<String> {
     let assessment = snapshot.assessment.as_deref()?;
     let sites = judged(snapshot);
     let grown = sites.iter().filter(|site| site.verdict >= Verdict::Growing).count();
-    let rate = human::bytes(assessment.rising_bytes_per_s);
+    let named = || sites.iter().filter(|site| site.verdict >= Verdict::Growing).filter_map(|site| site.growth);
+    let rate = match assessment.verdict {
+        Verdict::Leaking => human::bytes(named().map(|growth| growth.growth_bytes_per_s.value).sum()),
+        _ => human::bytes(assessment.rising_bytes_per_s),
+    };
     let window = human::seconds(assessment.window_s);
     Some(match assessment.verdict {
         Verdict::Leaking => {
-            let first = sites.first().map_or_else(String::new, |site| {
-                format!(", most of all {}", untrusted::name(&site.live.place.function))
-            });
-            let lines = if grown == 1 { "one line keeps".to_owned() } else { format!("{grown} lines keep") };
-            format!("leaks: {lines} {rate}/s more alive{first}")
+            let first = sites
+                .first()
+                .map_or_else(String::new, |site| format!(" {}", untrusted::name(&site.live.place.function)));
+            match grown {
+                1 => format!("leaks: one line{first} keeps {rate}/s more alive"),
+                _ => format!("leaks: {grown} lines keep {rate}/s more alive, most of all{first}"),
+            }
         }
         Verdict::Growing if grown > 0 => format!("probably leaks: what is alive grows by {rate}/s"),
         Verdict::Growing => {
@@ -60,6 +68,39 @@ pub(super) fn forecast(page: &mut Page, snapshot: &Snapshot) {
         human::bytes(human::approximate(forecast.limit.bytes)),
         human::bytes(forecast.growth_bytes_per_s.value),
     ));
+}
+
+/// Places that start goroutines that become more, and memory outside of Go's heap that does.
+pub(super) fn beside_the_heap(page: &mut Page, snapshot: &Snapshot, program: Program<'_>) {
+    let growth = snapshot.goroutine_growth.as_deref();
+    let sites = growth.map_or(&[][..], |growth| &growth.sites);
+    let grown: Vec<_> = sites.iter().filter(|site| site.verdict >= Verdict::Growing).collect();
+    if !grown.is_empty() {
+        page.section("WHICH GOROUTINES BECOME MORE", "By the line that starts them. Counts are exact.");
+    }
+    for site in grown.iter().take(MAX_LINES) {
+        let rate = site.trend.rate().map_or(0.0, |rate| rate.value);
+        let name = site.verdict.name();
+        page.strong_line(&format!("{name}  {}/s  {}  [{}]", human::count(rate), function(&site.place), site.id));
+        page.indented(2, &growth_words::goroutines(site));
+        let table = snapshot.goroutines.as_deref();
+        let now = table.and_then(|table| table.sites.iter().find(|now| now.id == site.id));
+        if let Some(hint) = now.and_then(|now| hints::of_goroutines(now, program)) {
+            page.indented(2, &format!("hint: it {} ({})", hint.sentence(), hint.link()));
+        }
+    }
+    if !grown.is_empty() {
+        page.blank();
+    }
+    let native = snapshot.memory_growth.as_deref().map(|growth| &growth.native);
+    if let Some(native) = native.filter(|native| native.verdict >= Verdict::Growing) {
+        page.section("MEMORY OUTSIDE OF GO'S HEAP", "");
+        page.strong_line(native.verdict.name());
+        page.indented(2, &growth_words::native(native));
+        let hint = hints::of_native(program);
+        page.indented(2, &format!("hint: it {} ({})", hint.sentence(), hint.link()));
+        page.blank();
+    }
 }
 
 /// The lines that grow, each with how fast, how sure, and how it is reached; then what grows without a name.
@@ -96,6 +137,13 @@ fn line(page: &mut Page, site: &Judged<'_>) {
         site.live.id
     ));
     page.indented(2, &format!("{} {}", file_and_line(&site.live.place), interval(growth.growth_bytes_per_s)));
+    page.indented(2, &format!("why: {}", growth.why));
+    if site.live.is_behind_pool {
+        page.indented(2, "It allocates for a pool, so that another line may be the one that keeps.");
+    }
+    if let Some(hint) = site.live.hint {
+        page.indented(2, &format!("hint: it {} ({})", hint.sentence(), hint.link()));
+    }
     if let Some(path) = site.live.paths.first() {
         page.stack(&path.frames, &site.live.place);
     }

@@ -246,7 +246,7 @@ impl<'a> Path<'a> {
 
     fn is_of_redis_pool(&self) -> bool {
         let of_pool = |known: &&str| known.contains("/internal/pool.");
-        self.is_of_redis() && self.known.iter().any(|known| of_pool(known))
+        self.is_of_redis() && self.known.iter().any(of_pool)
     }
 
     fn is_of_protobuf(&self) -> bool {

@@ -1,0 +1,259 @@
+//! Does a run pass? What is measured of one process, compared with a baseline, and what is missing to be sure.
+//!
+//! The one place where what a snapshot says becomes [`Measure`]s: whatever else comes to be judged (goroutines, say) is added
+//! to [`measures`], and compared and shown like the rest.
+
+use super::assess::Assessment;
+use super::compare::{Compared, Measure, Place, Quantity, Rules, compare};
+use super::verdict::{Trend, Verdict};
+use super::{Evidence, Rate, Snapshot};
+use crate::symbolize::Frame;
+use crate::units::approximate;
+
+/// What was measured of an earlier run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Baseline {
+    /// Path of the main module. `None`: not known.
+    pub module: Option<String>,
+    /// Its version as the build info has it. `None`: not known.
+    pub version: Option<String>,
+    /// The Go release that built it.
+    pub go_version: String,
+    /// Between the first and the last collection that count, seconds.
+    pub window_s: f64,
+    /// Collections that count.
+    pub cycles: u64,
+    /// Names of the evidence.
+    pub evidence: Vec<String>,
+    /// The process as a whole first, then sites.
+    pub measures: Vec<Measure>,
+}
+
+/// Why it is not certain that nothing leaks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Doubt {
+    /// The runtime's accounts could not be read.
+    NoBooks,
+    /// Too little was seen to say anything.
+    TooShort {
+        /// Values that are missing: a collection each.
+        collections: usize,
+        /// Seconds that are missing, at least.
+        seconds: f64,
+    },
+    /// It grows, and no line is named for it.
+    Unnamed {
+        /// Bytes per second.
+        growth: Rate,
+        /// Seconds until a name is due. `None`: there is nothing to name lines by.
+        due_s: Option<f64>,
+    },
+    /// The program ended before the measurement was complete.
+    Ended {
+        /// Seconds measured.
+        measured_s: f64,
+        /// Seconds asked for.
+        wanted_s: f64,
+    },
+    /// The baseline is of another program.
+    OtherModule {
+        /// That one.
+        baseline: String,
+        /// This one.
+        found: String,
+    },
+    /// The baseline knew more.
+    LessEvidence {
+        /// The evidence that is missing.
+        missing: String,
+    },
+    /// A site leaks by its verdict, but among so many sites that is not beyond chance.
+    AmongMany {
+        /// So many.
+        sites: usize,
+    },
+}
+
+impl Doubt {
+    /// Stable identifier.
+    pub const fn id(&self) -> &'static str {
+        match self {
+            Self::NoBooks => "no_books",
+            Self::TooShort { .. } => "too_short",
+            Self::Unnamed { .. } => "unnamed",
+            Self::Ended { .. } => "ended",
+            Self::OtherModule { .. } => "other_module",
+            Self::LessEvidence { .. } => "less_evidence",
+            Self::AmongMany { .. } => "among_many",
+        }
+    }
+}
+
+/// How a check ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Nothing leaks, or not more than before.
+    Passed,
+    /// It cannot be said.
+    Unknown,
+    /// Something leaks.
+    Failed,
+}
+
+impl Outcome {
+    /// The name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Unknown => "unknown",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// How it ends.
+    pub outcome: Outcome,
+    /// What fails first.
+    pub rows: Vec<Compared>,
+    /// Why it is not certain.
+    pub doubts: Vec<Doubt>,
+}
+
+/// What was to be measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wanted {
+    /// Seconds.
+    pub window_s: f64,
+    /// Whether the program ended before that.
+    pub ended: bool,
+}
+
+/// Judges a snapshot at the end of its window. `module`: that of the program.
+pub fn judge(
+    snapshot: &Snapshot,
+    baseline: Option<&Baseline>,
+    module: Option<&str>,
+    rules: &Rules,
+    wanted: &Wanted,
+) -> Judgement {
+    let after = measures(snapshot);
+    let rows = compare(baseline.map(|baseline| &*baseline.measures), &after, rules);
+    let doubts = doubts(snapshot, baseline, module, &rows, rules, wanted);
+    let outcome = if rows.iter().any(|row| row.fails) {
+        Outcome::Failed
+    } else if doubts.is_empty() {
+        Outcome::Passed
+    } else {
+        Outcome::Unknown
+    };
+    Judgement { outcome, rows, doubts }
+}
+
+/// Whether a snapshot alone has a verdict of at least this, on the process or any site. `None`: too little is known to say.
+pub fn is_at_least(snapshot: &Snapshot, verdict: Verdict) -> Option<bool> {
+    let measures = measures(snapshot);
+    if measures.iter().any(|measure| measure.verdict >= verdict) {
+        return Some(true);
+    }
+    let whole = measures.iter().find(|measure| measure.site.is_none())?;
+    (whole.verdict != Verdict::Unknown).then_some(false)
+}
+
+/// All that is judged of a process: as a whole, then by site.
+pub fn measures(snapshot: &Snapshot) -> Vec<Measure> {
+    let Some(assessment) = snapshot.assessment.as_deref() else { return Vec::new() };
+    let whole = Measure {
+        quantity: Quantity::Bytes,
+        site: None,
+        place: None,
+        verdict: assessment.verdict,
+        growth: assessment.total.rate(),
+        live: snapshot.heap.as_ref().and_then(|heap| heap.live_bytes).map(approximate),
+    };
+    std::iter::once(whole).chain(heap_measures(snapshot, assessment)).collect()
+}
+
+/// Each line that holds anything.
+fn heap_measures<'a>(snapshot: &'a Snapshot, assessment: &'a Assessment) -> impl Iterator<Item = Measure> + 'a {
+    let otherwise = if assessment.total.rate().is_some() { Verdict::Steady } else { Verdict::Unknown };
+    let sites = snapshot.profile.iter().flat_map(|profile| profile.sites.iter());
+    sites.map(move |site| {
+        let judged = assessment.sites.iter().find(|judged| judged.site == site.id);
+        Measure {
+            quantity: Quantity::Bytes,
+            site: Some(site.id),
+            place: Some(place(&site.place)),
+            verdict: judged.map_or(otherwise, |judged| judged.verdict),
+            growth: judged.map(|judged| judged.growth_bytes_per_s),
+            live: Some(site.bytes.value),
+        }
+    })
+}
+
+fn place(frame: &Frame) -> Place {
+    Place { function: frame.function.to_string(), file: frame.file.to_string(), line: frame.line }
+}
+
+fn doubts(
+    snapshot: &Snapshot,
+    baseline: Option<&Baseline>,
+    module: Option<&str>,
+    rows: &[Compared],
+    rules: &Rules,
+    wanted: &Wanted,
+) -> Vec<Doubt> {
+    let mut doubts = Vec::new();
+    let baseline_module = baseline.and_then(|baseline| baseline.module.as_deref());
+    if let Some((of_baseline, found)) = baseline_module.zip(module).filter(|(one, other)| one != other) {
+        doubts.push(Doubt::OtherModule { baseline: of_baseline.to_owned(), found: found.to_owned() });
+    }
+    match snapshot.assessment.as_deref() {
+        None => doubts.push(Doubt::NoBooks),
+        Some(assessment) => doubts.extend(unsure(assessment, rows, rules)),
+    }
+    let has = |name: &str| snapshot.evidence.iter().any(|evidence| evidence.name() == name);
+    let names_lines = |name: &str| name == Evidence::Profile.name() || name == Evidence::Adopted.name();
+    let had_names = baseline.is_some_and(|baseline| baseline.evidence.iter().any(|name| names_lines(name)));
+    if had_names && !has(Evidence::Profile.name()) && !has(Evidence::Adopted.name()) {
+        doubts.push(Doubt::LessEvidence { missing: Evidence::Profile.name().to_owned() });
+    }
+    let leaks = |row: &&Compared| row.newest().is_some_and(|newest| newest.verdict >= rules.fail_on);
+    if rows.iter().filter(|row| row.site().is_some()).filter(leaks).any(Compared::is_doubtful) {
+        doubts.push(Doubt::AmongMany { sites: rows.len().saturating_sub(1) });
+    }
+    if wanted.ended && snapshot.window_s < wanted.window_s {
+        doubts.push(Doubt::Ended { measured_s: snapshot.window_s, wanted_s: wanted.window_s });
+    }
+    doubts
+}
+
+/// What the process as a whole leaves open.
+fn unsure(assessment: &Assessment, rows: &[Compared], rules: &Rules) -> Option<Doubt> {
+    match assessment.total {
+        Trend::Unknown { values, seconds } => Some(Doubt::TooShort { collections: values, seconds }),
+        Trend::Rising(growth) => {
+            let is_named = rows.iter().any(|row| {
+                row.site().is_some() && row.after.as_ref().is_some_and(|after| after.verdict >= Verdict::Growing)
+            });
+            let whole = rows.iter().find(|row| row.site().is_none());
+            // As in the baseline: nothing new has to be named.
+            let is_known = whole.is_some_and(|row| row.before.is_some() && !exceeds(row, rules));
+            (!is_named && !is_known).then_some(Doubt::Unnamed { growth, due_s: assessment.name_due_s })
+        }
+        _ => None,
+    }
+}
+
+/// Whether a row would fail by its numbers alone.
+fn exceeds(row: &Compared, rules: &Rules) -> bool {
+    let by_numbers = Rules { fail_on: Verdict::Unknown, ..*rules };
+    let [before, after] = [&row.before, &row.after].map(|measure| measure.clone().into_iter().collect::<Vec<_>>());
+    compare(Some(&before), &after, &by_numbers).iter().any(|row| row.fails)
+}
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

@@ -1,0 +1,134 @@
+//! Tests of the gate: snapshots that pass, fail, or leave open which.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::model::assess::SiteAssessment;
+use crate::model::live::LiveSite;
+use crate::model::{Profile, SiteId};
+use crate::symbolize::Origin;
+
+const WANTED: Wanted = Wanted { window_s: 60.0, ended: false };
+
+fn rate(value: f64) -> Rate {
+    Rate { value, low: 0.9 * value, high: Some(1.1 * value) }
+}
+
+fn frame(function: &str) -> Frame {
+    let file = "/src/main.go".into();
+    Frame { function: function.into(), file, line: 7, function_start_line: 1, inlined: false, origin: Origin::Go }
+}
+
+/// A process in which each of the sites, by number, has this verdict and growth.
+fn snapshot(total: Trend, sites: &[(u64, Verdict, f64)]) -> Snapshot {
+    let live = |id: &u64| LiveSite {
+        id: SiteId(*id),
+        place: frame(&format!("main.f{id}")),
+        allocator: frame("main.alloc"),
+        objects: 10,
+        bytes: rate(1e6),
+        samples: 4,
+        paths: Vec::new(),
+    };
+    let growing = sites.iter().filter(|(_, _, growth)| *growth > 0.0);
+    let judged = |(site, verdict, growth): &(u64, Verdict, f64)| SiteAssessment {
+        site: SiteId(*site),
+        verdict: *verdict,
+        growth_bytes_per_s: rate(*growth),
+        samples: 12.0,
+    };
+    let worst = sites.iter().map(|(_, verdict, _)| *verdict).max().filter(|worst| *worst >= Verdict::Growing);
+    let assessment = Assessment {
+        window_s: 60.0,
+        cycles: 30,
+        total,
+        classes: Vec::new(),
+        rising_bytes_per_s: 0.0,
+        sites: growing.map(judged).collect(),
+        name_due_s: Some(12.0),
+        verdict: worst.unwrap_or_else(|| total.verdict()),
+    };
+    let profile = Profile {
+        adopted_s: None,
+        rate_bytes: 524_288,
+        lag_cycles: 1,
+        lag_s: None,
+        sites: sites.iter().map(|(id, ..)| live(id)).collect(),
+    };
+    Snapshot {
+        window_s: 60.0,
+        evidence: vec![Evidence::Books, Evidence::Profile],
+        assessment: Some(Arc::new(assessment)),
+        profile: Some(profile),
+        ..Snapshot::default()
+    }
+}
+
+fn steady() -> Snapshot {
+    snapshot(Trend::Flat(Rate { value: 1.0, low: -5.0, high: Some(7.0) }), &[(1, Verdict::Steady, 0.0)])
+}
+
+fn leaky() -> Snapshot {
+    snapshot(Trend::Rising(rate(5e5)), &[(1, Verdict::Steady, 0.0), (2, Verdict::Leaking, 5e5)])
+}
+
+fn baseline(snapshot: &Snapshot) -> Baseline {
+    let evidence = snapshot.evidence.iter().map(|evidence| evidence.name().to_owned()).collect();
+    Baseline { module: Some("example.com/shop".into()), evidence, measures: measures(snapshot), ..Baseline::default() }
+}
+
+fn outcome(snapshot: &Snapshot, before: Option<&Baseline>) -> (Outcome, Vec<&'static str>) {
+    let judgement = judge(snapshot, before, Some("example.com/shop"), &Rules::default(), &WANTED);
+    (judgement.outcome, judgement.doubts.iter().map(Doubt::id).collect())
+}
+
+#[test]
+fn what_is_steady_passes_and_what_leaks_fails_with_and_without_a_baseline() {
+    assert_eq!(outcome(&steady(), None), (Outcome::Passed, vec![]));
+    assert_eq!(outcome(&leaky(), None), (Outcome::Failed, vec![]));
+    assert_eq!(outcome(&steady(), Some(&baseline(&steady()))), (Outcome::Passed, vec![]));
+    assert_eq!(outcome(&leaky(), Some(&baseline(&steady()))), (Outcome::Failed, vec![]));
+    assert_eq!(outcome(&leaky(), Some(&baseline(&leaky()))), (Outcome::Passed, vec![]), "it was known");
+    assert_eq!(outcome(&steady(), Some(&baseline(&leaky()))), (Outcome::Passed, vec![]));
+}
+
+#[test]
+fn too_little_is_unknown() {
+    let short = snapshot(Trend::Unknown { values: 3, seconds: 12.0 }, &[(1, Verdict::Unknown, 0.0)]);
+    assert_eq!(outcome(&short, None), (Outcome::Unknown, vec!["too_short"]));
+    assert_eq!(outcome(&Snapshot::default(), None), (Outcome::Unknown, vec!["no_books"]));
+}
+
+#[test]
+fn growth_without_a_name_is_unknown_unless_it_is_as_before() {
+    let unnamed = snapshot(Trend::Rising(rate(5e5)), &[(1, Verdict::Steady, 0.0)]);
+    assert_eq!(outcome(&unnamed, None), (Outcome::Unknown, vec!["unnamed"]));
+    assert_eq!(outcome(&unnamed, Some(&baseline(&unnamed))), (Outcome::Passed, vec![]));
+    assert_eq!(outcome(&unnamed, Some(&baseline(&steady()))), (Outcome::Unknown, vec!["unnamed"]));
+}
+
+#[test]
+fn a_baseline_of_another_program_or_with_names_that_are_missing_now_is_said_to_be_so() {
+    let other = Baseline { module: Some("example.com/other".into()), ..baseline(&steady()) };
+    assert_eq!(outcome(&steady(), Some(&other)), (Outcome::Unknown, vec!["other_module"]));
+    let nameless = Snapshot { evidence: vec![Evidence::Books], profile: None, ..steady() };
+    assert_eq!(outcome(&nameless, Some(&baseline(&steady()))), (Outcome::Unknown, vec!["less_evidence"]));
+    assert_eq!(outcome(&nameless, Some(&baseline(&nameless))), (Outcome::Passed, vec![]));
+}
+
+#[test]
+fn a_program_that_ends_early_is_unknown_unless_it_leaks() {
+    let wanted = Wanted { window_s: 600.0, ended: true };
+    let of = |snapshot: &Snapshot| judge(snapshot, None, None, &Rules::default(), &wanted).outcome;
+    assert_eq!([of(&steady()), of(&leaky())], [Outcome::Unknown, Outcome::Failed]);
+}
+
+#[test]
+fn one_verdict_on_a_snapshot() {
+    assert_eq!(is_at_least(&leaky(), Verdict::Leaking), Some(true));
+    assert_eq!(is_at_least(&steady(), Verdict::Growing), Some(false));
+    assert_eq!(is_at_least(&Snapshot::default(), Verdict::Leaking), None);
+    let rising = snapshot(Trend::Rising(rate(5e5)), &[]);
+    assert_eq!(is_at_least(&rising, Verdict::Growing), Some(true), "the process as a whole");
+    assert_eq!(is_at_least(&rising, Verdict::Leaking), Some(false));
+}

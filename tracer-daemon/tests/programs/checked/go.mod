@@ -1,0 +1,3 @@
+module example.com/leakline/programs/checked
+
+go 1.19
