@@ -13,6 +13,13 @@ pub(crate) fn leakline(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_leakline")).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
+/// Runs it to its end and gives the text it prints, with one space wherever a line was broken: where that is depends on how long the
+/// paths in the text are.
+pub(crate) fn unbroken_text(arguments: &[&str]) -> String {
+    let text = String::from_utf8(leakline(arguments).stdout).unwrap();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Runs it to its end and gives exit status and stderr.
 pub(crate) fn failure(arguments: &[&str]) -> (i32, String) {
     let output = leakline(arguments);
