@@ -172,7 +172,7 @@ fn after_the_gate_is_closed_nothing_is_counted_though_probes_are_there() {
 
 fn exact_session(pid: u32, limits: Limits) -> Session {
     let books_every = std::time::Duration::from_millis(100);
-    let means = Means { evidence: EvidenceChoice::Exact, limits, adopt: None, books_every, is_recorded: false };
+    let means = Means { evidence: EvidenceChoice::Exact, limits, adopt: None, books_every, is_recorded: false, warm_after: None };
     Session::start(&target_by_pid(pid).unwrap(), &means, &FactsCache::default()).unwrap()
 }
 
