@@ -64,9 +64,10 @@ fn replay_prints_what_record_printed_byte_for_byte() {
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
 
+    each_cut_of_a_recording_gives_a_report(&fs::read(&file).unwrap());
+
     let (printed, _) = record(&target, &file, "3s", &[]);
     assert!(replayed(&file, "text").0 == printed);
-    each_cut_of_a_recording_gives_a_report(&fs::read(&file).unwrap());
 }
 
 /// Of what is there, as far as anything is.
