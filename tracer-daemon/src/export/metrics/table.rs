@@ -133,7 +133,7 @@ pub(super) const TABLE: &[Definition] = &[
         unit: Some(Base::BytesPerSecond),
         by_identity: true,
         labels: &["site"],
-        help: "How fast grows what a line allocated and collections find alive: an estimate. Absent where it does not grow beyond chance.",
+        help: "How fast grows what a line allocated and collections find alive: an estimate; its interval and leakline_site_verdict say what it is worth. Absent where it is too little to matter.",
         samples: |state| site_growth(state, |growth| Some(growth.value)),
     },
     Definition {
