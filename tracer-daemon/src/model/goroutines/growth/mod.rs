@@ -11,6 +11,7 @@
 
 mod history;
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small counts of a simulation")]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};

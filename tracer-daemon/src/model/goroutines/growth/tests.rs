@@ -389,11 +389,11 @@ fn count_up(growth: &mut GoroutineGrowth, looks: u64, per_look: u64, for_ever: b
 
 #[test]
 fn what_leaks_evenly_has_its_exact_rate_and_is_accused_after_two_windows() {
+    use Verdict::{Growing, Leaking, Unknown};
     let verdict_after = |looks, for_ever| {
         let report = count_up(&mut GoroutineGrowth::new(60.0), looks, 50, for_ever);
         (report.sites[0].verdict, report.verdict, report.sites[0].why)
     };
-    use Verdict::{Growing, Leaking, Unknown};
     assert_eq!(verdict_after(3, false), (Unknown, Unknown, Why::TooEarly { needs_s: 26.0 }));
     let (site, whole, why) = verdict_after(13, false);
     assert_eq!((site, whole, why), (Growing, Growing, Why::Unconfirmed { needs_s: 60.0 }));
