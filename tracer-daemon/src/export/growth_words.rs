@@ -171,13 +171,62 @@ mod tests {
 
     #[test]
     fn a_leak_of_goroutines_is_told_with_what_is_exact_of_it() {
-        check(Why::Stay, 12.0, Some(0), &expect![]);
-        check(Why::Stay, 0.05, Some(7), &expect![]);
-        check(Why::Stay, 12.0, None, &expect![]);
-        check(Why::TooEarly { needs_s: 15.0 }, 0.0, None, &expect![]);
-        check(Why::Unconfirmed { needs_s: 30.0 }, 12.0, None, &expect![]);
-        check(Why::FellBefore { goroutines: 900, ago_s: 40.0 }, 12.0, None, &expect![]);
-        check(Why::ComeAndGo { older_than_s: 15.0 }, 12.0, None, &expect![]);
+        check(
+            Why::Stay,
+            12.0,
+            Some(0),
+            &expect![[
+                r#"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s; of 1,060 older than 15.0 s none left meanwhile"#
+            ]],
+        );
+        check(
+            Why::Stay,
+            0.05,
+            Some(7),
+            &expect![[
+                r#"1,240 goroutines created at main.handle (/src/main.go:17), of which 1,000 are in chan send at main.work\u{1b} (/src/main.go:30); 3 more each minute for 60.0 s; of 1,060 older than 15.0 s only 7 left meanwhile"#
+            ]],
+        );
+        check(
+            Why::Stay,
+            12.0,
+            None,
+            &expect![[
+                r#"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s; 1,060 are older than 15.0 s"#
+            ]],
+        );
+        check(
+            Why::TooEarly { needs_s: 15.0 },
+            0.0,
+            None,
+            &expect![[
+                r#"1,240 goroutines created at main.handle (/src/main.go:17), of which 1,000 are in chan send at main.work\u{1b} (/src/main.go:30) so far; needs 2 of 4 looks more, about 15.0 s"#
+            ]],
+        );
+        check(
+            Why::Unconfirmed { needs_s: 30.0 },
+            12.0,
+            None,
+            &expect![[
+                r#"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s; whether they stay is to be seen for another 30.0 s"#
+            ]],
+        );
+        check(
+            Why::FellBefore { goroutines: 900, ago_s: 40.0 },
+            12.0,
+            None,
+            &expect![[
+                r#"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s; 900 ended 40.0 s ago, and these may end the same way"#
+            ]],
+        );
+        check(
+            Why::ComeAndGo { older_than_s: 15.0 },
+            12.0,
+            None,
+            &expect![[
+                r#"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s, but they come and go: hardly more of them are older than 15.0 s"#
+            ]],
+        );
     }
 
     #[test]

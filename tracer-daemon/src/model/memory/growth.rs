@@ -345,6 +345,7 @@ fn whole(bytes: f64) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "numbers of looks")]
 mod tests {
     use rand::rngs::SmallRng;
     use rand::{Rng as _, SeedableRng as _};
@@ -425,11 +426,11 @@ mod tests {
 
     #[test]
     fn what_no_allocation_made_resident_is_not_accused() {
+        use Verdict::{Growing, WarmingUp};
         let never = |name: &str, seen: &dyn Fn(u64) -> Seen, worst: Verdict| {
             let said = verdicts(60, seen);
             assert!(said.iter().all(|(verdict, _)| *verdict <= worst), "{name}: {said:?}");
         };
-        use Verdict::{Growing, WarmingUp};
         let of = |native| Seen { native, ..Seen::default() };
         never("files", &|look| Seen { file: look * 50 * MIB, native: MIB, ..Seen::default() }, WarmingUp);
         never("one step", &|look| of(if look < 20 { MIB } else { 200 * MIB }), WarmingUp);

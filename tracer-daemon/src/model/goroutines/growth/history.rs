@@ -23,6 +23,8 @@ pub(super) struct Sample {
     pub(super) old: Option<u64>,
     /// Old ones that left since the look before. `None`: not known.
     pub(super) left: Option<u64>,
+    /// The same, estimated where it is not known. Below 0 by chance.
+    pub(super) left_about: f64,
 }
 
 /// One look.
@@ -56,7 +58,9 @@ impl History {
             place: site.place.clone(),
             waits: None,
             wait_for_ever: 0,
-            samples: (0..earlier_looks).map(|_| Sample { live: 0, old: Some(0), left: Some(0) }).collect(),
+            samples: (0..earlier_looks)
+                .map(|_| Sample { live: 0, old: Some(0), left: Some(0), left_about: 0.0 })
+                .collect(),
             known: Some(Vec::new()),
             fall: None,
             verdicts: Hysteresis::default(),
@@ -76,7 +80,7 @@ impl History {
         let ids = site.map(|site| &*site.ids).unwrap_or_default();
         let live = site.map_or(0, |site| site.live);
         let is_whole = ids.len() as u64 == live;
-        let mut sample = Sample { live, old: None, left: None };
+        let mut sample = Sample { live, old: None, left: None, left_about: 0.0 };
         // Since when those must have been there that are old now, and those that were old at the look before.
         let old_before_s = old_before_s(looks, looks.len(), window_s);
         let known = self.known.take();
@@ -99,10 +103,15 @@ impl History {
                 let gone = |(id, seen): &&(u64, f64)| was_old(*seen) && ids.binary_search(id).is_err();
                 known.iter().filter(gone).count() as u64
             });
+            sample.left_about = sample.left.map_or(0.0, approximate);
             self.known = Some(now_known);
         } else {
             *room = room.saturating_add(held);
-            sample.old = old_before_s.and_then(|at_s| self.estimate_old(looks, at_s, ids, live));
+            if let Some((old, gone)) = old_before_s.and_then(|at_s| self.estimate_old(looks, at_s, ids, live)) {
+                let since_s = now.at_s - old_before_s.unwrap_or(now.at_s);
+                let between_s = before.map_or(0.0, |before| now.at_s - before.at_s);
+                (sample.old, sample.left_about) = (Some(old), gone * between_s / since_s.max(1e-3));
+            }
         }
         self.samples.push_back(sample);
         let highest = self.samples.iter().map(|sample| sample.live).max().unwrap_or_default();
@@ -131,7 +140,8 @@ impl History {
 
     /// How many of `live`, of which `ids` are a sample, were there at this time already. All that were, where the sample does
     /// not say otherwise: then the number is exact, and its growth is no noise of sampling.
-    fn estimate_old(&self, looks: &VecDeque<Look>, at_s: f64, ids: &[u64], live: u64) -> Option<u64> {
+    /// And how many have gone since, as the sample says.
+    fn estimate_old(&self, looks: &VecDeque<Look>, at_s: f64, ids: &[u64], live: u64) -> Option<(u64, f64)> {
         let then = looks.iter().rposition(|look| look.at_s <= at_s)?;
         let (highest, live_then) = (looks.get(then)?.highest_id?, self.samples.get(then)?.live);
         let looked_at = approximate(ids.len() as u64);
@@ -140,9 +150,9 @@ impl History {
         }
         let share = approximate(ids.partition_point(|id| *id <= highest) as u64) / looked_at;
         let deviation = (share * (1.0 - share) / looked_at).sqrt() + 1.0 / looked_at;
-        let at_most = approximate(live) * (share + 2.0 * deviation);
-        let old = if at_most >= approximate(live_then) { live_then } else { whole(approximate(live) * share) };
-        Some(old.min(live))
+        let (about, at_most) = (approximate(live) * share, approximate(live) * (share + 2.0 * deviation));
+        let old = if at_most >= approximate(live_then) { live_then } else { whole(about) };
+        Some((old.min(live), approximate(live_then) - about))
     }
 
     pub(super) fn points(&self, looks: &VecDeque<Look>, of: impl Fn(&Sample) -> Option<u64>) -> Vec<Point> {

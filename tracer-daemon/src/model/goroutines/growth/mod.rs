@@ -11,6 +11,7 @@
 
 mod history;
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small counts of a simulation")]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -31,6 +32,8 @@ const SITES_MAX: usize = 2048;
 const NUMBERS_MAX: usize = 1 << 16;
 /// Where looks are rare, the window has so many.
 const LOOKS_PER_WINDOW: usize = 8;
+/// They come one by one, perhaps at random: what chance alone does to so many is part of the interval.
+const ONE: f64 = 1.0;
 /// Growth of fewer goroutines is nobody's trouble.
 const NET_MIN: f64 = 3.0;
 /// And so is slower growth, goroutines per second: 4,320 a day, of at least 2.5 KiB each.
@@ -212,7 +215,7 @@ impl GoroutineGrowth {
         let points: Vec<Point> =
             self.looks.iter().map(|look| Point { at_s: look.at_s, value: approximate(look.live) }).collect();
         let points = within(&points, window_s);
-        let total = Trend::of(points, window_s);
+        let total = Trend::of_units(points, window_s, ONE);
         let judge = Judge { looks: &self.looks, window_s, old_s: old_s(self.window_s) };
         let mut sites: Vec<SiteGrowth> =
             self.sites.iter_mut().map(|(id, history)| judge.report(*id, history)).collect();
@@ -267,15 +270,16 @@ impl GoroutineGrowth {
         });
         for history in self.sites.values_mut() {
             let samples = std::mem::take(&mut history.samples);
-            let mut left_before = Some(0_u64);
+            let (mut left_before, mut about_before) = (Some(0_u64), 0.0);
             for (index, sample) in samples.into_iter().enumerate() {
                 // Who left is counted at the next look that stays.
                 let left = sample.left.zip(left_before).map(|(now, before)| now.saturating_add(before));
+                let left_about = sample.left_about + about_before;
                 if goes(index) {
-                    left_before = left;
+                    (left_before, about_before) = (left, left_about);
                 } else {
-                    history.samples.push_back(Sample { left, ..sample });
-                    left_before = Some(0);
+                    history.samples.push_back(Sample { left, left_about, ..sample });
+                    (left_before, about_before) = (Some(0), 0.0);
                 }
             }
         }
@@ -294,14 +298,14 @@ struct Staying {
     trend: Trend,
     /// How many more there are than at the beginning.
     net: f64,
-    left: Option<f64>,
+    left: f64,
 }
 
 impl Judge<'_> {
     fn report(&self, id: SiteId, history: &mut History) -> SiteGrowth {
         let all = history.points(self.looks, |sample| Some(sample.live));
         let points = within(&all, self.window_s);
-        let trend = Trend::of(points, self.window_s);
+        let trend = Trend::of_units(points, self.window_s, ONE);
         let (verdict, why) = self.judge(history, &all, &trend);
         let shown = history.verdicts.observe(verdict);
         let why = match (shown, verdict) {
@@ -366,11 +370,12 @@ impl Judge<'_> {
         let live = history.samples.back().map_or(0, |last| last.live);
         let is_for_ever = approximate(history.wait_for_ever) >= FOR_EVER_SHARE * approximate(live);
         let judged_s = if is_for_ever { self.window_s } else { 2.0 * self.window_s };
-        if !is_for_ever && (span_s(all) < judged_s || !matches!(Trend::of(all, judged_s), Trend::Rising(_))) {
+        if !is_for_ever && (span_s(all) < judged_s || !matches!(Trend::of_units(all, judged_s, ONE), Trend::Rising(_)))
+        {
             return (Verdict::Growing, self.unconfirmed(all));
         }
         let staying = self.staying(history, judged_s);
-        let left = staying.left.unwrap_or(0.0);
+        let left = staying.left;
         let came = staying.net + left;
         let is_beyond_chance = staying.net > STAY_SCORE * (came + left).max(0.0).sqrt();
         if !is_beyond_chance || left >= staying.net {
@@ -388,15 +393,24 @@ impl Judge<'_> {
         let points = within(&points, window_s);
         let begin_s = points.first().map_or(0.0, |first| first.at_s);
         // None can be old in the first part of what was ever seen.
-        let trend = Trend::of(points, window_s - self.old_s);
-        Staying { trend, net: rise(points), left: self.left_since(history, begin_s).map(approximate) }
+        let trend = Trend::of_units(points, window_s - self.old_s, ONE);
+        Staying { trend, net: rise(points), left: self.left_about(history, begin_s) }
     }
 
     /// Old ones that left. `None`: at some look that was not known.
     fn left_since(&self, history: &History, begin_s: f64) -> Option<u64> {
+        self.since(history, begin_s).map(|sample| sample.left).sum()
+    }
+
+    fn left_about(&self, history: &History, begin_s: f64) -> f64 {
+        self.since(history, begin_s).map(|sample| sample.left_about).sum::<f64>().max(0.0)
+    }
+
+    /// What looks after this time saw.
+    fn since<'h>(&self, history: &'h History, begin_s: f64) -> impl Iterator<Item = &'h Sample> {
         let skipped = self.looks.len().saturating_sub(history.samples.len());
         let pairs = self.looks.iter().skip(skipped).zip(&history.samples);
-        pairs.filter(|(look, _)| look.at_s > begin_s).map(|(_, sample)| sample.left).sum()
+        pairs.filter(move |(look, _)| look.at_s > begin_s).map(|(_, sample)| sample)
     }
 }
 

@@ -389,11 +389,11 @@ fn count_up(growth: &mut GoroutineGrowth, looks: u64, per_look: u64, for_ever: b
 
 #[test]
 fn what_leaks_evenly_has_its_exact_rate_and_is_accused_after_two_windows() {
+    use Verdict::{Growing, Leaking, Unknown};
     let verdict_after = |looks, for_ever| {
         let report = count_up(&mut GoroutineGrowth::new(60.0), looks, 50, for_ever);
         (report.sites[0].verdict, report.verdict, report.sites[0].why)
     };
-    use Verdict::{Growing, Leaking, Unknown};
     assert_eq!(verdict_after(3, false), (Unknown, Unknown, Why::TooEarly { needs_s: 26.0 }));
     let (site, whole, why) = verdict_after(13, false);
     assert_eq!((site, whole, why), (Growing, Growing, Why::Unconfirmed { needs_s: 60.0 }));
@@ -403,7 +403,8 @@ fn what_leaks_evenly_has_its_exact_rate_and_is_accused_after_two_windows() {
     assert_eq!(verdict_after(15, true), (Leaking, Leaking, Why::Stay), "nobody can wake them");
     let report = count_up(&mut GoroutineGrowth::new(60.0), 40, 50, false);
     let rate = report.sites[0].trend.rate().unwrap();
-    assert!((rate.value - 10.0).abs() < 1e-9 && rate.low > 9.89 && rate.high.unwrap() < 10.11, "{rate:?}");
+    // What chance would do to 600 of them, had they come at random.
+    assert!((rate.value - 10.0).abs() < 1e-9 && rate.low > 9.0 && rate.high.unwrap() < 11.0, "{rate:?}");
     let old = report.sites[0].old.unwrap();
     assert_eq!((old.count, old.left), (10 + 50 * 36, Some(0)));
 }
