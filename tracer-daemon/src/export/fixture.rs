@@ -12,6 +12,7 @@ use crate::{
         assess::{Assessment, ClassAssessment, SiteAssessment},
         forecast::Forecast,
         live::{LivePath, LiveSite},
+        reason::{Measured, Named, Reason},
         verdict::{Trend, Verdict},
     },
     symbolize::{Frame, Origin},
@@ -177,13 +178,25 @@ pub(crate) fn books() -> Snapshot {
 pub(crate) fn growing() -> Snapshot {
     let rate = |value: f64, half_width: f64| Rate { value, low: value - half_width, high: Some(value + half_width) };
     let limit = Limit { bytes: 536_870_912, source: LimitSource::Cgroup };
+    let measured = |bytes_per_s| Measured { bytes_per_s, collections: 28, window_s: WINDOW_S };
+    let named = Named { bytes_per_s: rate(98_000.0, 7_000.0), samples: 5.6, deviations: 2.4, window_s: WINDOW_S };
     let assessment = Assessment {
         window_s: WINDOW_S,
         cycles: 28,
         total: Trend::Rising(rate(120_000.0, 10_000.0)),
         classes: vec![
-            ClassAssessment { size_bytes: Some(48), trend: Trend::Rising(rate(100_000.0, 5_000.0)) },
-            ClassAssessment { size_bytes: Some(1024), trend: Trend::Flat(rate(20_000.0, 30_000.0)) },
+            ClassAssessment {
+                size_bytes: Some(48),
+                trend: Trend::Rising(rate(100_000.0, 5_000.0)),
+                is_confirmed: true,
+                why: Reason::Grows(measured(rate(100_000.0, 5_000.0))),
+            },
+            ClassAssessment {
+                size_bytes: Some(1024),
+                trend: Trend::Flat(rate(20_000.0, 30_000.0)),
+                is_confirmed: false,
+                why: Reason::NoGrowth(measured(rate(20_000.0, 30_000.0))),
+            },
         ],
         rising_bytes_per_s: 100_000.0,
         sites: vec![SiteAssessment {
@@ -191,9 +204,11 @@ pub(crate) fn growing() -> Snapshot {
             verdict: Verdict::Leaking,
             growth_bytes_per_s: rate(98_000.0, 7_000.0),
             samples: 5.6,
+            why: Reason::Leaks(named),
         }],
         name_due_s: None,
         verdict: Verdict::Leaking,
+        why: Reason::Leaks(named),
     };
     let forecast = Forecast {
         seconds: Rate { value: 2_046.0, low: 1_889.0, high: Some(2_232.0) },
