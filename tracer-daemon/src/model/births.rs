@@ -13,9 +13,9 @@
 
 use std::collections::BTreeMap;
 
-use super::SiteId;
 use super::attribution::Estimate;
-use super::survival::{Life, Survival};
+use super::survival::{Life, Survival, survival_at};
+use super::{Rate, SiteId};
 
 /// Groups of bursts that are left out in turn.
 const GROUPS: u32 = 10;
@@ -78,13 +78,8 @@ pub struct SiteBirths {
 /// What each site and size grows by. Objects whose weight is not positive and finite are left out.
 pub fn growth_of_sites(reading: &BirthReading) -> Vec<SiteBirths> {
     let key = |birth: &Birth| (birth.site, birth.size_bytes);
-    let mut births: Vec<Birth> = reading
-        .births
-        .iter()
-        .copied()
-        .filter(|birth| birth.life.weight.is_finite() && birth.life.weight > 0.0)
-        .collect();
-    births.sort_by_key(|birth| (key(birth), birth.burst));
+    let mut births: Vec<Birth> = reading.births.iter().copied().filter(is_sane).collect();
+    births.sort_unstable_by_key(|birth| (key(birth), birth.life.age_cycles, birth.burst));
     let mut counted: BTreeMap<(SiteId, u64), u64> = BTreeMap::new();
     for count in &reading.counted {
         let births = counted.entry((count.site, count.size_bytes)).or_default();
@@ -103,31 +98,42 @@ fn of_site(
     (site, size_bytes): (SiteId, u64),
     counted: Option<u64>,
 ) -> SiteBirths {
-    let lives: Vec<Life> = births.iter().filter_map(tested).collect();
-    let survival = Survival::of(&lives);
+    let mut lives: Vec<(u32, Life)> =
+        births.iter().filter_map(|birth| Some((birth.burst % GROUPS, tested(birth)?))).collect();
+    lives.sort_unstable_by_key(|(group, life)| (life.age_cycles, *group));
+    let all: Vec<Life> = lives.iter().map(|(_, life)| *life).collect();
+    let survival = Survival::of(&all);
     let plateau = survival.plateau_step();
     let stayed = plateau.map_or(0.0, |step| step.at_risk);
     let growth = plateau.and_then(|plateau| {
         let per_birth = crate::units::approximate(size_bytes) / reading.window_s;
-        let born = |births: &[Birth]| births.iter().map(|birth| birth.life.weight).sum::<f64>();
-        let born_of_all = |sampled: f64| counted.map_or(sampled, crate::units::approximate);
-        let value = born_of_all(born(births)) * plateau.survival.value;
+        let mut born_of_group = [0.0; GROUPS as usize];
+        for birth in births {
+            if let Ok(group) = usize::try_from(birth.burst % GROUPS)
+                && let Some(born) = born_of_group.get_mut(group)
+            {
+                *born += birth.life.weight;
+            }
+        }
+        let sampled: f64 = born_of_group.iter().sum();
+        let born = |sampled: f64| counted.map_or(sampled, crate::units::approximate);
+        let Rate { value: stays, low, high } = plateau.survival;
         // What no look has seen stay or die yet is bounded by the interval of the plateau, however much bursts agree.
-        let high = plateau.survival.high.unwrap_or(1.0);
-        let least = born_of_all(born(births))
-            * (high - plateau.survival.value).max(plateau.survival.value - plateau.survival.low)
-            / Z;
+        let least = born(sampled) * (high.unwrap_or(1.0) - stays).max(stays - low) / Z;
         let variance = jackknife(reading.bursts, |left_out, kept| {
-            let rest: Vec<Birth> = births.iter().copied().filter(|birth| birth.burst % GROUPS != left_out).collect();
-            let lives: Vec<Life> = rest.iter().filter_map(tested).collect();
-            let survival = Survival::of(&lives).at(plateau.age_cycles).unwrap_or(plateau.survival.value);
-            born_of_all(born(&rest) / kept) * survival
+            let without = usize::try_from(left_out).ok().and_then(|group| born_of_group.get(group)).copied();
+            let rest = lives.iter().filter(|(group, _)| *group != left_out).map(|(_, life)| life);
+            born((sampled - without.unwrap_or_default()) / kept) * survival_at(rest, plateau.age_cycles)
         })?;
-        let growth =
-            Estimate { growth: value * per_birth, variance: variance.max(least * least) * per_birth * per_birth };
-        (growth.growth.is_finite() && growth.variance.is_finite()).then_some(growth)
+        let growth = born(sampled) * stays * per_birth;
+        let variance = variance.max(least * least) * per_birth * per_birth;
+        (growth.is_finite() && variance.is_finite()).then_some(Estimate { growth, variance })
     });
     SiteBirths { site, size_bytes, growth, stayed }
+}
+
+fn is_sane(birth: &Birth) -> bool {
+    birth.life.weight.is_finite() && birth.life.weight > 0.0
 }
 
 /// Two-sided 95 % of a normal distribution.

@@ -18,6 +18,8 @@ const AT_RISK_MIN: f64 = 10.0;
 /// A plateau is flat where survival falls by less than this share over [`FLAT_AGES`] ages.
 const FLAT: f64 = 0.05;
 const FLAT_AGES: usize = 3;
+/// Weights below this are what rounding leaves; those of objects are one or more.
+const ROUNDING: f64 = 1e-9;
 
 /// What is known of one sampled object.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,24 +52,30 @@ impl Survival {
     pub fn of(lives: &[Life]) -> Self {
         let mut lives: Vec<Life> =
             lives.iter().copied().filter(|life| life.weight.is_finite() && life.weight > 0.0).collect();
-        lives.sort_by_key(|life| life.age_cycles);
-        let mut at_risk = Weights::of(&lives);
+        lives.sort_unstable_by_key(|life| life.age_cycles);
+        let mut at_risk = Weights::default();
+        for life in &lives {
+            at_risk.add(life, 1.0);
+        }
         let (mut survival, mut greenwood) = (1.0, 0.0);
         let mut steps = Vec::new();
         for group in lives.chunk_by(|one, next| one.age_cycles == next.age_cycles) {
             let lived = at_risk.effective();
             // The collection after this age tested those only of which it is known what it found.
-            let (dead, unknown): (Vec<Life>, Vec<Life>) = group.iter().partition(|life| life.died);
-            at_risk.leave(&unknown);
+            for life in group.iter().filter(|life| !life.died) {
+                at_risk.add(life, -1.0);
+            }
             let effective = at_risk.effective();
-            let deaths: f64 = dead.iter().map(|life| life.weight).sum();
-            let hazard = if at_risk.sum > 0.0 { (deaths / at_risk.sum).clamp(0.0, 1.0) } else { 0.0 };
+            let before = at_risk.sum;
+            for life in group.iter().filter(|life| life.died) {
+                at_risk.add(life, -1.0);
+            }
+            let hazard = hazard(before, at_risk.sum);
             survival *= 1.0 - hazard;
             // d / (r (r - d)) in effective objects.
             greenwood += if hazard < 1.0 { hazard / (effective * (1.0 - hazard)) } else { 0.0 };
             let age_cycles = group.first().map_or(0, |life| life.age_cycles);
             steps.push(Step { age_cycles, survival: interval(survival, greenwood, lived), at_risk: lived });
-            at_risk.leave(&dead);
         }
         Self(steps)
     }
@@ -76,12 +84,6 @@ impl Survival {
     /// `None`: not known yet.
     pub fn plateau(&self) -> Option<Rate> {
         Some(self.plateau_step()?.survival)
-    }
-
-    /// Survival through more than this many collections. `None`: nothing is known at that age or a younger one.
-    pub fn at(&self, age_cycles: u32) -> Option<f64> {
-        let known = self.0.iter().take_while(|step| step.age_cycles <= age_cycles).last()?;
-        Some(known.survival.value)
     }
 
     /// The step at which [`Self::plateau`] is read.
@@ -97,27 +99,39 @@ impl Survival {
     }
 }
 
+/// Survival through more than this many collections, of some of those that were sampled: in order of age, youngest first, with
+/// positive and finite weights. The estimate alone, where it is wanted often.
+pub(super) fn survival_at<'a>(lives: impl Iterator<Item = &'a Life> + Clone, age_cycles: u32) -> f64 {
+    let mut at_risk: f64 = lives.clone().map(|life| life.weight).sum();
+    let (mut survival, mut age, mut unknown, mut dead) = (1.0, 0, 0.0, 0.0);
+    for life in lives.take_while(|life| life.age_cycles <= age_cycles) {
+        if life.age_cycles != age {
+            survival *= 1.0 - hazard(at_risk - unknown, at_risk - unknown - dead);
+            at_risk -= unknown + dead;
+            (age, unknown, dead) = (life.age_cycles, 0.0, 0.0);
+        }
+        *if life.died { &mut dead } else { &mut unknown } += life.weight;
+    }
+    survival * (1.0 - hazard(at_risk - unknown, at_risk - unknown - dead))
+}
+
+/// The part of what was tested that is gone.
+fn hazard(before: f64, after: f64) -> f64 {
+    // What rounding leaves of nothing is nothing.
+    if before > ROUNDING { ((before - after) / before).clamp(0.0, 1.0) } else { 0.0 }
+}
+
 /// Sums of weights and of their squares.
+#[derive(Default)]
 struct Weights {
     sum: f64,
     squares: f64,
 }
 
 impl Weights {
-    fn of(lives: &[Life]) -> Self {
-        let mut all = Self { sum: 0.0, squares: 0.0 };
-        for life in lives {
-            all.sum += life.weight;
-            all.squares += life.weight * life.weight;
-        }
-        all
-    }
-
-    fn leave(&mut self, lives: &[Life]) {
-        for life in lives {
-            self.sum -= life.weight;
-            self.squares -= life.weight * life.weight;
-        }
+    fn add(&mut self, life: &Life, sign: f64) {
+        self.sum += sign * life.weight;
+        self.squares += sign * life.weight * life.weight;
     }
 
     /// How many equally weighted objects would be as sure (Kish 1965).
@@ -174,7 +188,10 @@ mod tests {
         let mut sample = lives(&[(0, true); 5]);
         sample.extend(lives(&[(4, false); 5]));
         sample.extend(lives(&[(0, false); 10]));
-        assert!((Survival::of(&sample).at(0).unwrap() - 0.5).abs() < 1e-12);
+        sample.sort_by_key(|life| life.age_cycles);
+        let estimate = Survival::of(&sample).0[0].survival.value;
+        assert!((estimate - 0.5).abs() < 1e-12 && (survival_at(sample.iter(), 0) - 0.5).abs() < 1e-12, "{estimate}");
+        assert!((survival_at(sample.iter(), 9) - 0.5).abs() < 1e-12);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod cost;
 mod goroutines;
 mod inspect;
 mod marks;
+mod model;
 pub(crate) mod services;
 mod soak_books;
 mod soak_verdict;
@@ -43,6 +44,8 @@ enum Bench {
     Goroutines(goroutines::GoroutinesArgs),
     /// CPU time of looking whether objects of a running program are alive; a minute after the build.
     Marks(marks::MarksArgs),
+    /// CPU time and memory of one judgement over 10,000 lines and 100,000 tracked objects; seconds after the build
+    Model,
     /// What naming an address costs leakline, in thread CPU time, for new and for known addresses
     Symbolize(symbolize::SymbolizeArgs),
 }
@@ -57,6 +60,7 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
         Bench::Inspect(args) => inspect::run(root, args),
         Bench::Goroutines(args) => goroutines::run(root, args),
         Bench::Marks(args) => marks::run(root, args),
+        Bench::Model => model::run(root),
         Bench::Symbolize(args) => symbolize::run(root, args),
     }
 }
