@@ -11,7 +11,10 @@ type image struct {
 var gallery *image
 
 func decode() {
-	pixels := make([]byte, 1<<20)     //site:pixels
+	pixels := make([]byte, 1<<20) //site:pixels
+	for i := range pixels {
+		pixels[i] = byte(i)
+	}
 	gallery = &image{gallery, pixels} //also:pixels
 }
 

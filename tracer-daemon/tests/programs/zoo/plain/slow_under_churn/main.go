@@ -20,6 +20,7 @@ func main() {
 	subscribed := run.Heap("subscription")
 	for i := range static {
 		static[i] = make([]byte, 1024)
+		static[i][0] = 1
 	}
 	each := truth.Of[subscription]()
 	run.Garbage(200<<20, 448, 2048, 8192)

@@ -7,7 +7,9 @@ var heads [][]byte
 
 func index(size int) {
 	block := make([]byte, size) //site:block
-	block[0] = 1
+	for i := range block {
+		block[i] = 1
+	}
 	heads = append(heads, block[:64]) //also:block
 }
 
