@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::model::assess::SiteAssessment;
 use crate::model::live::LiveSite;
+use crate::model::reason::Reason;
 use crate::model::{Profile, SiteId};
 use crate::symbolize::Origin;
 
@@ -36,6 +37,7 @@ fn snapshot(total: Trend, sites: &[(u64, Verdict, f64)]) -> Snapshot {
         verdict: *verdict,
         growth_bytes_per_s: rate(*growth),
         samples: 12.0,
+        why: Reason::Unconfirmed,
     };
     let worst = sites.iter().map(|(_, verdict, _)| *verdict).max().filter(|worst| *worst >= Verdict::Growing);
     let assessment = Assessment {
@@ -47,6 +49,7 @@ fn snapshot(total: Trend, sites: &[(u64, Verdict, f64)]) -> Snapshot {
         sites: growing.map(judged).collect(),
         name_due_s: Some(12.0),
         verdict: worst.unwrap_or_else(|| total.verdict()),
+        why: Reason::Unconfirmed,
     };
     let profile = Profile {
         adopted_s: None,
