@@ -174,7 +174,7 @@ pub struct RecordArgs {
     #[arg(short = 'o', long = "file", value_name = "FILE")]
     pub file: PathBuf,
     /// How long to watch, e.g. 10s, 2m. Ctrl-C ends early with a full report
-    #[arg(long, default_value = "60s", value_parser = duration)]
+    #[arg(long, default_value = "2m", value_parser = duration)]
     pub duration: Duration,
     /// End when the file has become this large, e.g. 500KiB, 1GiB
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = size)]
@@ -248,7 +248,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE")]
     pub write_baseline: Option<PathBuf>,
     /// How long to measure, e.g. 60s, 5m. Slow leaks need longer
-    #[arg(long, default_value = "60s", value_parser = duration)]
+    #[arg(long, default_value = "2m", value_parser = duration)]
     pub duration: Duration,
     /// How long to wait before, once it is ready: caches fill
     #[arg(long, default_value = "20s", value_parser = duration_or_none)]

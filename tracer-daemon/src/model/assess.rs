@@ -205,9 +205,10 @@ impl Assessor {
         self.profiles.forget_before(first.min(kept_from));
     }
 
-    /// The window begins here: what was seen before is the past of it, and no verdict on it.
+    /// The window begins here: what was seen before is no part of it, and nothing was said of it yet. That it was seen counts.
     pub fn begin(&mut self, unix_ns: u64) {
-        self.forget_before(unix_ns);
+        self.series.forget_before(unix_ns, 0);
+        self.profiles.forget_before(unix_ns);
         self.sites.clear();
         self.whole = Hysteresis::default();
     }

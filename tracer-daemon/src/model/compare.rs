@@ -153,6 +153,11 @@ impl Compared {
         self.newest().and_then(|newest| newest.site)
     }
 
+    /// What accumulates. `None`: in no run.
+    pub fn quantity(&self) -> Option<Quantity> {
+        self.newest().map(|newest| newest.quantity)
+    }
+
     /// Whether it may accumulate, and that is not certain.
     pub fn is_doubtful(&self) -> bool {
         self.change == Change::Doubtful

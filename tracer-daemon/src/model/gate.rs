@@ -158,7 +158,7 @@ pub fn is_at_least(snapshot: &Snapshot, verdict: Verdict) -> Option<bool> {
     if measures.iter().any(|measure| measure.verdict >= verdict) {
         return Some(true);
     }
-    let whole = measures.iter().find(|measure| measure.site.is_none())?;
+    let whole = measures.iter().find(|measure| measure.site.is_none() && measure.quantity == Quantity::Bytes)?;
     (whole.verdict != Verdict::Unknown).then_some(false)
 }
 
@@ -173,7 +173,29 @@ pub fn measures(snapshot: &Snapshot) -> Vec<Measure> {
         growth: assessment.total.rate(),
         live: snapshot.heap.as_ref().and_then(|heap| heap.live_bytes).map(approximate),
     };
-    std::iter::once(whole).chain(heap_measures(snapshot, assessment)).collect()
+    std::iter::once(whole).chain(heap_measures(snapshot, assessment)).chain(goroutine_measures(snapshot)).collect()
+}
+
+/// All goroutines, then each place that starts them.
+fn goroutine_measures(snapshot: &Snapshot) -> impl Iterator<Item = Measure> + '_ {
+    let growth = snapshot.goroutine_growth.as_deref();
+    let whole = growth.map(|growth| Measure {
+        quantity: Quantity::Goroutines,
+        site: None,
+        place: None,
+        verdict: growth.verdict,
+        growth: growth.total.rate(),
+        live: snapshot.goroutines.as_ref().map(|table| approximate(table.live)),
+    });
+    let sites = growth.into_iter().flat_map(|growth| &growth.sites).map(|site| Measure {
+        quantity: Quantity::Goroutines,
+        site: Some(site.id),
+        place: Some(place(&site.place)),
+        verdict: site.verdict,
+        growth: site.trend.rate().filter(|rate| rate.low > 0.0),
+        live: Some(approximate(site.live)),
+    });
+    whole.into_iter().chain(sites)
 }
 
 /// Each line that holds anything.
@@ -222,7 +244,7 @@ fn doubts(
     }
     let leaks = |row: &&Compared| row.newest().is_some_and(|newest| newest.verdict >= rules.fail_on);
     if rows.iter().filter(|row| row.site().is_some()).filter(leaks).any(Compared::is_doubtful) {
-        doubts.push(Doubt::AmongMany { sites: rows.len().saturating_sub(1) });
+        doubts.push(Doubt::AmongMany { sites: rows.iter().filter(|row| row.site().is_some()).count() });
     }
     if wanted.ended && snapshot.window_s < wanted.window_s {
         doubts.push(Doubt::Ended { measured_s: snapshot.window_s, wanted_s: wanted.window_s });
@@ -235,10 +257,10 @@ fn unsure(assessment: &Assessment, rows: &[Compared], rules: &Rules) -> Option<D
     match assessment.total {
         Trend::Unknown { values, seconds } => Some(Doubt::TooShort { collections: values, seconds }),
         Trend::Rising(growth) => {
-            let is_named = rows.iter().any(|row| {
+            let is_named = rows.iter().filter(|row| row.quantity() == Some(Quantity::Bytes)).any(|row| {
                 row.site().is_some() && row.after.as_ref().is_some_and(|after| after.verdict >= Verdict::Growing)
             });
-            let whole = rows.iter().find(|row| row.site().is_none());
+            let whole = rows.iter().find(|row| row.site().is_none() && row.quantity() == Some(Quantity::Bytes));
             // As in the baseline: nothing new has to be named.
             let is_known = whole.is_some_and(|row| row.before.is_some() && !exceeds(row, rules));
             (!is_named && !is_known).then_some(Doubt::Unnamed { growth, due_s: assessment.name_due_s })

@@ -82,7 +82,8 @@ impl Place {
         let log = with_suffix(program, evidence, "leakline.log");
         let mut attach = Command::new(&self.leakline);
         attach.args(["attach", "--pid", &target.0.id().to_string(), "--evidence", "auto", "--output", "json"]);
-        attach.args(["--duration", &format!("{seconds}s"), "--interval", "5s"]);
+        // The hardest on innocents: nothing is put down to warming up.
+        attach.args(["--duration", &format!("{seconds}s"), "--interval", "5s", "--warm-after", "0s"]);
         if evidence == Evidence::Adopted {
             attach.arg("--adopt-sampler").arg("--state-dir").arg(self.folder.join("state"));
         }

@@ -13,10 +13,11 @@ pub use json::line;
 pub use junit::junit;
 pub use markdown::markdown;
 
-use super::{ProcessFacts, Refusal, human, untrusted};
+use super::{ProcessFacts, Refusal, growth_words, human, untrusted};
 use crate::model::compare::{Change, Compared, Measure, Quantity, Rules};
 use crate::model::gate::{Baseline, Doubt, Judgement, Outcome};
 use crate::model::live::LiveSite;
+use crate::model::reason::Reason;
 use crate::model::verdict::Verdict;
 use crate::model::{Rate, Snapshot};
 
@@ -43,6 +44,13 @@ pub struct CheckReport<'a> {
     pub refusals: &'a [Refusal],
 }
 
+/// What the model says.
+struct Said {
+    text: String,
+    /// Whether the rate is in it.
+    has_numbers: bool,
+}
+
 impl CheckReport<'_> {
     /// Whether the check fails: something leaks, or `strict` and it is not certain.
     pub fn fails(&self) -> bool {
@@ -66,7 +74,7 @@ impl CheckReport<'_> {
 
     /// What a site holds now, with the stacks that lead there.
     pub(super) fn live(&self, row: &Compared) -> Option<&LiveSite> {
-        let site = row.site()?;
+        let site = row.site().filter(|_| row.quantity() == Some(Quantity::Bytes))?;
         self.snapshot.profile.as_ref()?.sites.iter().find(|live| live.id == site)
     }
 
@@ -141,15 +149,45 @@ impl CheckReport<'_> {
         ))
     }
 
+    /// What is said of it now, with the numbers that it rests on.
+    fn now(&self, row: &Compared) -> String {
+        let measured = row.after.as_ref().and_then(|after| Some((after.quantity, after.growth?)));
+        let grows = measured.map(|(quantity, rate)| format!("grows by {}", with_interval(quantity, rate)));
+        match (self.reason(row), grows) {
+            (Some(reason), Some(grows)) if !reason.has_numbers => format!("{grows}; {}", reason.text),
+            (Some(reason), _) => reason.text,
+            (None, Some(grows)) => grows,
+            (None, None) if row.after.as_ref().is_some_and(|after| after.verdict == Verdict::Unknown) => {
+                String::from("too little is known")
+            }
+            (None, None) => String::from("does not grow beyond chance"),
+        }
+    }
+
+    /// What the model says of why. `None`: nothing.
+    fn reason(&self, row: &Compared) -> Option<Said> {
+        let site = row.after.as_ref()?.site;
+        if row.quantity() == Some(Quantity::Goroutines) {
+            let growth = self.snapshot.goroutine_growth.as_deref()?;
+            let growth = growth.sites.iter().find(|growth| Some(growth.id) == site)?;
+            return Some(Said { text: growth_words::goroutines(growth), has_numbers: true });
+        }
+        let assessment = self.snapshot.assessment.as_deref()?;
+        let why = match site {
+            Some(site) => assessment.sites.iter().find(|judged| judged.site == site)?.why,
+            // That of a line stands with the line.
+            None if assessment.verdict >= Verdict::Growing => return None,
+            None => assessment.why,
+        };
+        let has_numbers = !matches!(why, Reason::Unconfirmed | Reason::WithinChance { .. } | Reason::Missing(_));
+        Some(Said { text: why.to_string(), has_numbers })
+    }
+
     /// Why a row is judged as it is: one sentence.
     pub(super) fn why(&self, row: &Compared) -> String {
         let growth =
             |measure: &Option<Measure>| measure.as_ref().and_then(|measure| Some((measure.quantity, measure.growth?)));
-        let is_known = row.after.as_ref().is_none_or(|after| after.verdict != Verdict::Unknown);
-        let now = growth(&row.after).map_or_else(
-            || String::from(if is_known { "does not grow beyond chance" } else { "too little is known" }),
-            |(quantity, rate)| format!("grows by {}", with_interval(quantity, rate)),
-        );
+        let now = self.now(row);
         let before = growth(&row.before).map(|(quantity, rate)| with_interval(quantity, rate));
         let chance = row.p_value.map(|p| format!("; chance does as much once in {}", once_in(p))).unwrap_or_default();
         match (row.change, before) {
