@@ -37,11 +37,7 @@ fn snapshot(total: Trend, sites: &[(u64, Verdict, f64)]) -> Snapshot {
         verdict: *verdict,
         growth_bytes_per_s: rate(*growth),
         samples: 12.0,
-<<<<<<< HEAD
-        why: Reason::WithinChance { samples: 12.0 },
-=======
         why: Reason::Unconfirmed,
->>>>>>> wt-check
     };
     let worst = sites.iter().map(|(_, verdict, _)| *verdict).max().filter(|worst| *worst >= Verdict::Growing);
     let assessment = Assessment {

@@ -9,11 +9,7 @@ use crate::model::assess::Assessment;
 use crate::model::compare::{Measure, Place, Quantity, Rules};
 use crate::model::gate::{Baseline, Wanted, judge};
 use crate::model::live::{LivePath, LiveSite};
-<<<<<<< HEAD
-use crate::model::reason::Reason;
-=======
 use crate::model::reason::{Named, Reason};
->>>>>>> wt-check
 use crate::model::verdict::{Trend, Verdict};
 use crate::model::{Rate, SiteId, Snapshot};
 
@@ -67,11 +63,7 @@ fn snapshot(total: Trend, sites: Vec<crate::model::assess::SiteAssessment>) -> S
         sites,
         name_due_s: Some(17.0),
         verdict: worst.unwrap_or_else(|| total.verdict()),
-<<<<<<< HEAD
-        why: Reason::Unconfirmed,
-=======
         why: Reason::NeedsCollections { collections: 3, seconds: Some(12.5), anew: None },
->>>>>>> wt-check
     };
     Snapshot { window_s: 60.0, assessment: Some(Arc::new(assessment)), ..snapshot }
 }
@@ -81,10 +73,6 @@ fn leaks(bytes_per_s: Rate) -> Reason {
 }
 
 fn site(id: SiteId, verdict: Verdict, growth: Rate) -> crate::model::assess::SiteAssessment {
-<<<<<<< HEAD
-    let why = Reason::WithinChance { samples: 77.0 };
-    crate::model::assess::SiteAssessment { site: id, verdict, growth_bytes_per_s: growth, samples: 77.0, why }
-=======
     crate::model::assess::SiteAssessment {
         site: id,
         verdict,
@@ -92,7 +80,6 @@ fn site(id: SiteId, verdict: Verdict, growth: Rate) -> crate::model::assess::Sit
         samples: 77.0,
         why: leaks(growth),
     }
->>>>>>> wt-check
 }
 
 /// A store that grew a little, and a line that is gone.
