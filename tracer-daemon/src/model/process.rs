@@ -23,15 +23,17 @@ use crate::read::books::Books;
 use crate::units::approximate;
 
 /// Growth is judged over at most this long.
-const WINDOW_MAX: Duration = Duration::from_secs(1800);
+const WINDOW_MAX: Duration = Duration::from_secs(900);
 /// The heap takes addresses in steps of this size (`pallocChunkBytes`, runtime/mpagealloc.go).
 const HEAP_STEP_BYTES: u64 = 4 << 20;
 /// A heap below this says nothing of how large it was before, bytes.
 const LARGER_MIN_BYTES: u64 = 32 << 20;
 /// Growth of the lines of the memory statement, and of goroutines, is judged over so long; who is accused is after two of them.
 const PARTS_WINDOW_S: f64 = 60.0;
-/// Between two judgements.
+/// Between two judgements, at least.
 const JUDGE_EVERY_S: f64 = 4.0;
+/// And so much of the window, beyond which news is little.
+const JUDGE_EVERY_SHARE: f64 = 1.0 / 60.0;
 
 /// What is known of the process beforehand.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -174,7 +176,9 @@ impl ProcessModel {
     fn judge(&mut self, at: Moment) {
         let Some([_, (_, books)]) = &self.books else { return };
         let collections = books.collections;
-        let is_due = |(judged, known): (Moment, u32)| known != collections && at.seconds_since(judged) >= JUDGE_EVERY_S;
+        let window_s = at.seconds_since(self.opened).min(WINDOW_MAX.as_secs_f64());
+        let every_s = JUDGE_EVERY_S.max(JUDGE_EVERY_SHARE * window_s);
+        let is_due = |(judged, known): (Moment, u32)| known != collections && at.seconds_since(judged) >= every_s;
         if !self.judged.is_none_or(is_due) {
             return;
         }
