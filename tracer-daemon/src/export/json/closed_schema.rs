@@ -2,20 +2,23 @@
 
 use serde_json::{Value, json};
 
-/// The schema with those that it refers to by their `$id` inside (JSON Schema 2020-12, 9.3, "bundling").
+/// The schema with those inside that it refers to by their `$id`, and those that they refer to (JSON Schema 2020-12, 9.3, "bundling").
 pub(crate) fn bundled(mut schema: Value) -> Value {
     let others = [
+        include_str!("../../../../docs/schema/attach.schema.json"),
         include_str!("../../../../docs/schema/goroutines.schema.json"),
         include_str!("../../../../docs/schema/memory.schema.json"),
     ];
-    let text = schema.to_string();
-    for other in others.map(|other| serde_json::from_str::<Value>(other).unwrap_or_default()) {
+    let mut others = others.map(|other| serde_json::from_str::<Value>(other).unwrap_or_default()).to_vec();
+    others.retain(|other| schema["$id"] != other["$id"]);
+    loop {
+        let text = schema.to_string();
+        let is_named = |other: &Value| other["$id"].as_str().is_some_and(|id| text.contains(id));
+        let Some(named) = others.iter().position(is_named) else { return schema };
+        let other = others.swap_remove(named);
         let id = other["$id"].as_str().unwrap_or_default().to_owned();
-        if schema["$id"] != other["$id"] && text.contains(&id) {
-            schema["$defs"][id] = other;
-        }
+        schema["$defs"][id] = other;
     }
-    schema
 }
 
 /// The schema with every object closed: what a document may contain and still be fully described.
