@@ -19,8 +19,10 @@ const WINDOW_DUE_S: f64 = 20.0;
 /// profile lags behind by two collections.
 const LATE_SHARE: f64 = 0.5;
 const LATE_LEAST_S: f64 = 15.0;
-/// Leaks of goroutines and outside the heap need no samples.
+/// Leaks of goroutines need no samples.
 const COUNTED_DUE_S: f64 = 30.0;
+/// Memory outside the heap is what the kernel counts of all mappings less the runtime's own: it needs more looks.
+const NATIVE_DUE_S: f64 = 60.0;
 /// From then on `growing` is an accusation.
 const SETTLED_S: f64 = 120.0;
 /// Errors of a rate that are always allowed.
@@ -207,7 +209,7 @@ impl Run<'_> {
         let reported =
             lines.filter(|line| line["name"] == "native").find_map(|line| Rate::of(&line["growth_bytes_per_s"]));
         let mut finding = Self::finding(leak, "B native", leak.rate(from, to).bytes, reported);
-        finding.due_after_s = Some(COUNTED_DUE_S);
+        finding.due_after_s = Some(NATIVE_DUE_S);
         finding.named_after_s = self.first(|document| {
             let mut lines = document["memory"]["lines"].as_array().into_iter().flatten();
             lines.any(|line| {
