@@ -176,7 +176,7 @@ mod tests {
             12.0,
             Some(0),
             &expect![[
-                r#"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s; of 1,060 older than 15.0 s none left meanwhile"#
+                r"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s; of 1,060 older than 15.0 s none left meanwhile"
             ]],
         );
         check(
@@ -184,7 +184,7 @@ mod tests {
             0.05,
             Some(7),
             &expect![[
-                r#"1,240 goroutines created at main.handle (/src/main.go:17), of which 1,000 are in chan send at main.work\u{1b} (/src/main.go:30); 3 more each minute for 60.0 s; of 1,060 older than 15.0 s only 7 left meanwhile"#
+                r"1,240 goroutines created at main.handle (/src/main.go:17), of which 1,000 are in chan send at main.work\u{1b} (/src/main.go:30); 3 more each minute for 60.0 s; of 1,060 older than 15.0 s only 7 left meanwhile"
             ]],
         );
         check(
@@ -192,7 +192,7 @@ mod tests {
             12.0,
             None,
             &expect![[
-                r#"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s; 1,060 are older than 15.0 s"#
+                r"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s; 1,060 are older than 15.0 s"
             ]],
         );
         check(
@@ -200,7 +200,7 @@ mod tests {
             0.0,
             None,
             &expect![[
-                r#"1,240 goroutines created at main.handle (/src/main.go:17), of which 1,000 are in chan send at main.work\u{1b} (/src/main.go:30) so far; needs 2 of 4 looks more, about 15.0 s"#
+                r"1,240 goroutines created at main.handle (/src/main.go:17), of which 1,000 are in chan send at main.work\u{1b} (/src/main.go:30) so far; needs 2 of 4 looks more, about 15.0 s"
             ]],
         );
         check(
@@ -208,7 +208,7 @@ mod tests {
             12.0,
             None,
             &expect![[
-                r#"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s; whether they stay is to be seen for another 30.0 s"#
+                r"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s; whether they stay is to be seen for another 30.0 s"
             ]],
         );
         check(
@@ -216,7 +216,7 @@ mod tests {
             12.0,
             None,
             &expect![[
-                r#"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s; 900 ended 40.0 s ago, and these may end the same way"#
+                r"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s; 900 ended 40.0 s ago, and these may end the same way"
             ]],
         );
         check(
@@ -224,7 +224,7 @@ mod tests {
             12.0,
             None,
             &expect![[
-                r#"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s, but they come and go: hardly more of them are older than 15.0 s"#
+                r"1,240 goroutines created at main.handle (/src/main.go:17) are in chan send at main.work\u{1b} (/src/main.go:30); 12 more each second for 60.0 s, but they come and go: hardly more of them are older than 15.0 s"
             ]],
         );
     }
