@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tracer_daemon::export::human::approximate;
 
 use crate::{
     go::build,
@@ -90,7 +91,8 @@ fn the_leaking_line_is_on_top_of_what_grew_and_the_metrics_say_so_too() {
     let profile = read_profile(&file);
     let sum = |kind: &str| -> f64 {
         let position = profile.position(kind).unwrap();
-        profile.samples.iter().map(|sample| sample.values[position] as f64).sum()
+        let sum: i64 = profile.samples.iter().map(|sample| sample.values[position]).sum();
+        approximate(u64::try_from(sum).unwrap())
     };
     let number = |value: &Value| value.as_f64().unwrap();
     let alive: f64 =

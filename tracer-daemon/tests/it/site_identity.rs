@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
@@ -151,7 +152,7 @@ fn edited() -> (String, PathBuf) {
             // In front of a comment or directive that belongs to the function there is nothing to be put.
             let is_alone = edited.ends_with("\n\n");
             if is_alone {
-                edited.push_str(&format!("func added{functions}() int {{\n\treturn {functions}\n}}\n\n"));
+                writeln!(edited, "func added{functions}() int {{\n\treturn {functions}\n}}\n").unwrap();
             }
         }
         if line.starts_with("type ") || line.starts_with("//go:noinline") {

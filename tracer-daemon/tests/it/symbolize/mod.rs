@@ -266,7 +266,7 @@ fn the_first_instruction_is_of_the_line_on_which_the_function_begins() {
             let first = table.file_and_line(&function, function.start, &mut budget).unwrap();
             let is_inlined = table.inlined_call_at(&function, function.start, &mut budget).unwrap().is_some();
             let Some((file, line)) = first.filter(|_| frame_bytes > 8 && function.start_line > 0) else { continue };
-            if !table.file(file).unwrap().ends_with(".go") {
+            if Path::new(&*table.file(file).unwrap()).extension().is_none_or(|extension| extension != "go") {
                 continue;
             }
             compared += 1;
