@@ -29,6 +29,8 @@ fn snapshot(total: Trend, sites: &[(u64, Verdict, f64)]) -> Snapshot {
         objects: 10,
         bytes: rate(1e6),
         samples: 4,
+        hint: None,
+        is_behind_pool: false,
         paths: Vec::new(),
     };
     let growing = sites.iter().filter(|(_, _, growth)| *growth > 0.0);
