@@ -105,6 +105,16 @@ fn too_little_is_unknown() {
 }
 
 #[test]
+fn growth_below_the_floor_needs_no_name() {
+    let mut low = snapshot(Trend::Rising(rate(160.0)), &[(1, Verdict::Steady, 0.0)]);
+    // As the assessor has it.
+    let steady =
+        |assessment: &Arc<Assessment>| Assessment { verdict: Verdict::Steady, ..Assessment::clone(assessment) };
+    low.assessment = low.assessment.as_ref().map(steady).map(Arc::new);
+    assert_eq!(outcome(&low, None), (Outcome::Passed, vec![]));
+}
+
+#[test]
 fn growth_without_a_name_is_unknown_unless_it_is_as_before() {
     let unnamed = snapshot(Trend::Rising(rate(5e5)), &[(1, Verdict::Steady, 0.0)]);
     assert_eq!(outcome(&unnamed, None), (Outcome::Unknown, vec!["unnamed"]));
