@@ -1,8 +1,9 @@
 //! `cargo xtask check-real`: does `leakline check` stop a leak in a real server, and let the same server without it pass?
 //!
 //! An etcd from the module proxy under a steady load. First a baseline of it as it is; then as it is, three times, which must pass; then
-//! with a handler that keeps a copy of each value that is put, which must fail and name the line. The leak is put into a copy of
-//! one file, which the compiler reads instead of it (`go build -overlay`): nothing in the module cache is touched.
+//! with a handler that keeps a copy of each value that is put, which must fail and name the line. The leak is put into a copy of the
+//! server's module, which a copy of our `go.mod` replaces it by (`go build -modfile`): nothing in the module cache is touched, nor
+//! in the repository.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,9 +75,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let commit = command::capture(Command::new("git").current_dir(root).args(["rev-parse", "HEAD"]))?;
     let folder = root.join("target/check-real");
     fs::create_dir_all(&folder)?;
-    let overlay = overlay(root, &folder)?;
-    let leaky_line = overlay.line;
-    let flags = [format!("-overlay={}", overlay.file.display())];
+    let patched = patched(root, &folder)?;
+    let leaky_line = patched.line;
+    let flags = [format!("-modfile={}", patched.module_file.display())];
     let clean = build_with(root, &folder, MODULE, "etcd", SERVER, &[])?;
     let leaky = build_with(root, &folder, MODULE, "etcd-leaky", SERVER, &flags)?;
     let putload = build_with(root, &folder, MODULE, "putload", "./putload", &[])?;
@@ -92,7 +93,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let text = json!({
         "commit": commit.trim(),
         "go": format!("go{RELEASE}"),
-        "server": overlay.version,
+        "server": patched.version,
         "puts_per_second": PUTS,
         "value_bytes": VALUE_BYTES,
         "warmup_seconds": options.warmup.as_secs(),
@@ -128,33 +129,55 @@ fn judge(runs: &[Value], leaky_line: u64) -> Result<()> {
     Ok(())
 }
 
-struct Overlay {
-    /// What `-overlay` is given.
-    file: PathBuf,
+struct Patched {
+    /// What `-modfile` is given.
+    module_file: PathBuf,
     /// Of the marked line in the file that is compiled.
     line: u64,
     /// Of the server.
     version: String,
 }
 
-/// Writes the file with the leak, and the list that puts it in the place of the one without.
-fn overlay(root: &Path, folder: &Path) -> Result<Overlay> {
+/// Makes a copy of the server's module with the leak in it, and a module file that has it replaced by that.
+fn patched(root: &Path, folder: &Path) -> Result<Patched> {
+    let module = root.join(MODULE);
     let mut go = Command::new(setup::go_command(root)?);
-    go.current_dir(root.join(MODULE)).env("GOTOOLCHAIN", format!("go{RELEASE}"));
+    go.current_dir(&module).env("GOTOOLCHAIN", format!("go{RELEASE}"));
     let said = command::capture(go.args(["list", "-m", "-f", "{{.Dir}}\n{{.Path}} {{.Version}}", SERVER]))?;
     let (source, version) = said.trim().split_once('\n').context("go list says too little")?;
-    let original = Path::new(source).join(FILE);
-    let text = fs::read_to_string(&original).with_context(|| format!("read {}", original.display()))?;
-    ensure!(text.matches(BEFORE).count() == 1, "{} is not as it was: the leak has no place", original.display());
+    let copy = folder.join("server-with-leak");
+    // From an earlier run.
+    drop(fs::remove_dir_all(&copy));
+    copy_folder(Path::new(source), &copy)?;
+    let file = copy.join(FILE);
+    let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+    ensure!(text.matches(BEFORE).count() == 1, "{FILE} of {version} is not as it was: the leak has no place");
     let leaky =
         text.replacen("import (\n", "import (\n\t\"sync\"\n", 1).replacen(BEFORE, &format!("{LEAK}{BEFORE}"), 1)
             + KEEPER;
     let line = leaky.lines().position(|line| line.ends_with("// LEAK")).context("no marked line")?;
-    let patched = folder.join("key_leaky.go");
-    fs::write(&patched, leaky)?;
-    let file = folder.join("overlay.json");
-    fs::write(&file, serde_json::to_string(&json!({ "Replace": { original.display().to_string(): patched } }))?)?;
-    Ok(Overlay { file, line: u64::try_from(line)? + 1, version: version.to_owned() })
+    fs::write(&file, leaky)?;
+    let module_file = folder.join("go.mod");
+    let original = fs::read_to_string(module.join("go.mod"))?;
+    fs::write(&module_file, format!("{original}\nreplace {SERVER} => {}\n", copy.display()))?;
+    // Go looks for it beside the module file.
+    fs::copy(module.join("go.sum"), folder.join("go.sum"))?;
+    Ok(Patched { module_file, line: u64::try_from(line)? + 1, version: version.to_owned() })
+}
+
+/// With files that can be written to, which those of the module cache cannot.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &to)?;
+        } else {
+            fs::write(&to, fs::read(entry.path())?)?;
+        }
+    }
+    Ok(())
 }
 
 impl Bench<'_> {

@@ -45,7 +45,7 @@ pub enum Doubt {
     Unnamed {
         /// Bytes per second.
         growth: Rate,
-        /// Seconds until a name is due. `None`: there is nothing to name lines by.
+        /// Seconds until a name is due. `None`: not known, or there is nothing to name lines by.
         due_s: Option<f64>,
     },
     /// The program ended before the measurement was complete.
@@ -256,7 +256,8 @@ fn doubts(
 fn unsure(assessment: &Assessment, rows: &[Compared], rules: &Rules) -> Option<Doubt> {
     match assessment.total {
         Trend::Unknown { values, seconds } => Some(Doubt::TooShort { collections: values, seconds }),
-        Trend::Rising(growth) => {
+        // What is below the floor is nobody's trouble, and needs no name.
+        Trend::Rising(growth) if assessment.verdict >= Verdict::Growing => {
             let is_named = rows.iter().filter(|row| row.quantity() == Some(Quantity::Bytes)).any(|row| {
                 row.site().is_some() && row.after.as_ref().is_some_and(|after| after.verdict >= Verdict::Growing)
             });

@@ -29,6 +29,8 @@ fn snapshot(total: Trend, sites: &[(u64, Verdict, f64)]) -> Snapshot {
         objects: 10,
         bytes: rate(1e6),
         samples: 4,
+        hint: None,
+        is_behind_pool: false,
         paths: Vec::new(),
     };
     let growing = sites.iter().filter(|(_, _, growth)| *growth > 0.0);
@@ -100,6 +102,16 @@ fn too_little_is_unknown() {
     let short = snapshot(Trend::Unknown { values: 3, seconds: 12.0 }, &[(1, Verdict::Unknown, 0.0)]);
     assert_eq!(outcome(&short, None), (Outcome::Unknown, vec!["too_short"]));
     assert_eq!(outcome(&Snapshot::default(), None), (Outcome::Unknown, vec!["no_books"]));
+}
+
+#[test]
+fn growth_below_the_floor_needs_no_name() {
+    let mut low = snapshot(Trend::Rising(rate(160.0)), &[(1, Verdict::Steady, 0.0)]);
+    // As the assessor has it.
+    let steady =
+        |assessment: &Arc<Assessment>| Assessment { verdict: Verdict::Steady, ..Assessment::clone(assessment) };
+    low.assessment = low.assessment.as_ref().map(steady).map(Arc::new);
+    assert_eq!(outcome(&low, None), (Outcome::Passed, vec![]));
 }
 
 #[test]

@@ -301,7 +301,7 @@ fn an_attach_fails_on_a_leak_where_that_is_asked_for() {
         (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (long, short) = std::thread::scope(|scope| {
-        let long = scope.spawn(|| attach(&["--duration=75s", "--fail-on=leaking"]));
+        let long = scope.spawn(|| attach(&["--duration=75s", "--warm-after=0s", "--fail-on=leaking"]));
         let short = attach(&["--duration=1s", "--fail-on=leaking"]);
         (long.join().unwrap(), short)
     });

@@ -49,6 +49,8 @@ fn snapshot(total: Trend, sites: Vec<crate::model::assess::SiteAssessment>) -> S
             objects: 7,
             bytes: rate(4e7, 1e6),
             samples: 80,
+            hint: None,
+            is_behind_pool: false,
             paths: vec![LivePath { share: 1.0, frames: vec![place, frame("main.main", "/src/main.go", 9)] }],
         };
         profile.sites = profile.sites.iter().cloned().chain([hostile]).collect();

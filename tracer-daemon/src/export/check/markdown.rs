@@ -128,7 +128,8 @@ mod tests {
             let escaped = references(&text);
             let means = escaped.contains(['<', '>', '|', '`', '*', '_', '[', ']', '!', '@', '\n', '\\', '"', '~', ':', '$']);
             prop_assert!(!means, "{}", escaped);
-            prop_assert!(!references(&format!("www.{text}")).contains("www."));
+            let opens = references(&["www.", &text].concat()).contains("www.");
+            prop_assert!(!opens);
         }
     }
 }

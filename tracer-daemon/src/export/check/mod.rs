@@ -152,7 +152,10 @@ impl CheckReport<'_> {
     /// What is said of it now, with the numbers that it rests on.
     fn now(&self, row: &Compared) -> String {
         let measured = row.after.as_ref().and_then(|after| Some((after.quantity, after.growth?)));
-        let grows = measured.map(|(quantity, rate)| format!("grows by {}", with_interval(quantity, rate)));
+        let grows = measured.map(|(quantity, rate)| {
+            let verb = if rate.low > 0.0 { "grows by" } else { "does not grow beyond chance:" };
+            format!("{verb} {}", with_interval(quantity, rate))
+        });
         match (self.reason(row), grows) {
             (Some(reason), Some(grows)) if !reason.has_numbers => format!("{grows}; {}", reason.text),
             (Some(reason), _) => reason.text,
@@ -290,11 +293,9 @@ pub(super) fn doubt(doubt: &Doubt) -> String {
             format!("too little was seen: a verdict needs {missing} (a longer --duration, or more load with --load)")
         }
         Doubt::Unnamed { growth, due_s } => {
-            let due = due_s.map_or_else(
-                || String::from("nothing names lines: the sampler is off"),
-                |due| format!("a name needs about {} more", human::seconds(due)),
-            );
-            format!("the heap grows by {}, and no line is named: {due}", with_interval(Quantity::Bytes, *growth))
+            let due =
+                due_s.map_or_else(String::new, |due| format!(": a name needs about {} more", human::seconds(due)));
+            format!("the heap grows by {}, and no line is named{due}", with_interval(Quantity::Bytes, *growth))
         }
         Doubt::Ended { measured_s, wanted_s } => {
             format!("the program ended after {} of {}", human::seconds(*measured_s), human::seconds(*wanted_s))

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     export::check::{CheckReport, doubt, growth, mark, quiet, subject, verdict},
+    export::untrusted,
     model::compare::{Compared, Place},
     symbolize::{Frame, Origin},
 };
@@ -35,6 +36,9 @@ pub fn check(report: &CheckReport<'_>, style: Style) -> String {
     }
     for of in &report.judgement.doubts {
         page.fact("unsure", &doubt(of));
+    }
+    for refusal in report.refusals {
+        page.fact("missing", &untrusted::name(&refusal.text));
     }
     page.blank();
     table(&mut page, report);
