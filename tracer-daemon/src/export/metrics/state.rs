@@ -290,7 +290,9 @@ impl Group {
                 let value = values.entry((site.id, reason)).or_default();
                 *value = value.saturating_add(state.count);
             }
-            self.table.observe(key, snapshot.window_s, values, []);
+            let sites = snapshot.goroutine_growth.iter().flat_map(|growth| &growth.sites);
+            let growths = sites.map(|site| (site.id, Growth { verdict: site.verdict, rate: site.trend.rate() }));
+            self.table.observe(key, snapshot.window_s, values, growths);
         }
         if let Some(exact) = &snapshot.exact {
             self.observe_exact(key, exact);

@@ -134,7 +134,7 @@ pub(super) const TABLE: &[Definition] = &[
         by_identity: true,
         labels: &["site"],
         help: "How fast grows what a line allocated and collections find alive: an estimate; its interval and leakline_site_verdict say what it is worth. Absent where it is too little to matter.",
-        samples: |state| site_growth(state, |growth| Some(growth.value)),
+        samples: |state| growth_of(state, |group| group.live.growths(), |growth| Some(growth.value)),
     },
     Definition {
         stem: "leakline_site_growth_bytes_per_second_low",
@@ -143,7 +143,7 @@ pub(super) const TABLE: &[Definition] = &[
         by_identity: true,
         labels: &["site"],
         help: "Lower end of its 95 % interval. Above zero the growth is no chance.",
-        samples: |state| site_growth(state, |growth| Some(growth.low)),
+        samples: |state| growth_of(state, |group| group.live.growths(), |growth| Some(growth.low)),
     },
     Definition {
         stem: "leakline_site_growth_bytes_per_second_high",
@@ -152,7 +152,7 @@ pub(super) const TABLE: &[Definition] = &[
         by_identity: true,
         labels: &["site"],
         help: "Upper end of its 95 % interval. Absent where that is open.",
-        samples: |state| site_growth(state, |growth| growth.high),
+        samples: |state| growth_of(state, |group| group.live.growths(), |growth| growth.high),
     },
     Definition {
         stem: "leakline_site_verdict",
@@ -184,6 +184,15 @@ pub(super) const TABLE: &[Definition] = &[
                     .collect()
             })
         },
+    },
+    Definition {
+        stem: "leakline_goroutine_growth_per_second",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: true,
+        labels: &["site"],
+        help: "How fast goroutines become more, by the line of their go statement.",
+        samples: |state| growth_of(state, |group| group.table.growths(), |growth| Some(growth.value)),
     },
     Definition {
         stem: "leakline_memory",
@@ -556,9 +565,13 @@ fn site_label(site: Option<SiteId>) -> String {
 }
 
 /// A bound of how fast sites grow, where there is one.
-fn site_growth(state: &State, pick: fn(Rate) -> Option<f64>) -> Vec<Sample> {
+fn growth_of<I: IntoIterator<Item = (Option<SiteId>, Rate)>>(
+    state: &State,
+    growths: impl Fn(&Group) -> I,
+    pick: fn(Rate) -> Option<f64>,
+) -> Vec<Sample> {
     by_identity(state, |group| {
-        let growths = group.live.growths().into_iter();
+        let growths = growths(group).into_iter();
         growths.filter_map(|(site, growth)| Some((vec![site_label(site)], Value::Real(pick(growth)?)))).collect()
     })
 }
