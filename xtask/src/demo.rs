@@ -1,7 +1,8 @@
 //! `cargo xtask demo`: leakline on a service with two planted leaks, from nothing to the lines that are to blame.
 //!
-//! Sets up what it needs, builds leakline and `leakyservice`, reads it without a probe, prints the report, and checks by
-//! itself that both planted lines are in it; then counts for a moment with hooks on every allocation and checks that, too. The lines are found by the marks in the service's source, never by number. The report and
+//! Sets up what it needs, builds leakline and `leakyservice`, records it without a probe, prints the report, and checks by
+//! itself that both planted lines are accused in it; then counts for a moment with hooks on every allocation and checks that, too.
+//! The lines are found by the marks in the service's source, never by number. The report and
 //! the closing words go to stdout, progress to stderr. Whatever happens, the service ends by the time we do; should we be
 //! killed, it ends by itself.
 
@@ -26,7 +27,7 @@ use crate::{command, setup};
 const SERVICE: &str = "tracer-daemon/tests/programs/leakyservice";
 /// Exit status where this host does not allow attaching; the same as leakline's own.
 const CANNOT_ATTACH: u8 = 3;
-/// The further looks, whose JSON is checked: without probes, and with `exact`.
+/// The further look, with `exact`.
 const CHECK_TIME: Duration = Duration::from_secs(3);
 /// For how long the service outlives what we plan for it, should we be killed.
 const SPARE_TIME: Duration = Duration::from_secs(60);
@@ -38,7 +39,7 @@ const STEPS_TO_END: u32 = 100;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How long to watch
-    #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "45s", value_parser = humantime::parse_duration)]
     duration: Duration,
 }
 
@@ -59,32 +60,41 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
 
     // From here on a signal must not end us before the service has ended.
     let asked = Interrupts::listen()?;
-    let service = Service::start(&program, options.duration + 2 * CHECK_TIME + SPARE_TIME)?;
+    let service = Service::start(&program, options.duration + CHECK_TIME + SPARE_TIME)?;
     progress(&format!(
         "leakyservice serves {}, pid {}; attaching for {:?}",
         service.address,
         service.pid(),
         options.duration
     ));
-    let status = attach(&leakline, &service, ("auto", options.duration), Output::Text, &asked)?;
-    ensure!(status.success(), "`leakline attach` ended with {status}");
-    let mut documents = Vec::new();
-    for evidence in ["auto", "exact"] {
-        if asked.any() {
-            return Ok(ExitCode::FAILURE);
-        }
-        progress(&format!(
-            "looking once more, for {CHECK_TIME:?} with --evidence {evidence}, to check the JSON report"
-        ));
-        let file = program.with_file_name(format!("report-{evidence}.json"));
-        let status = attach(&leakline, &service, (evidence, CHECK_TIME), Output::Json(&file), &asked)?;
-        ensure!(status.success(), "`leakline attach --output json` ended with {status}");
-        let document = serde_json::from_slice(&fs::read(&file)?).context("the report of leakline is not JSON")?;
-        documents.push(document);
+    let recording = program.with_file_name("service.leakline");
+    // The service is a minute old at most: it is said that this is its usual life.
+    let mut record = Command::new(&leakline);
+    record.args(["record", "--warm-after", "0s", "--file"]).arg(&recording);
+    let status = watch(record, &service, options.duration, &asked)?;
+    ensure!(status.success(), "`leakline record` ended with {status}");
+    if asked.any() {
+        return Ok(ExitCode::FAILURE);
     }
+    progress(&format!("looking once more, for {CHECK_TIME:?} with --evidence exact"));
+    let exact = program.with_file_name("report-exact.json");
+    let mut count = Command::new(&leakline);
+    count.args(["attach", "--evidence", "exact", "--output", "json"]).stdout(created(&exact)?);
+    let status = watch(count, &service, CHECK_TIME, &asked)?;
+    ensure!(status.success(), "`leakline attach --output json` ended with {status}");
     let last_words = service.end()?;
-    let [read, counted] = documents.try_into().map_err(|_more| anyhow::anyhow!("two looks give two documents"))?;
-    Ok(planted.judge(&read, &counted, &last_words))
+    let mut replay = Command::new(&leakline);
+    replay.arg("replay").arg(&recording).args(["--output", "json"]);
+    let read = document(command::capture(&mut replay)?.as_bytes())?;
+    Ok(planted.judge(&read, &document(&fs::read(&exact)?)?, &last_words))
+}
+
+fn document(json: &[u8]) -> Result<Value> {
+    serde_json::from_slice(json).context("the report of leakline is not JSON")
+}
+
+fn created(file: &Path) -> Result<File> {
+    File::create(file).with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn progress(what: &str) {
@@ -149,33 +159,13 @@ impl Interrupts {
     }
 }
 
-/// Where a report goes.
-#[derive(Debug, Clone, Copy)]
-enum Output<'a> {
-    /// Text, to our own stdout.
-    Text,
-    /// JSON, to a file.
-    Json(&'a Path),
-}
-
-/// Runs `leakline attach` to its end. A signal to us is passed on to it, so that it ends early with a full report.
-fn attach(
-    leakline: &Path,
-    service: &Service,
-    (evidence, duration): (&str, Duration),
-    output: Output<'_>,
-    asked: &Interrupts,
-) -> Result<ExitStatus> {
-    let mut attach = Command::new(leakline);
-    attach.args(["attach", "--pid", &service.pid().to_string(), "--evidence", evidence]);
-    attach.args(["--duration", &humantime::format_duration(duration).to_string().replace(' ', "")]);
-    if let Output::Json(file) = output {
-        let file = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
-        attach.args(["--output", "json"]).stdout(file);
-    }
+/// Runs leakline on the service to its end. A signal to us is passed on to it, so that it ends early with a full report.
+fn watch(mut leakline: Command, service: &Service, duration: Duration, asked: &Interrupts) -> Result<ExitStatus> {
+    leakline.args(["--pid", &service.pid().to_string()]);
+    leakline.args(["--duration", &humantime::format_duration(duration).to_string().replace(' ', "")]);
     // A group of its own: Ctrl-C reaches it through us and not twice.
-    let child = attach.stdin(Stdio::null()).process_group(0).spawn();
-    let mut child = child.with_context(|| format!("cannot run `{}`", command::shown(&attach)))?;
+    let child = leakline.stdin(Stdio::null()).process_group(0).spawn();
+    let mut child = child.with_context(|| format!("cannot run `{}`", command::shown(&leakline)))?;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
@@ -281,19 +271,19 @@ impl Planted {
     }
 
     fn judge_session(&self, read: &Value, counted: &Value) -> bool {
-        let holds = site_at(&read["sites"], self.session_line).filter(|site| site["live_bytes"]["value"].is_number());
+        let holds = site_at(&read["sites"], self.session_line).filter(|site| is_accused(site));
         let allocates = site_at(&counted["sites"], self.session_line);
         let (Some(holds), Some(allocates)) = (holds, allocates) else {
             println!("  NOT FOUND: the memory leak at main.go:{}", self.session_line);
             return false;
         };
         println!(
-            "  memory leak: {} at main.go:{}\n    keeps every session for ever. Without a probe: it holds about {} objects, {:.1} \
-             MiB.\n    With `exact`, in {} s: it allocated {} objects.",
+            "  memory leak: {} at main.go:{}\n    keeps every session for ever. Without a probe: {}, {:.0} kB/s (nominal: \
+             970).\n    With `exact`, in {} s: it allocated {} objects.",
             holds["function"].as_str().unwrap_or_default(),
             self.session_line,
-            holds["live_objects"],
-            holds["live_bytes"]["value"].as_f64().unwrap_or_default() / f64::from(1 << 20),
+            holds["verdict"].as_str().unwrap_or_default(),
+            holds["growth_bytes_per_s"]["value"].as_f64().unwrap_or_default() / 1e3,
             CHECK_TIME.as_secs(),
             allocates["counted"]["objects"],
         );
@@ -301,17 +291,18 @@ impl Planted {
     }
 
     fn judge_price(&self, read: &Value, counted: &Value) -> bool {
-        let waits = site_at(&read["goroutines"]["sites"], self.price_line).filter(|site| site["live"] != 0);
+        let waits = site_at(&read["goroutines"]["sites"], self.price_line).filter(|site| is_accused(site));
         let starts = site_at(&counted["goroutines"]["sites"], self.price_line).filter(|site| net(site) > 0);
         let (Some(waits), Some(starts)) = (waits, starts) else {
             println!("  NOT FOUND: the goroutine leak at main.go:{}", self.price_line);
             return false;
         };
         println!(
-            "  goroutine leak: {} at main.go:{}\n    starts goroutines that wait for ever. Without a probe: {} of them wait, the \
+            "  goroutine leak: {} at main.go:{}\n    starts goroutines that wait for ever. Without a probe: {}, {} of them wait, the \
              most for {}.\n    With `exact`, in {} s: {} were started and {} ended.",
             waits["function"].as_str().unwrap_or_default(),
             self.price_line,
+            waits["verdict"].as_str().unwrap_or_default(),
             waits["live"],
             waits["states"][0]["wait_reason"].as_str().unwrap_or_default(),
             CHECK_TIME.as_secs(),
@@ -327,6 +318,11 @@ fn site_at(sites: &Value, line: u64) -> Option<&Value> {
     elements(sites).find(|site| {
         site["line"] == line && site["file"].as_str().is_some_and(|file| file.ends_with("leakyservice/main.go"))
     })
+}
+
+/// Whether it is said to leak or to grow.
+fn is_accused(site: &Value) -> bool {
+    ["leaking", "growing"].contains(&site["verdict"].as_str().unwrap_or_default())
 }
 
 /// Created less exited.
