@@ -287,10 +287,10 @@ pub struct CheckArgs {
     /// How to print
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     pub output: OutputFormat,
-    /// Also write JUnit XML
+    /// Also write `JUnit` XML
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-    /// Also append a summary in Markdown, e.g. to $GITHUB_STEP_SUMMARY
+    /// Also append a summary in Markdown, e.g. to `$GITHUB_STEP_SUMMARY`
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
     /// Where the command's output goes [default: stderr]

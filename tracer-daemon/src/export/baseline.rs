@@ -115,7 +115,7 @@ pub fn text(baseline: &Baseline) -> serde_json::Result<String> {
     for (name, quantity) in [("process", Quantity::Bytes), ("goroutines", Quantity::Goroutines)] {
         let whole = baseline.measures.iter().find(|measure| measure.quantity == quantity && measure.site.is_none());
         if let Some(whole) = whole {
-            text += &format!(",\n  \"{name}\": {}", serde_json::to_string(&row(whole))?);
+            text.extend([",\n  \"", name, "\": ", &serde_json::to_string(&row(whole))?]);
         }
     }
     for (name, quantity) in [("sites", Quantity::Bytes), ("goroutine_sites", Quantity::Goroutines)] {
@@ -123,7 +123,7 @@ pub fn text(baseline: &Baseline) -> serde_json::Result<String> {
         let lines = rows.map(|site| serde_json::to_string(&row(site))).collect::<Result<Vec<_>, _>>()?;
         let lines: Vec<String> = lines.iter().map(|line| format!("\n    {line}")).collect();
         let end = if lines.is_empty() { "]" } else { "\n  ]" };
-        text += &format!(",\n  \"{name}\": [{}{end}", lines.join(","));
+        text.extend([",\n  \"", name, "\": [", &lines.join(","), end]);
     }
     Ok(text + "\n}\n")
 }

@@ -187,7 +187,9 @@ pub fn compare(before: Option<&[Measure]>, after: &[Measure], rules: &Rules) -> 
         // Each site that was looked at had the chance to look worse, also those whose verdict keeps them from being tested.
         test(&mut rows, after.len(), rules);
     } else {
-        rows.iter_mut().for_each(|row| by_verdict(row, rules.fail_on));
+        for row in &mut rows {
+            by_verdict(row, rules.fail_on);
+        }
     }
     let growth = |row: &Compared| row.newest().and_then(|newest| newest.growth).map_or(0.0, |growth| growth.value);
     rows.sort_by(|one, other| {
@@ -251,7 +253,7 @@ fn p_value(row: &Compared, tolerance: f64) -> Option<f64> {
     let deviation = deviation_before.hypot(deviation_after);
     let score = if deviation > 0.0 { difference / deviation } else { f64::INFINITY.copysign(difference) };
     // Differences that are none: nothing over nothing.
-    if !(difference > 0.0) || score.is_nan() {
+    if difference.is_nan() || difference <= 0.0 || score.is_nan() {
         return Some(1.0);
     }
     Some(Normal::new(0.0, 1.0).map_or(1.0, |normal| normal.sf(score)))

@@ -1,4 +1,4 @@
-//! JUnit XML, as Jenkins and GitLab read it: a test case for the process and one for each line that was judged.
+//! `JUnit` XML, as Jenkins and GitLab read it: a test case for the process and one for each line that was judged.
 //!
 //! There is no standard; the shape is what their readers share (`testsuites`, `testsuite` with counts, `testcase` with `classname`
 //! and `name`, `failure`, `skipped`, `system-out`). What XML 1.0 cannot hold (control characters, U+FFFE, U+FFFF) is escaped in words

@@ -1,4 +1,4 @@
-//! What `leakline check` found, in every format: for a reviewer (`text/check.rs`), as JSON, as JUnit XML, as Markdown.
+//! What `leakline check` found, in every format: for a reviewer (`text/check.rs`), as JSON, as `JUnit` XML, as Markdown.
 //!
 //! Owns the words that all of them share: the headline, why a site is judged as it is, what is missing to be sure. Names of
 //! the target and of the baseline are escaped here for what may be printed at all, and by each format for its own syntax.

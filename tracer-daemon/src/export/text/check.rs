@@ -63,9 +63,9 @@ fn table(page: &mut Page, report: &CheckReport<'_>) {
         };
         let line = format!("{numbers}{columns}");
         if row.fails {
-            page.strong_line(&line)
+            page.strong_line(&line);
         } else {
-            page.line(&line)
+            page.line(&line);
         }
         if let Some(place) = below {
             page.line(&format!("{:NUMBERS_WIDTH$}{place}", ""));

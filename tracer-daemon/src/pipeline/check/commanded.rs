@@ -63,7 +63,7 @@ impl Commanded {
         };
         // Out of reach of a Ctrl-C on the terminal: it is we who end it.
         let mut supervisor = supervisor.process_group(0).spawn().map_err(failed("cannot start leakline once more"))?;
-        let news = supervisor.stdout.take().map(told).unwrap_or_else(|| mpsc::channel(1).1);
+        let news = supervisor.stdout.take().map_or_else(|| mpsc::channel(1).1, told);
         let matched = supervisor.stderr.take().zip(options.ready_log.clone()).map(|(output, pattern)| {
             let matched = Arc::new(AtomicBool::new(false));
             let told = Arc::clone(&matched);

@@ -83,7 +83,7 @@ pub struct Options {
     pub strict: bool,
     /// How to print.
     pub output: OutputFormat,
-    /// Where to write JUnit XML.
+    /// Where to write `JUnit` XML.
     pub junit: Option<PathBuf>,
     /// To what to append a summary in Markdown.
     pub markdown: Option<PathBuf>,
@@ -105,10 +105,9 @@ pub async fn check(options: Options) -> anyhow::Result<bool> {
     let baseline = options.baseline.as_deref().map(report::read_baseline).transpose()?;
     let mut run = Run::start(&options)?;
     let measured = run.measured().await;
-    let folder = run.folder();
     run.end();
     // It was ours alone, and empty where the sampler was turned off again.
-    drop(std::fs::remove_dir(folder));
+    drop(std::fs::remove_dir(state_folder()));
     report::report(&options, baseline.as_ref(), &measured?)
 }
 
@@ -266,7 +265,7 @@ impl<'a> Run<'a> {
         let means = Means {
             evidence: self.options.evidence,
             limits: Limits::default(),
-            adopt: self.options.adopt_sampler.then(|| self.folder()),
+            adopt: self.options.adopt_sampler.then(state_folder),
             // Often enough to see most collections by themselves.
             books_every: Duration::from_millis(100),
             // That is what was waited for.
@@ -281,11 +280,6 @@ impl<'a> Run<'a> {
             Err(error) if error.is_passing() || matches!(error, StartError::Vanished { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Where it is noted what was written to the program: it ends with us, so nobody else needs to find that.
-    fn folder(&self) -> PathBuf {
-        std::env::temp_dir().join(format!("leakline-check-{}", std::process::id()))
     }
 
     /// Waits until it is ready, starts the load, and lets it warm up.
@@ -319,9 +313,10 @@ impl<'a> Run<'a> {
             }
             let waited = now.saturating_duration_since(self.started);
             if waited >= self.options.start_timeout {
-                let what = match self.commanded.has_matched() {
-                    true => "--ready-url does not answer with 2xx",
-                    false => "no line of its output matches --ready-log",
+                let what = if self.commanded.has_matched() {
+                    "--ready-url does not answer with 2xx"
+                } else {
+                    "no line of its output matches --ready-log"
                 };
                 return Err(CheckError::NotReady { waited_s: waited.as_secs(), what: what.to_owned() }.into());
             }
@@ -414,6 +409,11 @@ impl<'a> Run<'a> {
         self.progress.clear();
         self.commanded.end();
     }
+}
+
+/// Where it is noted what was written to the program: it ends with us, so nobody else needs to find that.
+fn state_folder() -> PathBuf {
+    std::env::temp_dir().join(format!("leakline-check-{}", std::process::id()))
 }
 
 /// Whether there is nothing of the command left.

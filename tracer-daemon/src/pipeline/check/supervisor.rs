@@ -1,8 +1,8 @@
 //! The process that owns a command: `leakline check` starts itself once more for this, as `leakline supervise`.
 //!
-//! It is the parent of all that the command starts, also of what its own parent has left behind (PR_SET_CHILD_SUBREAPER), and it ends all
+//! It is the parent of all that the command starts, also of what its own parent has left behind (`PR_SET_CHILD_SUBREAPER`), and it ends all
 //! of that when told to or when the leakline that started it is gone, however that went: then its standard input ends.
-//! A signal at a parent's death (PR_SET_PDEATHSIG) alone would end the command and not what a shell or `go run` has started.
+//! A signal at a parent's death (`PR_SET_PDEATHSIG`) alone would end the command and not what a shell or `go run` has started.
 //!
 //! Orders come as lines on standard input, news go as lines to standard output. The command's own output goes to standard error.
 
@@ -127,7 +127,7 @@ pub async fn supervise(options: Options) -> anyhow::Result<()> {
     let mut owned = Owned::default();
     let (program, arguments) = options.command.split_first().context("no command")?;
     let mut command = Command::new(program);
-    match owned.start(command.args(arguments)) {
+    match Owned::start(command.args(arguments)) {
         Ok(pid) => {
             owned.command = Some(pid);
             tell(&News::Started(raw(pid)));
@@ -197,7 +197,7 @@ struct Owned {
 
 impl Owned {
     /// In a process group of its own, so that a Ctrl-C on the terminal reaches it through us alone.
-    fn start(&self, command: &mut Command) -> io::Result<Pid> {
+    fn start(command: &mut Command) -> io::Result<Pid> {
         let output = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
         // Its own standard output would be taken for news, and in a report for the report.
         let child = command.stdin(Stdio::null()).stdout(output()?).stderr(output()?).process_group(0).spawn()?;
@@ -206,7 +206,7 @@ impl Owned {
 
     fn start_load(&mut self, load: Option<&std::ffi::OsStr>) {
         let Some(load) = load.filter(|_| self.load.is_none()) else { return };
-        match self.start(Command::new("sh").arg("-c").arg(load)) {
+        match Self::start(Command::new("sh").arg("-c").arg(load)) {
             Ok(pid) => {
                 self.load = Some(pid);
                 tell(&News::LoadStarted(raw(pid)));
