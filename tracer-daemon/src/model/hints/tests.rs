@@ -145,7 +145,11 @@ fn what_a_pool_made_is_said_to_be_behind_a_pool() {
 #[test]
 fn of_somebody_elses_code_nothing_is_believed() {
     let none = |stack: &str| {
-        assert_eq!(of_allocation(&frames(stack), Program { go_minor: Some(19), ..Program::default() }), None, "{stack}")
+        assert_eq!(
+            of_allocation(&frames(stack), Program { go_minor: Some(19), ..Program::default() }),
+            None,
+            "{stack}"
+        );
     };
     none("runtime.mallocgc runtime.newobject main.AfterFunc main.main");
     none("runtime.mallocgc runtime.newobject main.f time.AfterFunc main.main");
