@@ -366,7 +366,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::export::json::closed_schema::closed;
+    use crate::export::json::closed_schema::{bundled, closed};
     use crate::model::memory::tests::example;
 
     #[test]
@@ -375,7 +375,7 @@ mod tests {
         let refused = [Refusal::new("meminfo_unread", "cannot read it")];
         let document: Value = serde_json::from_str(&line(&process, &example(), &refused).unwrap()).unwrap();
         let schema = include_str!("../../../../docs/schema/memory.schema.json");
-        let validator = jsonschema::validator_for(&closed(serde_json::from_str(schema).unwrap())).unwrap();
+        let validator = jsonschema::validator_for(&closed(bundled(serde_json::from_str(schema).unwrap()))).unwrap();
         let problems: Vec<String> = validator.iter_errors(&document).map(|error| error.to_string()).collect();
         assert!(problems.is_empty(), "{problems:#?}");
 

@@ -1,9 +1,11 @@
 //! The page about what was read from the target's memory, without a probe.
 
+use std::sync::Arc;
+
 use super::{binary, go_version, goroutine_table, layout::Page, live, memory, verdict, workload};
 use crate::{
     export::{human, report::Report, untrusted},
-    model::Heap,
+    model::{Heap, assess::Assessment, verdict::Verdict},
 };
 
 /// Groups of goroutines.
@@ -47,7 +49,7 @@ fn headline(page: &mut Page, report: &Report) {
         },
     );
     let growth =
-        verdict::headline(&report.snapshot).unwrap_or_else(|| String::from("could not be asked whether it leaks"));
+        verdict::headline(&report.snapshot).unwrap_or_else(|| String::from("was read, and how it grows is not known"));
     page.heading(&format!(
         "{} (pid {}, {}) {growth}.",
         untrusted::name(process.exe_name()),
@@ -55,7 +57,10 @@ fn headline(page: &mut Page, report: &Report) {
         go_version(process),
     ));
     verdict::forecast(page, &report.snapshot);
-    if let Some(assessment) = &report.snapshot.assessment {
+    // Where lines are accused, each says why below.
+    let is_said_below =
+        |assessment: &&Arc<Assessment>| assessment.sites.iter().any(|site| site.verdict >= Verdict::Growing);
+    if let Some(assessment) = report.snapshot.assessment.as_ref().filter(|assessment| !is_said_below(assessment)) {
         page.indented(0, &format!("Why: {}.", assessment.why));
     }
     page.indented(0, &format!("{live}{rate} in {}{so_far}.", human::seconds(report.snapshot.window_s)));

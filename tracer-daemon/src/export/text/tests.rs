@@ -25,6 +25,11 @@ fn the_report_by_the_books() {
 }
 
 #[test]
+fn the_report_of_a_leak() {
+    expect_file!["testdata/leak_100.txt"].assert_eq(&render(&fixture::report_of(fixture::growing()), Style::default()));
+}
+
+#[test]
 fn the_report_at_80_columns_with_losses_of_an_ended_process() {
     let mut snapshot = fixture::counts();
     snapshot.losses = vec![

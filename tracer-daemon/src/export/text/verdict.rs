@@ -12,6 +12,9 @@ use crate::model::{LimitSource, Rate, Snapshot};
 
 /// Lines that are told of one by one; JSON has all.
 const MAX_LINES: usize = 5;
+/// Where no shape is known.
+const WHAT_TO_DO: &str = "find who keeps what this line allocates: a map or slice that nothing is taken from, a cache without a \
+                          limit, a goroutine that does not end";
 /// Size classes that grow without a name.
 const MAX_CLASSES: usize = 4;
 
@@ -141,8 +144,9 @@ fn line(page: &mut Page, site: &Judged<'_>) {
     if site.live.is_behind_pool {
         page.indented(2, "It allocates for a pool, so that another line may be the one that keeps.");
     }
-    if let Some(hint) = site.live.hint {
-        page.indented(2, &format!("hint: it {} ({})", hint.sentence(), hint.link()));
+    match site.live.hint {
+        Some(hint) => page.indented(2, &format!("hint: it {} ({})", hint.sentence(), hint.link())),
+        None => page.indented(2, &format!("what to do: {WHAT_TO_DO}")),
     }
     if let Some(path) = site.live.paths.first() {
         page.stack(&path.frames, &site.live.place);
