@@ -48,7 +48,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3)]
     passes: u32,
     /// How long each run measures
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "75s", value_parser = humantime::parse_duration)]
     duration: Duration,
     /// How long each run warms up: the log that etcd holds in memory is full after 20 s
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
