@@ -388,16 +388,18 @@ impl Assessor {
         let rate_bytes = self.profiles.rate_bytes();
         let sampled = by_class(sampled, &self.sizes);
         let mut found: BTreeMap<SiteId, Found> = BTreeMap::new();
-        let mut name_due_s: Option<f64> = None;
+        // Of the class that rises fastest, with its rate.
+        let mut name_due: Option<(f64, f64)> = None;
         for class in classes {
             let Some(sites) = sampled.get(&class.size_bytes) else { continue };
             if let Some(due_s) = attribute(class, sites, rate_bytes, profile_s, circumstances, &mut found) {
-                name_due_s = Some(name_due_s.map_or(due_s, |other| other.max(due_s)));
+                let rate = class.trend.rate().map_or(0.0, |rate| rate.value);
+                name_due = name_due.filter(|(fastest, _)| *fastest >= rate).or(Some((rate, due_s)));
             }
         }
         let named = self.judge(found, circumstances);
         let is_named = named.iter().any(|site| site.verdict >= Verdict::Growing);
-        (named, name_due_s.filter(|_| !is_named).map(|due| due.max(0.0)))
+        (named, name_due.filter(|_| !is_named).map(|(_, due_s)| due_s.max(0.0)))
     }
 
     /// The sites by what is alive of what was born, in the classes that rise.
@@ -509,6 +511,10 @@ fn attribute(
     let grown: f64 = sites.iter().map(|(_, sampled, _)| sampled.growth()).sum();
     let variance: f64 = sites.iter().map(|(_, sampled, _)| sampled.variance()).sum();
     let expected = |bytes_per_s: f64| bytes_per_s * profile_s / bytes_per_sample;
+    if class.trend.rate().is_none() {
+        // Of nobody anything is said yet, not even that he is steady.
+        return None;
+    }
     let Trend::Rising(rate) = class.trend else {
         let most = class.trend.rate().and_then(|rate| rate.high).map_or(f64::INFINITY, expected).max(0.0);
         let disagrees = grown - most > DISAGREEMENT * (variance + 1.0).sqrt();

@@ -29,7 +29,7 @@ const HEAP_STEP_BYTES: u64 = 4 << 20;
 /// A heap below this says nothing of how large it was before, bytes.
 const LARGER_MIN_BYTES: u64 = 32 << 20;
 /// Growth of the lines of the memory statement, and of goroutines, is judged over so long; who is accused is after two of them.
-const PARTS_WINDOW_S: f64 = 60.0;
+const PARTS_WINDOW_S: f64 = 45.0;
 /// Between two judgements, at least.
 const JUDGE_EVERY_S: f64 = 4.0;
 /// And so much of the window, beyond which news is little.
