@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{codegen, command, ebpf, setup, source_hash, support, tidy, workspace};
+use crate::{codegen, command, ebpf, setup, source_hash, support, tidy, workspace, zoo};
 use outcome::{Outcome, Parser};
 
 /// Makes the daemon embed another object than the prebuilt one (`tracer-daemon/build.rs`).
@@ -22,7 +22,7 @@ const ORACLE_VARIABLE: &str = "LEAKLINE_ORACLE_ALL";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Do not rebuild the kernel object from its sources
+    /// Neither rebuild the kernel object from its sources nor run the zoo
     #[arg(long)]
     quick: bool,
     /// Compare names with the compiler of every Go release and with Prometheus, not with three compilers only (half an
@@ -58,6 +58,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
         step("kernel object from its sources", &mut total, || kernel_object(root, &mut fresh));
     }
     step("tests", &mut total, || tests(root, fresh.as_deref(), options.oracle));
+    if !options.quick {
+        check("zoo, eight programs that say what they leak", &mut total, || zoo::quick(root));
+    }
     println!("\n== summary");
     total.skips.iter().for_each(|skip| println!("skipped: {skip}"));
     total.failures.iter().for_each(|failure| println!("FAILED: {failure}"));
