@@ -1,6 +1,6 @@
 //! All that the model was told of a process, in a file; and from the file again.
 //!
-//! Owns the format (docs/decisions/0012-recordings.md says why it is so) and its bounds. Knows what a recording holds
+//! Owns the format (docs/decisions/0011-recordings.md says why it is so) and its bounds. Knows what a recording holds
 //! ([`Entry`]) and nothing of what an observation means: their types say by `serde` what their fields are called. Never holds
 //! memory of the target: names, numbers and addresses only.
 //!
