@@ -511,10 +511,8 @@ fn attribute(
     let grown: f64 = sites.iter().map(|(_, sampled, _)| sampled.growth()).sum();
     let variance: f64 = sites.iter().map(|(_, sampled, _)| sampled.variance()).sum();
     let expected = |bytes_per_s: f64| bytes_per_s * profile_s / bytes_per_sample;
-    if class.trend.rate().is_none() {
-        // Of nobody anything is said yet, not even that he is steady.
-        return None;
-    }
+    // Where nothing is known yet, of nobody anything is said, not even that he is steady.
+    class.trend.rate()?;
     let Trend::Rising(rate) = class.trend else {
         let most = class.trend.rate().and_then(|rate| rate.high).map_or(f64::INFINITY, expected).max(0.0);
         let disagrees = grown - most > DISAGREEMENT * (variance + 1.0).sqrt();

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -33,6 +34,8 @@ func main() {
 	connections := run.HeapOf("connection", "github.com/redis/go-redis/")
 	client := redis.NewClient(&redis.Options{
 		Addr: address, PoolSize: 10_000, DisableIndentity: true, ReadBufferSize: 4096, WriteBufferSize: 4096,
+		// A machine may be busy.
+		DialTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute, PoolTimeout: time.Minute,
 	})
 	each := truth.Measured(50, func() any { return take(client) })
 	run.Garbage(4<<20, 1024, 8192)
