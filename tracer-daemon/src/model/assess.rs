@@ -119,9 +119,17 @@ pub struct Assessor {
     profiles: SampleHistory,
     births: Vec<SiteBirths>,
     births_s: f64,
-    sites: BTreeMap<SiteId, Hysteresis>,
+    sites: BTreeMap<SiteId, History>,
     whole: Hysteresis,
     sizes: Vec<u64>,
+}
+
+/// What was said of a site before.
+#[derive(Clone, Copy, Debug, Default)]
+struct History {
+    verdicts: Hysteresis,
+    /// With its rate at the last report that found one.
+    last: Option<SiteAssessment>,
 }
 
 /// What of a site is known in one report.
@@ -180,6 +188,7 @@ impl Assessor {
         if self.series.restarts != restarts {
             self.profiles.clear();
             self.births.clear();
+            self.sites.clear();
             self.judged_from_unix_ns = 0;
         }
     }
@@ -213,6 +222,11 @@ impl Assessor {
         self.whole = Hysteresis::default();
     }
 
+    /// How fast what is alive grows, where that is above chance, worth a word, and does not slow down, bytes per second.
+    pub fn rising(assessment: &Assessment, live_bytes: f64) -> Option<Rate> {
+        rising(&assessment.total).filter(|rate| rate.value > verdict::floor(live_bytes))
+    }
+
     /// The collections and what they found.
     pub fn series(&self) -> &MarkedSeries {
         &self.series
@@ -220,7 +234,7 @@ impl Assessor {
 
     /// What it takes, about, bytes.
     pub fn memory_bytes(&self) -> usize {
-        let sites = self.sites.len() * (size_of::<SiteId>() + size_of::<Hysteresis>());
+        let sites = self.sites.len() * (size_of::<SiteId>() + size_of::<History>());
         let births = self.births.capacity() * size_of::<SiteBirths>();
         size_of::<Self>() + self.series.memory_bytes() + self.profiles.memory_bytes() + sites + births
     }
@@ -432,6 +446,12 @@ impl Assessor {
         found
     }
 
+    fn remember(&mut self, site: SiteId, history: History) {
+        if self.sites.len() < HISTORY_MAX {
+            self.sites.insert(site, history);
+        }
+    }
+
     /// The verdict on each site, in the light of what was said of it before.
     fn judge(&mut self, found: BTreeMap<SiteId, Found>, circumstances: &Circumstances) -> Vec<SiteAssessment> {
         let floor = circumstances.floor_bytes_per_s;
@@ -443,9 +463,13 @@ impl Assessor {
             if let Some(reason) = disagreement.filter(|_| verdict < Verdict::Growing) {
                 (verdict, why) = (Verdict::Unknown, reason);
             }
-            let shown = history.observe(verdict);
-            if self.sites.len() < HISTORY_MAX {
-                self.sites.insert(site, history);
+            let shown = history.verdicts.observe(verdict);
+            let held = history.last.filter(|_| !classes.rise && shown >= Verdict::Growing);
+            if let Some(held) = held {
+                // Not confirmed this time: what is shown is what was measured when it was.
+                named.push(SiteAssessment { verdict: shown, why: Reason::Unconfirmed, ..held });
+                self.remember(site, history);
+                continue;
             }
             if classes.rise && growth.bytes_per_s > floor || shown >= Verdict::Growing || disagreement.is_some() {
                 let why = match (shown == verdict, why) {
@@ -454,13 +478,25 @@ impl Assessor {
                     (false, _) => Reason::Unconfirmed,
                 };
                 let growth_bytes_per_s = growth.rate();
-                named.push(SiteAssessment { site, verdict: shown, growth_bytes_per_s, samples: growth.samples, why });
+                let said = SiteAssessment { site, verdict: shown, growth_bytes_per_s, samples: growth.samples, why };
+                history.last = Some(said);
+                named.push(said);
             }
+            self.remember(site, history);
         }
         // Sites of which nothing rises any more are acquitted as slowly as they were accused.
         for (site, mut history) in before {
-            if !self.sites.contains_key(&site) && history.observe(Verdict::Steady) >= Verdict::Growing {
-                self.sites.insert(site, history);
+            if self.sites.contains_key(&site) {
+                continue;
+            }
+            let shown = history.verdicts.observe(Verdict::Steady);
+            if shown >= Verdict::Growing {
+                named.extend(history.last.map(|last| SiteAssessment {
+                    verdict: shown,
+                    why: Reason::Unconfirmed,
+                    ..last
+                }));
+                self.remember(site, history);
             }
         }
         named.sort_by(|one, other| other.growth_bytes_per_s.value.total_cmp(&one.growth_bytes_per_s.value));
@@ -570,10 +606,10 @@ fn by_class(sampled: Vec<(SiteSamples, Sampled)>, sizes: &[u64]) -> BTreeMap<Opt
         }
         let class = sizes.binary_search(&entry.size_bytes).is_ok().then_some(entry.size_bytes);
         let (all, size) = classes.entry(class).or_default().entry(entry.site).or_default();
-        all.allocs += sampled.allocs;
-        all.frees += sampled.frees;
-        all.in_use_first += sampled.in_use_first;
-        all.in_use_last += sampled.in_use_last;
+        all.allocs = all.allocs.saturating_add(sampled.allocs);
+        all.frees = all.frees.saturating_add(sampled.frees);
+        all.in_use_first = all.in_use_first.saturating_add(sampled.in_use_first);
+        all.in_use_last = all.in_use_last.saturating_add(sampled.in_use_last);
         *size = (*size).max(entry.size_bytes);
     }
     let flat = |sites: BTreeMap<SiteId, (Sampled, u64)>| {

@@ -8,10 +8,14 @@
 //! to Linear Regression Analysis, restricted least squares. Source of the sampling: runtime/mprof.go, runtime/malloc.go
 //! (nextSample), go1.26.
 
+use statrs::distribution::{Binomial, ContinuousCDF as _, DiscreteCDF as _, Normal};
+
 use super::Rate;
 
 /// Two-sided 95 % of a normal distribution.
 const Z: f64 = 1.959_964;
+/// Up to so many samples chance is counted out.
+const EXACT_MAX: f64 = 200.0;
 
 /// Added to counts of samples before they stand for their variance: half of Z squared, which makes intervals of few counts
 /// cover at their rate (A. Agresti, B. A. Coull, Approximate is better than "exact", The American Statistician 52, 1998).
@@ -198,9 +202,22 @@ impl SiteGrowth {
         }
     }
 
-    /// How many standard deviations the samples alone are above chance.
+    /// How many standard deviations the samples alone are above chance: of those that moved each came or went with the same
+    /// probability (sign test). Exact where they are few: then their number is far from a normal distribution.
     pub fn sample_score(&self) -> f64 {
-        if self.moved > 0.0 { self.samples / self.moved.sqrt() } else { self.samples }
+        if self.moved <= 0.0 {
+            return 0.0;
+        }
+        let normal = self.samples / self.moved.sqrt();
+        if self.moved > EXACT_MAX || self.samples <= 0.0 {
+            return normal;
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and EXACT_MAX")]
+        let (moved, came) =
+            (self.moved.round() as u64, (f64::midpoint(self.moved, self.samples).floor().max(1.0)) as u64);
+        let tail = Binomial::new(0.5, moved).map(|chance| chance.sf(came - 1));
+        let score = tail.ok().zip(Normal::new(0.0, 1.0).ok()).map(|(tail, normal)| -normal.inverse_cdf(tail));
+        score.filter(|score| score.is_finite()).unwrap_or(normal)
     }
 
     /// Bytes per second with the 95 % interval.

@@ -23,8 +23,8 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// `live_growth`: how fast what collections find alive grows, bytes per second, above chance. `None`: it does not grow, or what is used
-    /// is not known.
+    /// `live_growth`: how fast what collections find alive grows, bytes per second; 0 where that is no more than chance. `None`:
+    /// nothing grows, or what is used is not known.
     pub fn of(
         limit: Limit,
         live_growth: Rate,
@@ -43,8 +43,9 @@ impl Forecast {
                 // With GOGC off the heap grows to GOMEMLIMIT whatever is alive, and then only what is alive matters.
                 let percent = pacer.and_then(|pacer| pacer.gc_percent).unwrap_or_default();
                 let heap = times(live_growth, 1.0 + f64::from(percent) / 100.0);
-                let beside = statement.map_or(0.0, |statement| native_growth(statement).max(0.0));
-                (approximate(used(source, statement?)?), plus(heap, beside))
+                let statement = statement?;
+                let beside = [Component::Native, Component::Stacks].map(|component| growth(statement, component));
+                (approximate(used(source, statement)?), beside.into_iter().fold(heap, plus))
             }
         };
         let seconds = seconds_to_limit(used_bytes, approximate(limit.bytes), growth_bytes_per_s)?;
@@ -63,17 +64,20 @@ fn used(source: LimitSource, statement: &MemoryStatement) -> Option<u64> {
     Some(anonymous.map_or(statement.rss_bytes, |anonymous| anonymous.saturating_add(shared)))
 }
 
-fn native_growth(statement: &MemoryStatement) -> f64 {
-    let native = statement.lines.iter().find(|line| line.component == Component::Native);
-    native.and_then(|line| line.growth_bytes_per_s).filter(|rate| rate.low > 0.0).map_or(0.0, |rate| rate.value)
+/// How fast a line grows, where that is above chance; else not at all.
+fn growth(statement: &MemoryStatement, component: Component) -> Rate {
+    let line = statement.lines.iter().find(|line| line.component == component);
+    line.and_then(|line| line.growth_bytes_per_s).filter(|rate| rate.low > 0.0).unwrap_or_default()
 }
 
 fn times(rate: Rate, factor: f64) -> Rate {
     Rate { value: rate.value * factor, low: rate.low * factor, high: rate.high.map(|high| high * factor) }
 }
 
-fn plus(rate: Rate, more: f64) -> Rate {
-    Rate { value: rate.value + more, low: rate.low + more, high: rate.high.map(|high| high + more) }
+/// Both together; ends are added, which is wider than chance would be.
+fn plus(one: Rate, other: Rate) -> Rate {
+    let high = |rate: Rate| rate.high.unwrap_or(rate.value);
+    Rate { value: one.value + other.value, low: one.low + other.low, high: Some(high(one) + high(other)) }
 }
 
 /// Seconds until `now_bytes` reaches `limit_bytes` at this growth, with the interval that the growth's interval gives: open

@@ -213,6 +213,10 @@ impl MarkedSeries {
             large: (at_end(before.large[0], after.large[0]) - real(swept.large[1])).max(0.0),
             merged: 1,
         };
+        // Where collections have become rare there is room for each.
+        if self.cycles.len() < CYCLES_MAX / 4 {
+            self.merged = (self.merged / 2).max(1);
+        }
         match self.cycles.back_mut() {
             Some(last) if last.merged < self.merged => last.merge(&cycle),
             _ => self.cycles.push_back(cycle),

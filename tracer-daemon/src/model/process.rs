@@ -14,7 +14,7 @@ use super::goroutines::growth::{GoroutineGrowth, GoroutinesGrowth};
 use super::hints::Program;
 use super::marked::Reading;
 use super::memory::MemoryStatement;
-use super::memory::growth::{MemoryGrowth, MemoryGrowthReport};
+use super::memory::growth::{MemoryGrowth, MemoryGrowthReport, NativeGrowth};
 use super::observation::{Moment, Observation};
 use super::profile_history::ProfileHistory;
 use super::{Evidence, HeapLook, Limit, Profile, Snapshot, account};
@@ -30,6 +30,12 @@ const HEAP_STEP_BYTES: u64 = 4 << 20;
 const LARGER_MIN_BYTES: u64 = 32 << 20;
 /// Growth of the lines of the memory statement, and of goroutines, is judged over so long; who is accused is after two of them.
 const PARTS_WINDOW_S: f64 = 45.0;
+/// And besides over so long: what is slow is above chance only then.
+const LONG_WINDOW_S: f64 = 600.0;
+/// Looks so far apart are enough for that.
+const LONG_PACE_S: f64 = 20.0;
+/// A profile that was not read for so long is none any more; then the books are judged without it.
+const PROFILE_STALE_S: f64 = 150.0;
 /// Between two judgements, at least.
 const JUDGE_EVERY_S: f64 = 4.0;
 /// And so much of the window, beyond which news is little.
@@ -72,8 +78,14 @@ pub struct ProcessModel {
     goroutines: Option<Arc<GoroutineTable>>,
     memory: Option<Arc<MemoryStatement>>,
     memory_growth: MemoryGrowth,
+    long_memory_growth: MemoryGrowth,
+    long_memory_looked: Option<Moment>,
+    long_native: Option<NativeGrowth>,
     memory_report: Option<Arc<MemoryGrowthReport>>,
     goroutine_growth: GoroutineGrowth,
+    long_goroutine_growth: GoroutineGrowth,
+    long_goroutine_looked: Option<Moment>,
+    long_goroutine_report: Option<GoroutinesGrowth>,
     goroutine_report: Option<Arc<GoroutinesGrowth>>,
     discards: Discards,
     assessor: Assessor,
@@ -100,8 +112,14 @@ impl ProcessModel {
             goroutines: None,
             memory: None,
             memory_growth: MemoryGrowth::new(PARTS_WINDOW_S, constants.cgo),
+            long_memory_growth: MemoryGrowth::new(LONG_WINDOW_S, constants.cgo),
+            long_memory_looked: None,
+            long_native: None,
             memory_report: None,
             goroutine_growth: GoroutineGrowth::new(PARTS_WINDOW_S),
+            long_goroutine_growth: GoroutineGrowth::new(LONG_WINDOW_S),
+            long_goroutine_looked: None,
+            long_goroutine_report: None,
             goroutine_report: None,
             discards: Discards::default(),
             assessor,
@@ -129,14 +147,17 @@ impl ProcessModel {
                 (self.assessment, self.judged) = (None, None);
             }
             Observation::Books(books) => {
-                self.assessor.observe_books(Reading::new(&books, at.unix_ns));
+                // Without what was marked a collection cannot be placed between two readings.
+                if books.pacer.is_ok() {
+                    self.assessor.observe_books(Reading::new(&books, at.unix_ns));
+                }
                 self.in_use_max_bytes = self.in_use_max_bytes.max(books.heap_in_use_bytes);
                 self.assessor.was_larger(self.was_larger(&books));
                 match &mut self.books {
                     Some([_, last]) => *last = (at, books),
                     none => *none = Some([(at, books.clone()), (at, books)]),
                 }
-                if !self.profile.is_there() {
+                if self.profile.age_s(at).is_none_or(|age_s| age_s > PROFILE_STALE_S) {
                     self.judge(at);
                 }
             }
@@ -150,12 +171,28 @@ impl ProcessModel {
             }
             Observation::Goroutines(table) => {
                 self.goroutine_growth.observe(at.at_ns, &table);
-                self.goroutine_report = Some(Arc::new(self.goroutine_growth.report()));
+                if is_due(&mut self.long_goroutine_looked, at) {
+                    self.long_goroutine_growth.observe(at.at_ns, &table);
+                    self.long_goroutine_report = Some(self.long_goroutine_growth.report());
+                }
+                let report = self.goroutine_growth.report();
+                self.goroutine_report = Some(Arc::new(match &self.long_goroutine_report {
+                    Some(long) => report.or_worse(long),
+                    None => report,
+                }));
                 self.goroutines = Some(table);
             }
             Observation::Memory(statement) => {
                 self.memory_growth.observe(at.at_ns, &statement);
-                self.memory_report = Some(Arc::new(self.memory_growth.report()));
+                let mut report = self.memory_growth.report();
+                if is_due(&mut self.long_memory_looked, at) {
+                    self.long_memory_growth.observe(at.at_ns, &statement);
+                    self.long_native = Some(self.long_memory_growth.report().native);
+                }
+                if let Some(long) = self.long_native.as_ref().filter(|long| long.is_worse_than(&report.native)) {
+                    report.native = long.clone();
+                }
+                self.memory_report = Some(Arc::new(report));
                 self.memory = Some(Arc::new(self.memory_growth.annotated(statement.as_ref().clone())));
             }
             Observation::Discards(discards) => {
@@ -185,8 +222,8 @@ impl ProcessModel {
         self.judged = Some((at, collections));
         let window_ns = u64::try_from(WINDOW_MAX.as_nanos()).unwrap_or(u64::MAX);
         self.assessor.forget_before(at.unix_ns.saturating_sub(window_ns));
-        let live_bytes = books.pacer.as_ref().map_or(0, |pacer| pacer.heap_marked_bytes);
-        self.assessment = Some(Arc::new(self.assessor.report(approximate(live_bytes))));
+        let live_bytes = live_bytes(books);
+        self.assessment = Some(Arc::new(self.assessor.report(live_bytes)));
     }
 
     /// What is known now; `at`: when that is.
@@ -220,13 +257,28 @@ impl ProcessModel {
     }
 
     fn forecast(&self, books: Option<&Books>) -> Option<Forecast> {
-        let live_growth = self.assessment.as_ref()?.total.rate().filter(|rate| rate.low > 0.0)?;
+        let assessment = self.assessment.as_deref();
+        let live_growth = assessment.and_then(|assessment| Assessor::rising(assessment, live_bytes(books?)));
         let statement = self.memory.as_deref();
-        Forecast::of(Limit::least(books, statement)?, live_growth, books, statement)
+        Forecast::of(Limit::least(books, statement)?, live_growth.unwrap_or_default(), books, statement)
     }
 
     /// Between the beginning of the window and the last look, seconds.
     pub fn window_s(&self) -> f64 {
         self.last.seconds_since(self.opened)
     }
+}
+
+/// Whether the long windows are to have this look; it is then taken to be had.
+fn is_due(looked: &mut Option<Moment>, at: Moment) -> bool {
+    let is_due = looked.is_none_or(|looked| at.seconds_since(looked) >= LONG_PACE_S);
+    if is_due {
+        *looked = Some(at);
+    }
+    is_due
+}
+
+/// What the last collection found alive. 0: not known.
+fn live_bytes(books: &Books) -> f64 {
+    approximate(books.pacer.as_ref().map_or(0, |pacer| pacer.heap_marked_bytes))
 }

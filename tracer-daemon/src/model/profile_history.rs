@@ -41,9 +41,9 @@ struct Last {
 }
 
 impl ProfileHistory {
-    /// Whether there is one.
-    pub(super) fn is_there(&self) -> bool {
-        self.last.is_some()
+    /// Seconds since the last look. `None`: there was none.
+    pub(super) fn age_s(&self, now: Moment) -> Option<f64> {
+        self.last.as_ref().map(|last| now.seconds_since(last.at))
     }
 
     /// One more look.

@@ -9,7 +9,7 @@ use super::SiteId;
 use super::assess::{ProfileReading, SiteSamples};
 use super::attribution::Sampled;
 
-/// Looks that are kept; of more, every second one is let go.
+/// Looks that are kept; of more, the one whose neighbours are nearest to each other is let go, so that the rest are spread evenly.
 const LOOKS_MAX: usize = 16;
 
 /// One look and what has changed until the next.
@@ -151,18 +151,16 @@ impl SampleHistory {
         self.entries.get(usize::try_from(index).ok()?)
     }
 
-    /// Every second look is let go, not the first and not the last: its changes are part of those of the one before.
+    /// The inner look whose neighbours are nearest to each other is let go: its changes are part of those of the one before.
     fn thin(&mut self) {
-        let last = self.looks.pop_back();
-        let mut thinned: VecDeque<Look> = VecDeque::with_capacity(LOOKS_MAX);
-        for (number, look) in std::mem::take(&mut self.looks).into_iter().enumerate() {
-            match thinned.back_mut() {
-                Some(before) if number % 2 == 1 => merge(&mut before.changes, look.changes),
-                _ => thinned.push_back(look),
-            }
+        let at = |index: usize| self.looks.get(index).map_or(0, |look| look.at_unix_ns);
+        let inner = 1..self.looks.len().saturating_sub(1);
+        let Some(least) = inner.min_by_key(|index| at(index + 1).saturating_sub(at(index - 1))) else { return };
+        if let Some(look) = self.looks.remove(least)
+            && let Some(before) = self.looks.get_mut(least - 1)
+        {
+            merge(&mut before.changes, look.changes);
         }
-        self.looks = thinned;
-        self.looks.extend(last);
     }
 }
 
@@ -222,6 +220,20 @@ mod tests {
         assert_eq!(one(&history, 0, 1), (Sampled { allocs: 0, frees: 0, in_use_first: 2, in_use_last: 2 }, 0.0));
         history.observe(look(5, &[(1, 4, 1)]));
         assert!(one(&history, 0, 1).1.abs() < 1e-9, "time went back");
+    }
+
+    #[test]
+    fn what_is_asked_of_the_last_quarter_of_an_hour_is_not_of_the_whole_day() {
+        for every_s in [5, 15, 60] {
+            let mut history = SampleHistory::default();
+            for at_s in (0..20_000).step_by(every_s) {
+                history.observe(look(at_s, &[(1, at_s, 0)]));
+                history.forget_before(at_s.saturating_sub(1_800) * NS);
+            }
+            let (sampled, seconds) = one(&history, 20_000 - 900, 1);
+            assert!((900.0..1_150.0).contains(&seconds), "{every_s}: {seconds}");
+            assert!((sampled.growth() - seconds).abs() < 1e-9, "{every_s}: {sampled:?} {seconds}");
+        }
     }
 
     proptest! {

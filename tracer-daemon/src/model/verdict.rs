@@ -21,8 +21,12 @@ const DECELERATION: f64 = 0.5;
 /// Standard deviations above none for a site to leak, and to grow.
 const LEAKING_SCORE: f64 = 1.96;
 const GROWING_SCORE: f64 = 1.3;
-/// Standard deviations above chance of the samples of a site that shares its classes.
-const SAMPLE_SCORE: f64 = 2.0;
+/// Standard deviations above chance of the samples of a site that shares what grows with others, to leak, and to grow. Of many lines
+/// that are looked at again and again some are far above chance by chance.
+const SHARED_LEAKING_SCORE: f64 = 3.7;
+const SHARED_GROWING_SCORE: f64 = 3.0;
+/// Before this a site that shares what grows may be said to grow on less: it is a first guess, seconds.
+const GUESS_S: f64 = 110.0;
 /// Samples that a site must have grown by.
 const SAMPLES_MIN: f64 = 3.0;
 /// Samples after which a leak is nearly always named (97 % of the time).
@@ -171,11 +175,15 @@ pub fn of_site(growth: &SiteGrowth, classes: Classes, circumstances: &Circumstan
     if !classes.rise {
         return if classes.slow { (Verdict::WarmingUp, within_chance.1) } else { within_chance };
     }
-    let is_own = growth.sample_score() > SAMPLE_SCORE || growth.contested_bytes_per_s < 0.5 * growth.bytes_per_s;
+    let is_own = growth.contested_bytes_per_s < 0.5 * growth.bytes_per_s;
+    let (score, sample_score) = (growth.score(), growth.sample_score());
+    let may_grow = score > GROWING_SCORE
+        && growth.samples > 0.0
+        && (is_own || circumstances.window_s < GUESS_S || sample_score > SHARED_GROWING_SCORE);
     let doubt = match () {
         () if growth.bytes_per_s <= circumstances.floor_bytes_per_s => return within_chance,
-        () if growth.samples < SAMPLES_MIN || growth.score() <= LEAKING_SCORE => Some(Doubt::FewSamples),
-        () if !is_own => Some(Doubt::Shared),
+        () if growth.samples < SAMPLES_MIN || score <= LEAKING_SCORE => Some(Doubt::FewSamples),
+        () if !is_own && sample_score <= SHARED_LEAKING_SCORE => Some(Doubt::Shared),
         () if circumstances.doubt.is_some() => circumstances.doubt,
         () if classes.unconfirmed_bytes_per_s > 0.5 * growth.bytes_per_s => Some(Doubt::NotBefore),
         () => None,
@@ -183,14 +191,12 @@ pub fn of_site(growth: &SiteGrowth, classes: Classes, circumstances: &Circumstan
     let named = Named {
         bytes_per_s: growth.rate(),
         samples: growth.samples,
-        deviations: growth.score(),
+        deviations: score,
         window_s: circumstances.window_s,
     };
     match doubt {
         None => (Verdict::Leaking, Reason::Leaks(named)),
-        Some(but) if growth.score() > GROWING_SCORE && growth.samples > 0.0 => {
-            (Verdict::Growing, Reason::Grew { named, but })
-        }
+        Some(but) if may_grow => (Verdict::Growing, Reason::Grew { named, but }),
         Some(_) => within_chance,
     }
 }
@@ -201,6 +207,9 @@ pub struct Hysteresis {
     shown: Verdict,
     candidate: Verdict,
     times: u32,
+    /// Reports in a row that said less than is shown, and the most that one of them said.
+    below: u32,
+    most_below: Verdict,
 }
 
 impl Hysteresis {
@@ -211,9 +220,20 @@ impl Hysteresis {
         } else {
             (self.candidate, self.times) = (verdict, 1);
         }
+        if verdict < self.shown {
+            self.most_below = if self.below == 0 { verdict } else { self.most_below.max(verdict) };
+            self.below = self.below.saturating_add(1);
+        } else {
+            self.below = 0;
+        }
         self.shown = match (self.shown, verdict) {
             (shown, verdict) if shown == verdict => shown,
             (_, verdict) if self.times >= IN_A_ROW => verdict,
+            // They differ among themselves, and none of them says what is shown.
+            _ if self.below >= IN_A_ROW => {
+                self.below = 0;
+                self.most_below
+            }
             // The first time is not yet an accusation.
             (Verdict::Leaking, _) => Verdict::Leaking,
             (_, Verdict::Leaking) => Verdict::Growing,
@@ -260,5 +280,10 @@ mod tests {
         assert_eq!(shown(&[Leaking, Leaking, Steady, Steady]), [Growing, Leaking, Leaking, Steady]);
         assert_eq!(shown(&[Steady, Leaking, Steady, Leaking]), [Steady, Growing, Growing, Growing]);
         assert_eq!(shown(&[Steady, Growing, Steady]), [Steady, Steady, Steady]);
+        // Reports that flicker below it do not hold an accusation for ever.
+        assert_eq!(
+            shown(&[Leaking, Leaking, Growing, Steady, Growing, Steady]),
+            [Growing, Leaking, Leaking, Growing, Growing, Growing]
+        );
     }
 }

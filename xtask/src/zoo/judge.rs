@@ -82,6 +82,10 @@ pub(super) fn judge(evidence: Evidence, truth: &Truth, documents: &[Value]) -> J
     judgement
 }
 
+fn native_verdict(document: &Value) -> &str {
+    document["memory"]["native"]["verdict"].as_str().unwrap_or_default()
+}
+
 struct Run<'run> {
     truth: &'run Truth,
     documents: &'run [Value],
@@ -212,12 +216,8 @@ impl Run<'_> {
             lines.filter(|line| line["name"] == "native").find_map(|line| Rate::of(&line["growth_bytes_per_s"]));
         let mut finding = Self::finding(leak, "B native", leak.rate(from, to).bytes, reported);
         finding.due_after_s = Some(NATIVE_DUE_S);
-        finding.named_after_s = self.first(|document| {
-            let mut lines = document["memory"]["lines"].as_array().into_iter().flatten();
-            lines.any(|line| {
-                line["name"] == "native" && Rate::of(&line["growth_bytes_per_s"]).is_some_and(|rate| rate.low > 0.0)
-            })
-        });
+        finding.named_after_s = self.first(|document| is_growth(native_verdict(document)));
+        finding.verdict = Some(native_verdict(self.last).to_owned());
         self.counted(&finding, NATIVE_ERROR, failures);
         finding
     }
@@ -286,6 +286,9 @@ impl Run<'_> {
                         after_s,
                     );
                 }
+            }
+            if !self.truth.leaks.iter().any(|leak| leak.kind == Kind::Native) {
+                accuse("memory outside of the heap".to_owned(), native_verdict(document), after_s);
             }
             if self.truth.leaks.iter().all(|leak| leak.kind == Kind::Native) {
                 let verdict = document["heap"]["verdict"].as_str().unwrap_or_default();

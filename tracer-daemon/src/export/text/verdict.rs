@@ -18,8 +18,36 @@ const WHAT_TO_DO: &str = "find who keeps what this line allocates: a map or slic
 /// Size classes that grow without a name.
 const MAX_CLASSES: usize = 4;
 
-/// What is said of the process, as the end of a sentence that begins with its name. `None`: nothing is known of growth.
+/// What is said of the process, as the end of a sentence that begins with its name: the worst of its heap, its goroutines and its
+/// memory outside of the heap. `None`: nothing is known of growth.
 pub(super) fn headline(snapshot: &Snapshot) -> Option<String> {
+    let heap = snapshot.assessment.as_deref().map_or(Verdict::Unknown, |assessment| assessment.verdict);
+    let goroutines = snapshot.goroutine_growth.as_deref();
+    let goroutine_verdict = goroutines.map_or(Verdict::Unknown, |growth| growth.verdict);
+    let native = snapshot.memory_growth.as_deref().map(|growth| &growth.native);
+    let native_verdict = native.map_or(Verdict::Unknown, |native| native.verdict);
+    let beside = goroutine_verdict.max(native_verdict);
+    if beside < Verdict::Growing || beside < heap {
+        return heap_headline(snapshot);
+    }
+    let verb = if beside == Verdict::Leaking { "leaks" } else { "probably leaks" };
+    let what = if goroutine_verdict >= native_verdict {
+        let rate = goroutines.and_then(|growth| growth.total.rate()).map_or(0.0, |rate| rate.value);
+        format!("{verb} goroutines: {} more each second", human::count(rate))
+    } else {
+        let rate = native.and_then(|native| native.trend.rate()).map_or(0.0, |rate| rate.value);
+        format!("{verb} memory outside of Go's heap: {}/s", human::bytes(rate))
+    };
+    let of_heap = match heap {
+        Verdict::Leaking => "; its heap leaks, too",
+        Verdict::Growing => "; its heap grows, too",
+        _ => "",
+    };
+    Some(format!("{what}{of_heap}"))
+}
+
+/// What is said of the heap alone.
+fn heap_headline(snapshot: &Snapshot) -> Option<String> {
     let assessment = snapshot.assessment.as_deref()?;
     let sites = judged(snapshot);
     let grown = sites.iter().filter(|site| site.verdict >= Verdict::Growing).count();
@@ -35,7 +63,7 @@ pub(super) fn headline(snapshot: &Snapshot) -> Option<String> {
                 .first()
                 .map_or_else(String::new, |site| format!(" {}", untrusted::name(&site.live.place.function)));
             match grown {
-                1 => format!("leaks: one line{first} keeps {rate}/s more alive"),
+                1 => format!("leaks: one line,{first}, keeps {rate}/s more alive"),
                 _ => format!("leaks: {grown} lines keep {rate}/s more alive, most of all{first}"),
             }
         }
@@ -44,8 +72,8 @@ pub(super) fn headline(snapshot: &Snapshot) -> Option<String> {
             format!("grows: {rate}/s more are alive, and it is not known yet which line allocates them")
         }
         Verdict::WarmingUp => String::from("is warming up: what is alive still grows, and ever more slowly"),
-        Verdict::Steady => format!("does not leak as far as {window} of collections tell"),
-        Verdict::Shrinking => format!("shrinks: over {window} ever less was alive"),
+        Verdict::Steady => format!("has a heap that does not grow, as far as {window} of collections tell"),
+        Verdict::Shrinking => format!("has a heap that shrinks: over {window} ever less was alive"),
         Verdict::Unknown => String::from("has not been seen for long enough to say whether it leaks"),
     })
 }

@@ -101,6 +101,13 @@ pub struct NativeGrowth {
     pub cgo: bool,
 }
 
+impl NativeGrowth {
+    /// Whether it accuses more than another judgement of the same memory.
+    pub fn is_worse_than(&self, other: &Self) -> bool {
+        self.verdict >= Verdict::Growing && self.verdict > other.verdict
+    }
+}
+
 /// What is said of all lines.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryGrowthReport {

@@ -147,6 +147,26 @@ pub struct GoroutinesGrowth {
     pub sites_left_out: u64,
 }
 
+impl GoroutinesGrowth {
+    /// The same with what a judgement over a longer time accuses more: what is slow is above chance only there.
+    #[must_use]
+    pub fn or_worse(mut self, long: &Self) -> Self {
+        for site in long.sites.iter().filter(|site| site.verdict >= Verdict::Growing) {
+            match self.sites.iter_mut().find(|same| same.id == site.id) {
+                Some(same) if same.verdict < site.verdict => {
+                    *same = SiteGrowth { live: same.live, waits: same.waits.clone(), ..site.clone() };
+                }
+                _ => {}
+            }
+        }
+        self.sites.sort_by_key(|site| std::cmp::Reverse(site.verdict));
+        if let Some(worst) = self.sites.first().filter(|worst| worst.verdict >= Verdict::Growing) {
+            self.verdict = worst.verdict.max(self.verdict);
+        }
+        self
+    }
+}
+
 /// The goroutines of one process over time.
 #[derive(Clone, Debug)]
 pub struct GoroutineGrowth {
