@@ -17,6 +17,9 @@ pub const SCHEMA: &str = "leakline-baseline/1";
 pub const BYTES_MAX: u64 = 16 << 20;
 /// Most sites of a kind that are written: those that grow, then those that hold most.
 const SITES_MAX: usize = 2000;
+/// Fields of the process as a whole.
+const WHOLE: [(&str, Quantity); 3] =
+    [("process", Quantity::Bytes), ("goroutines", Quantity::Goroutines), ("native", Quantity::Native)];
 /// Digits of a number.
 const DIGITS: i32 = 4;
 
@@ -63,6 +66,8 @@ struct Document {
     process: Row,
     #[serde(default)]
     goroutines: Option<Row>,
+    #[serde(default)]
+    native: Option<Row>,
     sites: Vec<Row>,
     #[serde(default)]
     goroutine_sites: Vec<Row>,
@@ -112,7 +117,7 @@ pub fn text(baseline: &Baseline) -> serde_json::Result<String> {
     };
     let header = serde_json::to_string_pretty(&header)?;
     let mut text = header.trim_end_matches(['}', '\n']).to_owned();
-    for (name, quantity) in [("process", Quantity::Bytes), ("goroutines", Quantity::Goroutines)] {
+    for (name, quantity) in WHOLE {
         let whole = baseline.measures.iter().find(|measure| measure.quantity == quantity && measure.site.is_none());
         if let Some(whole) = whole {
             text.extend([",\n  \"", name, "\": ", &serde_json::to_string(&row(whole))?]);
@@ -189,8 +194,9 @@ pub fn parse(text: &str) -> Result<Baseline, BaselineError> {
     let document: Document = serde_json::from_str(text)?;
     let Header { module, version, go_version, window_s, cycles, evidence, .. } = document.header;
     let mut measures = vec![measure(document.process, Quantity::Bytes)?];
-    if let Some(goroutines) = document.goroutines {
-        measures.push(measure(goroutines, Quantity::Goroutines)?);
+    let others = [(document.goroutines, Quantity::Goroutines), (document.native, Quantity::Native)];
+    for (row, quantity) in others.into_iter().filter_map(|(row, quantity)| Some((row?, quantity))) {
+        measures.push(measure(row, quantity)?);
     }
     for (rows, quantity) in [(document.sites, Quantity::Bytes), (document.goroutine_sites, Quantity::Goroutines)] {
         for row in rows {

@@ -28,14 +28,20 @@ pub enum Quantity {
     Bytes,
     /// Goroutines.
     Goroutines,
+    /// Bytes of resident memory outside of Go's heap.
+    Native,
 }
 
 impl Quantity {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Bytes, Self::Goroutines, Self::Native];
+
     /// The name in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
             Self::Goroutines => "goroutines",
+            Self::Native => "native",
         }
     }
 }

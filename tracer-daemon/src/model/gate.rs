@@ -5,6 +5,7 @@
 
 use super::assess::Assessment;
 use super::compare::{Compared, Measure, Place, Quantity, Rules, compare};
+use super::memory::growth::NativeWhy;
 use super::verdict::{Trend, Verdict};
 use super::{Evidence, Rate, Snapshot};
 use crate::symbolize::Frame;
@@ -34,10 +35,17 @@ pub struct Baseline {
 pub enum Doubt {
     /// The runtime's accounts could not be read.
     NoBooks,
+    /// Something else was not measured.
+    NotMeasured {
+        /// What.
+        quantity: Quantity,
+    },
     /// Too little was seen to say anything.
     TooShort {
-        /// Values that are missing: a collection each.
-        collections: usize,
+        /// Of what.
+        quantity: Quantity,
+        /// Values that are missing: of the heap a collection each, else a look.
+        values: usize,
         /// Seconds that are missing, at least.
         seconds: f64,
     },
@@ -79,6 +87,7 @@ impl Doubt {
     pub const fn id(&self) -> &'static str {
         match self {
             Self::NoBooks => "no_books",
+            Self::NotMeasured { .. } => "not_measured",
             Self::TooShort { .. } => "too_short",
             Self::Unnamed { .. } => "unnamed",
             Self::Ended { .. } => "ended",
@@ -152,28 +161,36 @@ pub fn judge(
     Judgement { outcome, rows, doubts }
 }
 
-/// Whether a snapshot alone has a verdict of at least this, on the process or any site. `None`: too little is known to say.
-pub fn is_at_least(snapshot: &Snapshot, verdict: Verdict) -> Option<bool> {
-    let measures = measures(snapshot);
-    if measures.iter().any(|measure| measure.verdict >= verdict) {
-        return Some(true);
+/// Whether a snapshot alone has a verdict of at least this, on the process or any site.
+///
+/// # Errors
+/// Where none is known to have it: what is too little known to say that none has.
+pub fn is_at_least(snapshot: &Snapshot, verdict: Verdict) -> Result<bool, Vec<Doubt>> {
+    if measures(snapshot).iter().any(|measure| measure.verdict >= verdict) {
+        return Ok(true);
     }
-    let whole = measures.iter().find(|measure| measure.site.is_none() && measure.quantity == Quantity::Bytes)?;
-    (whole.verdict != Verdict::Unknown).then_some(false)
+    let doubts: Vec<Doubt> = Quantity::ALL.iter().filter_map(|quantity| unmeasured(snapshot, *quantity)).collect();
+    if doubts.is_empty() { Ok(false) } else { Err(doubts) }
 }
 
-/// All that is judged of a process: as a whole, then by site.
+/// All that is judged of a process: each quantity by itself, as a whole and then by site. What was not measured is not there.
 pub fn measures(snapshot: &Snapshot) -> Vec<Measure> {
-    let Some(assessment) = snapshot.assessment.as_deref() else { return Vec::new() };
-    let whole = Measure {
-        quantity: Quantity::Bytes,
+    let heap = snapshot.assessment.as_deref().into_iter();
+    let heap = heap.flat_map(|assessment| heap_measures(snapshot, assessment));
+    heap.chain(goroutine_measures(snapshot)).chain(native_measure(snapshot)).collect()
+}
+
+/// Memory outside of Go's heap: nobody counts it by line.
+fn native_measure(snapshot: &Snapshot) -> Option<Measure> {
+    let native = &snapshot.memory_growth.as_deref()?.native;
+    (native.why != NativeWhy::NotMeasured).then(|| Measure {
+        quantity: Quantity::Native,
         site: None,
         place: None,
-        verdict: assessment.verdict,
-        growth: assessment.total.rate(),
-        live: snapshot.heap.as_ref().and_then(|heap| heap.live_bytes).map(approximate),
-    };
-    std::iter::once(whole).chain(heap_measures(snapshot, assessment)).chain(goroutine_measures(snapshot)).collect()
+        verdict: native.verdict,
+        growth: native.trend.rate(),
+        live: native.bytes.map(approximate),
+    })
 }
 
 /// All goroutines, then each place that starts them.
@@ -198,11 +215,19 @@ fn goroutine_measures(snapshot: &Snapshot) -> impl Iterator<Item = Measure> + '_
     whole.into_iter().chain(sites)
 }
 
-/// Each line that holds anything.
+/// All that is alive, then each line that holds anything.
 fn heap_measures<'a>(snapshot: &'a Snapshot, assessment: &'a Assessment) -> impl Iterator<Item = Measure> + 'a {
     let otherwise = if assessment.total.rate().is_some() { Verdict::Steady } else { Verdict::Unknown };
+    let whole = Measure {
+        quantity: Quantity::Bytes,
+        site: None,
+        place: None,
+        verdict: assessment.verdict,
+        growth: assessment.total.rate(),
+        live: snapshot.heap.as_ref().and_then(|heap| heap.live_bytes).map(approximate),
+    };
     let sites = snapshot.profile.iter().flat_map(|profile| profile.sites.iter());
-    sites.map(move |site| {
+    let sites = sites.map(move |site| {
         let judged = assessment.sites.iter().find(|judged| judged.site == site.id);
         Measure {
             quantity: Quantity::Bytes,
@@ -212,7 +237,8 @@ fn heap_measures<'a>(snapshot: &'a Snapshot, assessment: &'a Assessment) -> impl
             growth: judged.map(|judged| judged.growth_bytes_per_s),
             live: Some(site.bytes.value),
         }
-    })
+    });
+    std::iter::once(whole).chain(sites)
 }
 
 fn place(frame: &Frame) -> Place {
@@ -232,10 +258,8 @@ fn doubts(
     if let Some((of_baseline, found)) = baseline_module.zip(module).filter(|(one, other)| one != other) {
         doubts.push(Doubt::OtherModule { baseline: of_baseline.to_owned(), found: found.to_owned() });
     }
-    match snapshot.assessment.as_deref() {
-        None => doubts.push(Doubt::NoBooks),
-        Some(assessment) => doubts.extend(unsure(assessment, rows, rules)),
-    }
+    doubts.extend(snapshot.assessment.as_deref().and_then(|assessment| unnamed(assessment, rows, rules)));
+    doubts.extend(Quantity::ALL.iter().filter_map(|quantity| unmeasured(snapshot, *quantity)));
     let has = |name: &str| snapshot.evidence.iter().any(|evidence| evidence.name() == name);
     let names_lines = |name: &str| name == Evidence::Profile.name() || name == Evidence::Adopted.name();
     let had_names = baseline.is_some_and(|baseline| baseline.evidence.iter().any(|name| names_lines(name)));
@@ -252,10 +276,28 @@ fn doubts(
     doubts
 }
 
-/// What the process as a whole leaves open.
-fn unsure(assessment: &Assessment, rows: &[Compared], rules: &Rules) -> Option<Doubt> {
+/// What is missing to say anything of a quantity. `None`: nothing.
+fn unmeasured(snapshot: &Snapshot, quantity: Quantity) -> Option<Doubt> {
+    let trend = match quantity {
+        Quantity::Bytes => snapshot.assessment.as_deref().map(|assessment| assessment.total),
+        Quantity::Goroutines => snapshot.goroutine_growth.as_deref().map(|growth| growth.total),
+        Quantity::Native => snapshot
+            .memory_growth
+            .as_deref()
+            .filter(|growth| growth.native.why != NativeWhy::NotMeasured)
+            .map(|growth| growth.native.trend),
+    };
+    match (trend, quantity) {
+        (None, Quantity::Bytes) => Some(Doubt::NoBooks),
+        (None, Quantity::Goroutines | Quantity::Native) => Some(Doubt::NotMeasured { quantity }),
+        (Some(Trend::Unknown { values, seconds }), _) => Some(Doubt::TooShort { quantity, values, seconds }),
+        _ => None,
+    }
+}
+
+/// Growth of the heap that no line is named for.
+fn unnamed(assessment: &Assessment, rows: &[Compared], rules: &Rules) -> Option<Doubt> {
     match assessment.total {
-        Trend::Unknown { values, seconds } => Some(Doubt::TooShort { collections: values, seconds }),
         // What is below the floor is nobody's trouble, and needs no name.
         Trend::Rising(growth) if assessment.verdict >= Verdict::Growing => {
             let is_named = rows.iter().filter(|row| row.quantity() == Some(Quantity::Bytes)).any(|row| {

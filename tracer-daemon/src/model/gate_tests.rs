@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::assess::SiteAssessment;
+use crate::model::goroutines::growth::GoroutinesGrowth;
 use crate::model::live::LiveSite;
+use crate::model::memory::growth::{MemoryGrowthReport, NativeGrowth};
 use crate::model::reason::Reason;
 use crate::model::{Profile, SiteId};
 use crate::symbolize::Origin;
@@ -65,6 +67,44 @@ fn snapshot(total: Trend, sites: &[(u64, Verdict, f64)]) -> Snapshot {
         evidence: vec![Evidence::Books, Evidence::Profile],
         assessment: Some(Arc::new(assessment)),
         profile: Some(profile),
+        ..beside_the_heap(Verdict::Steady, Verdict::Steady)
+    }
+}
+
+const FLAT: Trend = Trend::Flat(Rate { value: 1.0, low: -5.0, high: Some(7.0) });
+
+/// What a series does of which that is said.
+fn trend(verdict: Verdict) -> Trend {
+    match verdict {
+        Verdict::Unknown => Trend::Unknown { values: 2, seconds: 9.0 },
+        Verdict::Growing | Verdict::Leaking => Trend::Rising(rate(5e4)),
+        _ => FLAT,
+    }
+}
+
+/// A process of which this is said of the goroutines and of native memory, and nothing of the heap.
+fn beside_the_heap(goroutines: Verdict, native: Verdict) -> Snapshot {
+    let goroutines = GoroutinesGrowth {
+        looks: 20,
+        window_s: 45.0,
+        total: trend(goroutines),
+        verdict: goroutines,
+        sites: Vec::new(),
+        sites_left_out: 0,
+    };
+    let native = NativeGrowth {
+        bytes: Some(1 << 24),
+        trend: trend(native),
+        verdict: native,
+        why: NativeWhy::NoGrowth,
+        largest: None,
+        cgo: true,
+    };
+    let memory = MemoryGrowthReport { looks: 8, window_s: 60.0, rss: FLAT, lines: Vec::new(), native };
+    Snapshot {
+        window_s: 60.0,
+        goroutine_growth: Some(Arc::new(goroutines)),
+        memory_growth: Some(Arc::new(memory)),
         ..Snapshot::default()
     }
 }
@@ -101,7 +141,47 @@ fn what_is_steady_passes_and_what_leaks_fails_with_and_without_a_baseline() {
 fn too_little_is_unknown() {
     let short = snapshot(Trend::Unknown { values: 3, seconds: 12.0 }, &[(1, Verdict::Unknown, 0.0)]);
     assert_eq!(outcome(&short, None), (Outcome::Unknown, vec!["too_short"]));
-    assert_eq!(outcome(&Snapshot::default(), None), (Outcome::Unknown, vec!["no_books"]));
+    let nothing = vec!["no_books", "not_measured", "not_measured"];
+    assert_eq!(outcome(&Snapshot::default(), None), (Outcome::Unknown, nothing));
+}
+
+#[test]
+fn memory_outside_of_the_heap_is_judged_like_the_heap() {
+    let leaky =
+        Snapshot { memory_growth: beside_the_heap(Verdict::Steady, Verdict::Leaking).memory_growth, ..steady() };
+    assert_eq!(outcome(&leaky, None), (Outcome::Failed, vec![]));
+    assert_eq!(outcome(&leaky, Some(&baseline(&steady()))), (Outcome::Failed, vec![]));
+    assert_eq!(outcome(&leaky, Some(&baseline(&leaky))), (Outcome::Passed, vec![]), "it was known");
+    assert_eq!(is_at_least(&leaky, Verdict::Leaking), Ok(true));
+}
+
+#[test]
+fn goroutines_and_native_memory_are_judged_where_the_books_are_refused() {
+    for leaky in
+        [beside_the_heap(Verdict::Leaking, Verdict::Steady), beside_the_heap(Verdict::Steady, Verdict::Leaking)]
+    {
+        assert_eq!(outcome(&leaky, None), (Outcome::Failed, vec!["no_books"]));
+        assert_eq!(is_at_least(&leaky, Verdict::Leaking), Ok(true));
+    }
+    let rest = beside_the_heap(Verdict::Steady, Verdict::Steady);
+    assert_eq!(outcome(&rest, None), (Outcome::Unknown, vec!["no_books"]));
+    assert_eq!(is_at_least(&rest, Verdict::Leaking), Err(vec![Doubt::NoBooks]));
+}
+
+#[test]
+fn what_was_not_measured_is_a_doubt_of_its_own() {
+    let quantity = Quantity::Goroutines;
+    let heap_alone = Snapshot { goroutine_growth: None, ..steady() };
+    assert_eq!(outcome(&heap_alone, None), (Outcome::Unknown, vec!["not_measured"]));
+    assert_eq!(is_at_least(&heap_alone, Verdict::Growing), Err(vec![Doubt::NotMeasured { quantity }]));
+    let mut not_apart = steady();
+    let mut memory = MemoryGrowthReport::clone(not_apart.memory_growth.as_deref().unwrap());
+    memory.native.why = NativeWhy::NotMeasured;
+    not_apart.memory_growth = Some(Arc::new(memory));
+    assert_eq!(outcome(&not_apart, None), (Outcome::Unknown, vec!["not_measured"]));
+    let early =
+        Snapshot { goroutine_growth: beside_the_heap(Verdict::Unknown, Verdict::Steady).goroutine_growth, ..steady() };
+    assert_eq!(outcome(&early, None), (Outcome::Unknown, vec!["too_short"]));
 }
 
 #[test]
@@ -140,10 +220,10 @@ fn a_program_that_ends_early_is_unknown_unless_it_leaks() {
 
 #[test]
 fn one_verdict_on_a_snapshot() {
-    assert_eq!(is_at_least(&leaky(), Verdict::Leaking), Some(true));
-    assert_eq!(is_at_least(&steady(), Verdict::Growing), Some(false));
-    assert_eq!(is_at_least(&Snapshot::default(), Verdict::Leaking), None);
+    assert_eq!(is_at_least(&leaky(), Verdict::Leaking), Ok(true));
+    assert_eq!(is_at_least(&steady(), Verdict::Growing), Ok(false));
+    assert_eq!(is_at_least(&Snapshot::default(), Verdict::Leaking).map_err(|doubts| doubts.len()), Err(3));
     let rising = snapshot(Trend::Rising(rate(5e5)), &[]);
-    assert_eq!(is_at_least(&rising, Verdict::Growing), Some(true), "the process as a whole");
-    assert_eq!(is_at_least(&rising, Verdict::Leaking), Some(false));
+    assert_eq!(is_at_least(&rising, Verdict::Growing), Ok(true), "the process as a whole");
+    assert_eq!(is_at_least(&rising, Verdict::Leaking), Ok(false));
 }

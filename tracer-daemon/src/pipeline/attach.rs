@@ -22,7 +22,7 @@ use super::{
 use crate::{
     cli::OutputFormat,
     discover::{Presence, Target},
-    export::{CostFacts, Report, json, leak_profile, metrics::OwnFacts, pprof::Mapping, text},
+    export::{CostFacts, Report, check::doubt, human, json, leak_profile, metrics::OwnFacts, pprof::Mapping, text},
     inspect::cache::FactsCache,
     model::{Snapshot, gate::is_at_least, verdict::Verdict},
 };
@@ -142,11 +142,15 @@ async fn observe(
 
 /// Whether the process or a site has at least this verdict; says so where that is not known.
 fn fails(snapshot: &Snapshot, verdict: Verdict) -> bool {
-    let met = is_at_least(snapshot, verdict);
-    if met.is_none() {
-        tracing::warn!("--fail-on: too little is known of growth to say; the report says what is missing");
-    }
-    met.unwrap_or(false)
+    is_at_least(snapshot, verdict).unwrap_or_else(|doubts| {
+        let doubts: Vec<String> = doubts.iter().map(|of| human::plain(&doubt(of))).collect();
+        tracing::warn!(
+            "--fail-on: too little is known to say that nothing is {}: {}",
+            verdict.name(),
+            doubts.join("; ")
+        );
+        false
+    })
 }
 
 async fn watch(

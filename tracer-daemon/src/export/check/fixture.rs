@@ -108,6 +108,7 @@ pub(crate) fn baseline() -> Baseline {
             measure(Some(0xdead), "main.(*hub).old", Verdict::Growing, Some(rate(9_943.2, 99.0))),
             measure(Some(0xaa), "example.com/shop/internal/cache.(*LRU[...]).Clone", Verdict::Steady, None),
             Measure { quantity: Quantity::Goroutines, ..measure(None, "", Verdict::Steady, Some(rate(0.1, 0.2))) },
+            Measure { quantity: Quantity::Native, ..measure(None, "", Verdict::Steady, Some(rate(10.0, 200.0))) },
         ],
     }
 }

@@ -85,8 +85,12 @@ impl CheckReport<'_> {
         let than = if self.baseline.is_some() { " more than in the baseline" } else { "" };
         match self.judgement.outcome {
             Outcome::Failed if failing.is_empty() => {
-                debug_assert!(!whole.is_empty());
-                format!("FAILED: the process as a whole grows{than}.")
+                let subject = match whole.first().and_then(|row| row.quantity()) {
+                    Some(Quantity::Goroutines) => "goroutines become more",
+                    Some(Quantity::Native) => "memory outside of Go's heap grows",
+                    Some(Quantity::Bytes) | None => "the process as a whole grows",
+                };
+                format!("FAILED: {subject}{than}.")
             }
             Outcome::Failed => {
                 let (lines, verb) = if failing.len() == 1 { ("line", "leaks") } else { ("lines", "leak") };
@@ -175,6 +179,10 @@ impl CheckReport<'_> {
             let growth = growth.sites.iter().find(|growth| Some(growth.id) == site)?;
             return Some(Said { text: growth_words::goroutines(growth), has_numbers: true });
         }
+        if row.quantity() == Some(Quantity::Native) {
+            let native = &self.snapshot.memory_growth.as_deref()?.native;
+            return Some(Said { text: growth_words::native(native), has_numbers: true });
+        }
         let assessment = self.snapshot.assessment.as_deref()?;
         let why = match site {
             Some(site) => assessment.sites.iter().find(|judged| judged.site == site)?.why,
@@ -240,6 +248,7 @@ pub(super) fn subject(row: &Compared) -> String {
     let newest = row.newest();
     let whole = match newest.map(|newest| newest.quantity) {
         Some(Quantity::Goroutines) => "all goroutines",
+        Some(Quantity::Native) => "memory outside of Go's heap",
         Some(Quantity::Bytes) | None => "the process as a whole",
     };
     newest.and_then(|newest| newest.place.as_ref()).map_or_else(
@@ -266,7 +275,7 @@ pub(super) fn growth(measure: Option<&Measure>) -> String {
 
 fn per_second(quantity: Quantity, value: f64) -> String {
     match quantity {
-        Quantity::Bytes => format!("{}/s", human::bytes(value)),
+        Quantity::Bytes | Quantity::Native => format!("{}/s", human::bytes(value)),
         Quantity::Goroutines => format!("{} goroutines/s", human::count(value)),
     }
 }
@@ -280,17 +289,31 @@ fn once_in(p_value: f64) -> String {
     if p_value < 1e-6 { String::from("more than a million") } else { human::count((1.0 / p_value).round()) }
 }
 
+fn noun(quantity: Quantity) -> &'static str {
+    match quantity {
+        Quantity::Bytes => "the heap",
+        Quantity::Goroutines => "goroutines",
+        Quantity::Native => "memory outside of Go's heap",
+    }
+}
+
 /// What is missing to be sure, and what to do.
-pub(super) fn doubt(doubt: &Doubt) -> String {
+pub fn doubt(doubt: &Doubt) -> String {
     match doubt {
         Doubt::NoBooks => String::from("the runtime's accounts could not be read, so nothing is known of growth"),
-        Doubt::TooShort { collections, seconds } => {
+        Doubt::NotMeasured { quantity } => format!("{} could not be measured", noun(*quantity)),
+        Doubt::TooShort { quantity, values, seconds } => {
+            let of = if *quantity == Quantity::Bytes { "collections" } else { "looks" };
             let missing = [
-                (*collections > 0).then(|| format!("{collections} more collections")),
+                (*values > 0).then(|| format!("{values} more {of}")),
                 (*seconds > 0.0).then(|| format!("{} more", human::seconds(*seconds))),
             ];
             let missing = missing.into_iter().flatten().collect::<Vec<_>>().join(" and ");
-            format!("too little was seen: a verdict needs {missing} (a longer --duration, or more load with --load)")
+            let more = match quantity {
+                Quantity::Bytes => "a longer --duration, or more load",
+                Quantity::Goroutines | Quantity::Native => "a longer --duration",
+            };
+            format!("too little was seen of {}: a verdict needs {missing} ({more})", noun(*quantity))
         }
         Doubt::Unnamed { growth, due_s } => {
             let due =
