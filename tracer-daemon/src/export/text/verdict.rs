@@ -15,6 +15,8 @@ const MAX_LINES: usize = 5;
 /// Where no shape is known.
 const WHAT_TO_DO: &str = "find who keeps what this line allocates: a map or slice that nothing is taken from, a cache without a \
                           limit, a goroutine that does not end";
+/// Slower growth of a size class is nobody's trouble.
+const MIN_CLASS_BYTES_PER_S: f64 = 1024.0;
 /// Size classes that grow without a name.
 const MAX_CLASSES: usize = 4;
 
@@ -198,7 +200,7 @@ fn unnamed<'a>(assessment: &'a Assessment, grown: &[&Judged<'_>]) -> Vec<(&'a Cl
         .classes
         .iter()
         .filter_map(|class| match class.trend {
-            Trend::Rising(rate) => Some((class, rate)),
+            Trend::Rising(rate) if rate.value >= MIN_CLASS_BYTES_PER_S => Some((class, rate)),
             _ => None,
         })
         .collect();
