@@ -3,7 +3,7 @@
 
 use tracer_daemon::export::{json, text};
 use tracer_daemon::model::observation::Moment;
-use tracer_daemon::recording::{Ending, Entry, Reader, Replay, Writer, with_records};
+use tracer_daemon::recording::{Ending, Entry, Reader, RecordingError, Replay, Writer, with_records};
 
 /// Bytes: the file, or the records.
 pub(crate) fn run(bytes: &[u8]) {
@@ -18,10 +18,12 @@ pub(crate) fn run(bytes: &[u8]) {
         };
         written.expect("what was read can be written");
     }
-    let (again, is_complete) = read(&writer.finish().expect("it is written to memory").0).expect("it is a recording");
-    assert!(is_complete);
+    let (again, ends_well) = read(&writer.finish().expect("it is written to memory").0).expect("it is a recording");
+    assert!(ends_well);
+    // What may be read depends on the file's size, and this one may be smaller.
+    let known = entries.get(..again.len()).expect("no more is read than was written");
     // As text, in which NaN is equal to itself.
-    assert_eq!(format!("{again:?}"), format!("{entries:?}"));
+    assert_eq!(format!("{again:?}"), format!("{known:?}"));
 
     let mut replay = Replay::new(&file[..]).expect("it is a recording");
     while let Some(report) = replay.next_report() {
@@ -30,9 +32,9 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// The entries, and whether nothing is missing.
+/// The entries, and whether nothing is missing but what is beyond a bound.
 fn read(file: &[u8]) -> Result<(Vec<(Moment, Entry)>, bool), tracer_daemon::recording::RecordingError> {
     let mut reader = Reader::new(file)?;
     let entries = std::iter::from_fn(|| reader.next_entry()).collect();
-    Ok((entries, matches!(reader.ending(), Ending::Complete)))
+    Ok((entries, matches!(reader.ending(), Ending::Complete | Ending::Damaged(RecordingError::TooLarge { .. }))))
 }

@@ -22,12 +22,42 @@ pub(super) struct Source<'a> {
     nodes_left: Cell<usize>,
     /// Bytes of texts.
     text_left: Cell<usize>,
+    text_bytes_max: usize,
 }
+
+/// What is handed out of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) nodes: usize,
+    pub(super) text_bytes: usize,
+}
+
+impl Amount {
+    /// Both.
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            nodes: self.nodes.saturating_add(other.nodes),
+            text_bytes: self.text_bytes.saturating_add(other.text_bytes),
+        }
+    }
+
+    /// What is left of it without the other.
+    pub(super) fn less(self, other: Self) -> Self {
+        Self {
+            nodes: self.nodes.saturating_sub(other.nodes),
+            text_bytes: self.text_bytes.saturating_sub(other.text_bytes),
+        }
+    }
+}
+
+/// Names of fields are as long; a longer one costs what it is longer.
+const NAME_BYTES: usize = 64;
 
 impl<'a> Source<'a> {
     /// Of which at most so much is handed out.
-    pub(super) fn new(tables: &'a Tables, nodes_max: usize, text_bytes_max: usize) -> Self {
-        Self { tables, nodes_left: Cell::new(nodes_max), text_left: Cell::new(text_bytes_max) }
+    pub(super) fn new(tables: &'a Tables, max: Amount) -> Self {
+        let Amount { nodes, text_bytes } = max;
+        Self { tables, nodes_left: Cell::new(nodes), text_left: Cell::new(text_bytes), text_bytes_max: text_bytes }
     }
 
     /// The value of a variant with this name.
@@ -42,17 +72,29 @@ impl<'a> Source<'a> {
         T::deserialize(Variant { source: self, name, node })
     }
 
-    /// How many values may still be handed out.
-    pub(super) fn nodes_left(&self) -> usize {
-        self.nodes_left.get()
+    /// How much may still be handed out.
+    pub(super) fn left(&self) -> Amount {
+        Amount { nodes: self.nodes_left.get(), text_bytes: self.text_left.get() }
     }
 
     fn text(&self, number: u32) -> Result<&str, RecordingError> {
         let text = self.tables.text(number)?;
-        let left = self.text_left.get().checked_sub(text.len());
-        self.text_left
-            .set(left.ok_or(RecordingError::TooLarge { what: "texts of one record", max: super::RECORD_TEXT_MAX })?);
+        self.take_text(text.len())?;
         Ok(text)
+    }
+
+    /// Names of fields are compared and not kept: they cost nothing where they are as short as those of types are.
+    fn name(&self, number: u32) -> Result<&str, RecordingError> {
+        let name = self.tables.text(number)?;
+        self.take_text(name.len().saturating_sub(NAME_BYTES))?;
+        Ok(name)
+    }
+
+    fn take_text(&self, bytes: usize) -> Result<(), RecordingError> {
+        let left = self.text_left.get().checked_sub(bytes);
+        let too_large = RecordingError::TooLarge { what: "bytes of texts handed out", max: self.text_bytes_max };
+        self.text_left.set(left.ok_or(too_large)?);
+        Ok(())
     }
 
     fn take_one(&self) -> Result<(), RecordingError> {
@@ -177,8 +219,7 @@ impl<'de> MapAccess<'de> for Fields<'de> {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, RecordingError> {
         let Some((name, node)) = self.rest.next() else { return Ok(None) };
         self.value = Some(node);
-        // Names of fields are compared and not kept: they cost nothing.
-        let name: StrDeserializer<'_, RecordingError> = self.source.tables.text(*name)?.into_deserializer();
+        let name: StrDeserializer<'_, RecordingError> = self.source.name(*name)?.into_deserializer();
         seed.deserialize(name).map(Some)
     }
 

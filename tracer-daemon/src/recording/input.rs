@@ -11,18 +11,25 @@ pub(super) struct Input<'a> {
     decoder: Decoder<&'a [u8]>,
     /// Values made since the last [`Self::take_made`].
     made: usize,
+    /// Values that were moved or looked through and not made: few bytes can ask for many.
+    passed: usize,
     /// Bytes.
     length: usize,
 }
 
 impl<'a> Input<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { decoder: Decoder::from(bytes), made: 0, length: bytes.len() }
+        Self { decoder: Decoder::from(bytes), made: 0, passed: 0, length: bytes.len() }
     }
 
-    /// Whether nothing is left.
-    pub(super) fn is_at_end(&mut self) -> bool {
-        self.decoder.offset() >= self.length
+    /// How many bytes were read.
+    pub(super) fn offset(&mut self) -> usize {
+        self.decoder.offset()
+    }
+
+    /// How many values of what was there before were moved or looked through.
+    pub(super) fn passed(&self) -> usize {
+        self.passed
     }
 
     /// How many values were made since this was asked last.
@@ -197,7 +204,9 @@ impl<'a> Input<'a> {
                 let mut rest = fields.iter_mut();
                 for _ in 0..length {
                     let name = self.number()?;
+                    let before = rest.len();
                     let field = rest.find(|(known, _)| *known == name).ok_or_else(|| malformed("field"))?;
+                    self.passed = self.passed.saturating_add(before - rest.len());
                     self.change_at(&mut field.1, inner)?;
                 }
             }
@@ -232,6 +241,7 @@ impl<'a> Input<'a> {
 
     fn ascending(&mut self, nodes: &mut Vec<Node>) -> Result<(), RecordingError> {
         let mut items = self.array()?;
+        self.passed = self.passed.saturating_add(nodes.len());
         let mut before = std::mem::take(nodes).into_iter();
         while let Some(rest) = items.checked_sub(3) {
             let (kept, dropped, new) = (self.count()?, self.count()?, self.count()?);
@@ -280,6 +290,7 @@ impl<'a> Input<'a> {
             nodes.push(node);
         }
         if !front.is_empty() {
+            self.passed = self.passed.saturating_add(nodes.len());
             nodes.splice(0..0, front);
         }
         Ok(())

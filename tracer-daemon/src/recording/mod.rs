@@ -59,10 +59,18 @@ const SHARED_MAX: usize = 1 << 20;
 const RECORD_TEXT_MAX: usize = 128 << 20;
 /// Frames of all stacks of a heap profile, which are kept for as long as the process is followed.
 const PROFILE_FRAMES_MAX: usize = 1 << 21;
-/// Values that are handed out whatever the file's size, and for each byte of it: a look at the books of an idle process has 1,000
-/// and takes some 20 bytes.
+/// Bytes of texts that looks at a heap profile stand for, in all: they are kept as the frames are.
+const PROFILE_TEXT_MAX: usize = 256 << 20;
+/// Values that are handed out, moved or looked through whatever the file's size, and for each byte of it: a look at the books of
+/// an idle process has 1,000 and takes some 20 bytes.
 const WORK_MAX: usize = 1 << 26;
 const WORK_PER_BYTE_MAX: usize = 1000;
+/// Bytes of texts that are handed out whatever the file's size, and for each byte of it.
+const TEXT_WORK_MAX: usize = 1 << 30;
+const TEXT_WORK_PER_BYTE_MAX: usize = 16 << 10;
+/// Reports whatever the file's size. A report follows a look at least, which takes more bytes than stand for one report here.
+const REPORTS_MAX: usize = 1000;
+const BYTES_PER_REPORT_MIN: usize = 8;
 
 /// What stands in a recording.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::io::Read;
 
 use super::blocks::{Block, Blocks};
-use super::from_node::Source;
+use super::from_node::{Amount, Source};
 use super::input::Input;
 use super::node::{Node, Tables};
 use super::writer::{ENTRY, STRUCTURES, TEXTS};
 use super::{
-    ALL_TEXT_BYTES_MAX, Entry, Note, PROFILE_FRAMES_MAX, RECORD_TEXT_MAX, REMEMBERED_MAX, RecordingError, SHARED_MAX,
-    TEXT_BYTES_MAX, TEXTS_MAX, WORK_MAX, WORK_PER_BYTE_MAX,
+    ALL_TEXT_BYTES_MAX, BYTES_PER_REPORT_MIN, Entry, Note, PROFILE_FRAMES_MAX, PROFILE_TEXT_MAX, RECORD_TEXT_MAX,
+    REMEMBERED_MAX, REPORTS_MAX, RecordingError, SHARED_MAX, TEXT_BYTES_MAX, TEXT_WORK_MAX, TEXT_WORK_PER_BYTE_MAX,
+    TEXTS_MAX, WORK_MAX, WORK_PER_BYTE_MAX,
 };
-use crate::model::observation::{Moment, Observation};
+use crate::model::observation::{Moment, Observation, ProfileLook};
 
 /// Reads one recording, entry by entry.
 #[derive(Debug)]
@@ -23,12 +24,17 @@ pub struct Reader<R> {
     /// The last entry of each kind, by the number of its name.
     last: HashMap<u32, Node>,
     at: Moment,
-    /// Entries of this block, the next one last.
-    entries: Vec<(Moment, Entry)>,
+    /// Records of this block. One is decoded when it is asked for: a few bytes can stand for much.
+    records: Vec<u8>,
+    /// How many bytes of them are done with.
+    done: usize,
     /// Values that are remembered at most: of all kinds when they were counted, and made since.
     remembered: usize,
-    /// Values that were handed out.
-    handed_out: usize,
+    /// Values that were handed out, moved or looked through, and texts that were handed out.
+    spent: Amount,
+    /// What a report is of: the last entry of each kind, and all of the heap profile.
+    told: HashMap<u32, Amount>,
+    reports: usize,
     profile_frames: usize,
     skipped: Skipped,
     ending: Option<Ending>,
@@ -66,9 +72,12 @@ impl<R: Read> Reader<R> {
             text_bytes: 0,
             last: HashMap::new(),
             at: Moment::default(),
-            entries: Vec::new(),
+            records: Vec::new(),
+            done: 0,
             remembered: 0,
-            handed_out: 0,
+            spent: Amount::default(),
+            told: HashMap::new(),
+            reports: 0,
             profile_frames: 0,
             skipped: Skipped::default(),
             ending: None,
@@ -77,12 +86,19 @@ impl<R: Read> Reader<R> {
 
     /// The next entry. `None`: there is none, and [`Self::ending`] says why.
     pub fn next_entry(&mut self) -> Option<(Moment, Entry)> {
-        while self.entries.is_empty() && self.ending.is_none() {
+        while self.ending.is_none() {
+            if self.done < self.records.len() {
+                match self.record() {
+                    Ok(Some(entry)) => return Some(entry),
+                    Ok(None) => {}
+                    Err(error) => self.ending = Some(Ending::Damaged(error)),
+                }
+                continue;
+            }
             self.ending = match self.blocks.next() {
                 Ok(Some(Block::Records(records))) => {
-                    let outcome = self.records(&records);
-                    self.entries.reverse();
-                    outcome.err().map(Ending::Damaged)
+                    (self.records, self.done) = (records, 0);
+                    None
                 }
                 Ok(Some(Block::End)) => Some(Ending::Complete),
                 Ok(Some(Block::Other)) => {
@@ -93,7 +109,8 @@ impl<R: Read> Reader<R> {
                 Err(error) => Some(Ending::Damaged(error)),
             };
         }
-        self.entries.pop()
+        self.records = Vec::new();
+        None
     }
 
     /// Why there is no further entry; [`Ending::Cut`] also before that is known.
@@ -106,23 +123,31 @@ impl<R: Read> Reader<R> {
         self.skipped
     }
 
-    fn records(&mut self, records: &[u8]) -> Result<(), RecordingError> {
-        let mut input = Input::new(records);
-        while !input.is_at_end() {
-            let items = input.array()?;
-            let kind = input.number()?;
-            let rest = items.checked_sub(1).ok_or(RecordingError::Malformed { what: "record" })?;
-            match kind {
-                TEXTS => self.texts(&mut input, rest)?,
-                STRUCTURES => self.structures(&mut input, rest)?,
-                ENTRY => self.entry(&mut input, rest)?,
-                _ => {
-                    self.skipped.unknown += 1;
-                    (0..rest).try_for_each(|_| input.skip())?;
-                }
+    /// The next record of this block; `None` where it gives no entry.
+    fn record(&mut self) -> Result<Option<(Moment, Entry)>, RecordingError> {
+        // Aside, so that the rest of us can change while they are read.
+        let records = std::mem::take(&mut self.records);
+        let mut input = Input::new(records.get(self.done..).unwrap_or_default());
+        let outcome = self.record_of(&mut input);
+        self.done = self.done.saturating_add(input.offset());
+        self.records = records;
+        outcome
+    }
+
+    fn record_of(&mut self, input: &mut Input<'_>) -> Result<Option<(Moment, Entry)>, RecordingError> {
+        let items = input.array()?;
+        let kind = input.number()?;
+        let rest = items.checked_sub(1).ok_or(RecordingError::Malformed { what: "record" })?;
+        match kind {
+            TEXTS => self.texts(input, rest)?,
+            STRUCTURES => self.structures(input, rest)?,
+            ENTRY => return self.entry(input, rest),
+            _ => {
+                self.skipped.unknown += 1;
+                (0..rest).try_for_each(|_| input.skip())?;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn texts(&mut self, input: &mut Input<'_>, count: usize) -> Result<(), RecordingError> {
@@ -157,7 +182,7 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    fn entry(&mut self, input: &mut Input<'_>, items: usize) -> Result<(), RecordingError> {
+    fn entry(&mut self, input: &mut Input<'_>, items: usize) -> Result<Option<(Moment, Entry)>, RecordingError> {
         // A later version may put more behind them.
         let more = items.checked_sub(4).ok_or(RecordingError::Malformed { what: "record" })?;
         let kind = input.number()?;
@@ -175,11 +200,13 @@ impl<R: Read> Reader<R> {
             None => input.whole()?,
         };
         (0..more).try_for_each(|_| input.skip())?;
+        // Whether its kind is known or not.
+        self.spend(Amount { nodes: input.passed(), text_bytes: 0 })?;
         let outcome = self.understood(kind, &node);
         // What a map has no more is remembered for its next change.
         self.remember(kind, std::mem::replace(&mut node, Node::Null), input.take_made())?;
         match outcome {
-            Ok(entry) => self.entries.push((self.at, entry)),
+            Ok(entry) => return Ok(Some((self.at, entry))),
             Err(RecordingError::UnknownKind) => self.skipped.unknown += 1,
             Err(RecordingError::Unfit(why)) => {
                 tracing::debug!(why, "an entry of the recording is not understood");
@@ -187,28 +214,78 @@ impl<R: Read> Reader<R> {
             }
             Err(error) => return Err(error),
         }
+        Ok(None)
+    }
+
+    /// How much may still be done for what was read of the file.
+    fn left(&self) -> Amount {
+        let all = Amount {
+            nodes: self.blocks.read.saturating_mul(WORK_PER_BYTE_MAX).saturating_add(WORK_MAX),
+            text_bytes: self.blocks.read.saturating_mul(TEXT_WORK_PER_BYTE_MAX).saturating_add(TEXT_WORK_MAX),
+        };
+        all.less(self.spent)
+    }
+
+    fn spend(&mut self, amount: Amount) -> Result<(), RecordingError> {
+        let left = self.left();
+        if amount.nodes > left.nodes {
+            return Err(RecordingError::TooLarge { what: "values of a recording", max: WORK_MAX });
+        }
+        if amount.text_bytes > left.text_bytes {
+            return Err(RecordingError::TooLarge { what: "bytes of texts of a recording", max: TEXT_WORK_MAX });
+        }
+        self.spent = self.spent.plus(amount);
         Ok(())
     }
 
     fn understood(&mut self, kind: u32, node: &Node) -> Result<Entry, RecordingError> {
-        let work_max = self.blocks.read.saturating_mul(WORK_PER_BYTE_MAX).saturating_add(WORK_MAX);
-        let left = work_max.saturating_sub(self.handed_out);
-        let source = Source::new(&self.tables, left, RECORD_TEXT_MAX);
+        let mut left = self.left();
+        left.text_bytes = left.text_bytes.min(RECORD_TEXT_MAX);
+        let source = Source::new(&self.tables, left);
         let name = self.tables.text(kind)?;
         let node = Some(node).filter(|node| **node != Node::Null);
         let entry = match source.variant::<Observation>(name, node) {
             Err(RecordingError::UnknownKind) => source.variant::<Note>(name, node).map(Entry::Note),
             observation => observation.map(Entry::Observation),
         };
-        self.handed_out = self.handed_out.saturating_add(left - source.nodes_left());
-        if let Ok(Entry::Observation(Observation::Profile(look))) = &entry {
-            let frames: usize = look.new_stacks.iter().map(|stack| stack.len() + 1).sum();
-            self.profile_frames = self.profile_frames.saturating_add(frames);
-            if self.profile_frames > PROFILE_FRAMES_MAX {
-                return Err(RecordingError::TooLarge { what: "stacks of a heap profile", max: PROFILE_FRAMES_MAX });
+        let amount = left.less(source.left());
+        self.spent = self.spent.plus(amount);
+        match &entry {
+            Ok(Entry::Observation(Observation::Profile(look))) => self.profile(kind, look, amount)?,
+            Ok(Entry::Note(Note::Reported(_))) => self.report()?,
+            Ok(_) => {
+                self.told.insert(kind, amount);
             }
+            Err(_) => {}
         }
         entry
+    }
+
+    /// Its stacks are kept.
+    fn profile(&mut self, kind: u32, look: &ProfileLook, amount: Amount) -> Result<(), RecordingError> {
+        let frames: usize = look.new_stacks.iter().map(|stack| stack.len() + 1).sum();
+        self.profile_frames = self.profile_frames.saturating_add(frames);
+        if self.profile_frames > PROFILE_FRAMES_MAX {
+            return Err(RecordingError::TooLarge { what: "stacks of a heap profile", max: PROFILE_FRAMES_MAX });
+        }
+        // Not the values: the same counts may be told a thousand times, and a report has them once.
+        let before = self.told.get(&kind).copied().unwrap_or_default();
+        let text_bytes = before.text_bytes.saturating_add(amount.text_bytes);
+        if text_bytes > PROFILE_TEXT_MAX {
+            return Err(RecordingError::TooLarge { what: "bytes of texts of a heap profile", max: PROFILE_TEXT_MAX });
+        }
+        self.told.insert(kind, Amount { nodes: self.profile_frames, text_bytes });
+        Ok(())
+    }
+
+    /// One may be asked for with six bytes, and says again what was told.
+    fn report(&mut self) -> Result<(), RecordingError> {
+        self.reports = self.reports.saturating_add(1);
+        if self.reports > REPORTS_MAX.saturating_add(self.blocks.read / BYTES_PER_REPORT_MIN) {
+            return Err(RecordingError::TooLarge { what: "reports", max: REPORTS_MAX });
+        }
+        let told = self.told.values().copied().fold(Amount::default(), Amount::plus);
+        self.spend(told)
     }
 
     fn remember(&mut self, kind: u32, node: Node, made: usize) -> Result<(), RecordingError> {

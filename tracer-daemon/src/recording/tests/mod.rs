@@ -1,6 +1,7 @@
 //! Laws of the format: what is written is read, whatever is missing, added, or wrong.
 
 mod draw;
+mod hostile;
 
 use proptest::prelude::*;
 use serde::Serialize;
