@@ -5,8 +5,8 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{self, File, FileType, OpenOptions},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -53,10 +53,18 @@ pub(super) struct Draft {
 impl Draft {
     fn new(options: Options) -> anyhow::Result<Self> {
         let context = || format!("cannot write {}", options.file.display());
-        // What is no regular file (a pipe, say) is written to.
-        if fs::symlink_metadata(&options.file).is_ok_and(|found| !found.is_file()) {
-            let file = OpenOptions::new().write(true).open(&options.file).with_context(context)?;
-            return Ok(Self { options, file, partial: None });
+        if let Ok(found) = fs::symlink_metadata(&options.file).map(|found| found.file_type()) {
+            if is_stream(found) || (found.is_symlink() && leads_to_stream(&options.file)) {
+                let file = OpenOptions::new().write(true).open(&options.file).with_context(context)?;
+                // It may be another one by now. Nothing was cut off by opening it.
+                let is_stream = is_stream(file.metadata().with_context(context)?.file_type());
+                anyhow::ensure!(is_stream, "cannot write {}: it was replaced", options.file.display());
+                return Ok(Self { options, file, partial: None });
+            }
+            // A link is replaced and not followed: in a folder of others it may lead to any file of ours. But not those of the
+            // system (`/dev/stdout`), which everybody needs.
+            let is_replaceable = found.is_file() || (found.is_symlink() && !is_of_the_system(&options.file));
+            anyhow::ensure!(is_replaceable, "cannot write {}: it is no regular file", options.file.display());
         }
         let mut partial = OsString::from(&options.file);
         partial.push(format!(".{}.partial", std::process::id()));
@@ -101,6 +109,19 @@ impl Drop for Draft {
             remove(partial);
         }
     }
+}
+
+/// What is written to and not replaced.
+fn is_stream(found: FileType) -> bool {
+    found.is_fifo() || found.is_char_device() || found.is_socket()
+}
+
+fn leads_to_stream(link: &Path) -> bool {
+    fs::metadata(link).is_ok_and(|found| is_stream(found.file_type()))
+}
+
+fn is_of_the_system(link: &Path) -> bool {
+    fs::read_link(link).is_ok_and(|to| to.starts_with("/proc") || to.starts_with("/dev"))
 }
 
 fn remove(partial: &Path) {

@@ -1,7 +1,7 @@
 //! `leakline record` and `replay`: the same reports, whatever happens to the file.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -113,6 +113,32 @@ fn a_recording_ends_when_it_is_as_large_as_it_may_be() {
     let (again, stderr) = replayed(&file, "json");
     assert!(again == printed);
     assert_eq!(stderr, "");
+}
+
+/// In a folder of others it may lead to any file of ours.
+#[test]
+fn a_link_is_replaced_and_what_it_leads_to_is_not_touched() {
+    let target = busy();
+    let folder = tempfile::tempdir().unwrap();
+    let (file, other) = (folder.path().join("a.leakline"), folder.path().join("other"));
+    fs::write(&other, "of somebody else").unwrap();
+    symlink(&other, &file).unwrap();
+    record(&target, &file, "1s", &[]);
+    assert_eq!(fs::read_to_string(&other).unwrap(), "of somebody else");
+    let found = fs::symlink_metadata(&file).unwrap();
+    assert!(found.is_file(), "{found:?}");
+    assert_eq!(found.permissions().mode() & 0o777, 0o600);
+    assert!(last_report(&fs::read(&file).unwrap()).is_some());
+
+    // A link of the system stays, as does what can be neither replaced nor written.
+    let pid = target.pid().to_string();
+    fs::remove_file(&file).unwrap();
+    symlink("/proc/self/exe", &file).unwrap();
+    for place in [&file, folder.path()] {
+        let (status, stderr) = failure(&["record", "--pid", &pid, "-o", place.to_str().unwrap(), "--duration", "1s"]);
+        assert!(status == 1 && stderr.contains("is no regular file"), "{status}: {stderr}");
+    }
+    assert!(fs::symlink_metadata(&file).unwrap().is_symlink());
 }
 
 #[test]
