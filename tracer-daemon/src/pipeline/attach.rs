@@ -107,7 +107,7 @@ async fn observe(
         tracing::info!(pid = session.subject().identity.pid, ?presence, "the target ended; reporting what was seen");
     }
     if let Some(recorder) = &mut recorder {
-        recorder.follow(session)?;
+        recorder.follow(session);
     }
     let at = session.moment();
     let snapshot = session.snapshot(at)?;
@@ -120,10 +120,11 @@ async fn observe(
         .cpu_seconds
         .zip(own_after.cpu_seconds)
         .map(|(before, after)| (after - before) / session.window().as_secs_f64().max(1e-3));
-    if let Some(mut recorder) = recorder {
-        recorder.reported(at, &report)?;
-        recorder.finish()?;
-    }
+    // Said at the end: the report is there however the file is.
+    let recorded = recorder.map_or(Ok(()), |mut recorder| {
+        recorder.reported(at, &report);
+        recorder.finish()
+    });
     let fails = options.fail_on.is_some_and(|verdict| fails(&report.snapshot, verdict));
     if end != End::ReaderGone {
         print(&report, options.output)?;
@@ -137,6 +138,7 @@ async fn observe(
         let _unwritten =
             writeln!(io::stderr(), "the kernel takes {probes} probes away, about {} s", probes.div_ceil(10));
     }
+    recorded?;
     Ok(fails)
 }
 
@@ -173,7 +175,7 @@ async fn watch(
         session.step()?;
         let now = own::now();
         if let Some(recorder) = &mut recorder {
-            recorder.follow(session)?;
+            recorder.follow(session);
             if recorder.is_full() {
                 return Ok(End::RecordingFull);
             }
@@ -195,7 +197,7 @@ async fn watch(
             let snapshot = session.snapshot(at)?;
             let report = report(session, snapshot, started_unix_ms, false);
             if let Some(recorder) = &mut recorder {
-                recorder.reported(at, &report)?;
+                recorder.reported(at, &report);
             }
             let reader = print(&report, options.output)?;
             if reader == Reader::Gone {

@@ -17,7 +17,7 @@ use super::{Session, attach, own};
 use crate::{
     discover::Target,
     export::{Refusal, Report},
-    model::observation::Moment,
+    model::observation::{Moment, Observation},
     recording::{Beginning, Note, RecordingError, Reported, Writer},
 };
 
@@ -99,6 +99,7 @@ impl Draft {
             refusals: Vec::new(),
             observations: 0,
             is_full: false,
+            failure: None,
         })
     }
 }
@@ -141,12 +142,31 @@ pub(super) struct Recorder {
     refusals: Vec<Refusal>,
     observations: u64,
     is_full: bool,
+    /// Why nothing is written any more: what follows a block that is half there could not be read.
+    failure: Option<anyhow::Error>,
 }
 
 impl Recorder {
-    /// Writes down what the session saw since this was called last.
-    pub(super) fn follow(&mut self, session: &mut Session) -> anyhow::Result<()> {
-        for (at, observation) in session.take_told() {
+    /// Writes down what the session saw since this was called last. Where that fails, watching goes on without it, and
+    /// [`Self::finish`] says why: a full disk is no reason to lose the report as well.
+    pub(super) fn follow(&mut self, session: &mut Session) {
+        // Taken in any case, so that they do not pile up.
+        let told = session.take_told();
+        if self.failure.is_none() {
+            let outcome = self.write(session, told);
+            self.settle(outcome);
+        }
+    }
+
+    fn settle(&mut self, outcome: anyhow::Result<()>) {
+        if let Err(error) = outcome {
+            tracing::warn!(pid = self.pid, "{error:#}: recording ends here, watching goes on");
+            self.failure = Some(error);
+        }
+    }
+
+    fn write(&mut self, session: &Session, told: Vec<(Moment, Observation)>) -> anyhow::Result<()> {
+        for (at, observation) in told {
             self.observations += 1;
             match self.writer.observation(at, &observation) {
                 Err(RecordingError::TooLarge { what, max }) => {
@@ -180,7 +200,14 @@ impl Recorder {
     }
 
     /// Writes down that a report was made of all that was seen.
-    pub(super) fn reported(&mut self, at: Moment, report: &Report) -> anyhow::Result<()> {
+    pub(super) fn reported(&mut self, at: Moment, report: &Report) {
+        if self.failure.is_none() {
+            let outcome = self.write_reported(at, report);
+            self.settle(outcome);
+        }
+    }
+
+    fn write_reported(&mut self, at: Moment, report: &Report) -> anyhow::Result<()> {
         self.refused(at, &report.refusals)?;
         let (is_final, ended, cost) = (report.is_final, report.process.ended, report.cost.clone());
         let outcome = self.writer.note(at, &Note::Reported(Box::new(Reported { is_final, ended, cost })));
@@ -188,8 +215,14 @@ impl Recorder {
     }
 
     /// The last block.
+    ///
+    /// # Errors
+    /// Where it, or anything before it, could not be written.
     pub(super) fn finish(self) -> anyhow::Result<()> {
-        let Self { pid, file, observations, .. } = self;
+        let Self { pid, file, observations, failure, .. } = self;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
         let (_, bytes) = self.writer.finish().with_context(|| format!("cannot write {}", file.display()))?;
         tracing::info!(pid, bytes, observations, "wrote {}", file.display());
         Ok(())

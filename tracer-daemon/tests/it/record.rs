@@ -1,8 +1,11 @@
 //! `leakline record` and `replay`: the same reports, whatever happens to the file.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
 
 use serde_json::Value;
 use tracer_daemon::export::{json, text};
@@ -139,6 +142,31 @@ fn a_link_is_replaced_and_what_it_leads_to_is_not_touched() {
         assert!(status == 1 && stderr.contains("is no regular file"), "{status}: {stderr}");
     }
     assert!(fs::symlink_metadata(&file).unwrap().is_symlink());
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_any_more_costs_itself_only() {
+    let target = busy();
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = thread::spawn({
+        let pipe = pipe.clone();
+        // The header, and then it is gone: what is written later fails.
+        move || fs::File::open(pipe).unwrap().read_exact(&mut [0; 16]).unwrap()
+    });
+    let pid = target.pid().to_string();
+    let place = pipe.to_str().unwrap();
+    // Longer than it takes until a block is written.
+    let output = leakline(&["record", "--pid", &pid, "-o", place, "--duration", "7s", "--output", "json"]);
+    reader.join().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let document: Value = serde_json::from_slice(&output.stdout).expect(&stderr);
+    assert_eq!(document["final"], true);
+    assert!(document["window_s"].as_f64().unwrap() > 6.0, "it went on: {document}");
+    assert_eq!(stderr.matches("recording ends here").count(), 1, "{stderr}");
+    assert!(stderr.lines().last().unwrap().contains("cannot write"), "{stderr}");
 }
 
 #[test]
