@@ -33,7 +33,7 @@ pub(crate) fn run(bytes: &[u8]) {
 }
 
 /// The entries, and whether nothing is missing but what is beyond a bound.
-fn read(file: &[u8]) -> Result<(Vec<(Moment, Entry)>, bool), tracer_daemon::recording::RecordingError> {
+fn read(file: &[u8]) -> Result<(Vec<(Moment, Entry)>, bool), RecordingError> {
     let mut reader = Reader::new(file)?;
     let entries = std::iter::from_fn(|| reader.next_entry()).collect();
     Ok((entries, matches!(reader.ending(), Ending::Complete | Ending::Damaged(RecordingError::TooLarge { .. }))))
