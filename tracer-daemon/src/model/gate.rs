@@ -166,10 +166,12 @@ pub fn judge(
 /// # Errors
 /// Where none is known to have it: what is too little known to say that none has.
 pub fn is_at_least(snapshot: &Snapshot, verdict: Verdict) -> Result<bool, Vec<Doubt>> {
-    if measures(snapshot).iter().any(|measure| measure.verdict >= verdict) {
+    let rules = Rules { fail_on: verdict, ..Rules::default() };
+    let rows = compare(None, &measures(snapshot), &rules);
+    if rows.iter().any(|row| row.fails) {
         return Ok(true);
     }
-    let doubts: Vec<Doubt> = Quantity::ALL.iter().filter_map(|quantity| unmeasured(snapshot, *quantity)).collect();
+    let doubts = unmeasured(snapshot, &rows, &rules);
     if doubts.is_empty() { Ok(false) } else { Err(doubts) }
 }
 
@@ -258,8 +260,7 @@ fn doubts(
     if let Some((of_baseline, found)) = baseline_module.zip(module).filter(|(one, other)| one != other) {
         doubts.push(Doubt::OtherModule { baseline: of_baseline.to_owned(), found: found.to_owned() });
     }
-    doubts.extend(snapshot.assessment.as_deref().and_then(|assessment| unnamed(assessment, rows, rules)));
-    doubts.extend(Quantity::ALL.iter().filter_map(|quantity| unmeasured(snapshot, *quantity)));
+    doubts.extend(unmeasured(snapshot, rows, rules));
     let has = |name: &str| snapshot.evidence.iter().any(|evidence| evidence.name() == name);
     let names_lines = |name: &str| name == Evidence::Profile.name() || name == Evidence::Adopted.name();
     let had_names = baseline.is_some_and(|baseline| baseline.evidence.iter().any(|name| names_lines(name)));
@@ -276,22 +277,38 @@ fn doubts(
     doubts
 }
 
-/// What is missing to say anything of a quantity. `None`: nothing.
-fn unmeasured(snapshot: &Snapshot, quantity: Quantity) -> Option<Doubt> {
-    let trend = match quantity {
-        Quantity::Bytes => snapshot.assessment.as_deref().map(|assessment| assessment.total),
-        Quantity::Goroutines => snapshot.goroutine_growth.as_deref().map(|growth| growth.total),
+/// What is missing to say that nothing fails.
+fn unmeasured(snapshot: &Snapshot, rows: &[Compared], rules: &Rules) -> Vec<Doubt> {
+    let is_there = |quantity: &Quantity| {
+        let mut of_it = rows.iter().filter_map(|row| row.after.as_ref()).filter(|after| after.quantity == *quantity);
+        of_it.any(|after| after.verdict >= rules.fail_on)
+    };
+    let unnamed = snapshot.assessment.as_deref().and_then(|assessment| unnamed(assessment, rows, rules));
+    let missing = Quantity::ALL.into_iter().filter(|quantity| !is_there(quantity));
+    let missing = missing.filter_map(|quantity| missing_of(snapshot, quantity, rules.fail_on));
+    unnamed.into_iter().chain(missing).collect()
+}
+
+/// What is missing of a quantity, until it can be said to be what fails. `None`: nothing.
+fn missing_of(snapshot: &Snapshot, quantity: Quantity, fail_on: Verdict) -> Option<Doubt> {
+    let measured = match quantity {
+        Quantity::Bytes => snapshot.assessment.as_deref().map(|assessment| (assessment.total, assessment.leak_due_s)),
+        Quantity::Goroutines => snapshot.goroutine_growth.as_deref().map(|growth| (growth.total, growth.leak_due_s)),
         Quantity::Native => snapshot
             .memory_growth
             .as_deref()
             .filter(|growth| growth.native.why != NativeWhy::NotMeasured)
-            .map(|growth| growth.native.trend),
+            .map(|growth| (growth.native.trend, growth.native.leak_due_s)),
     };
-    match (trend, quantity) {
-        (None, Quantity::Bytes) => Some(Doubt::NoBooks),
-        (None, Quantity::Goroutines | Quantity::Native) => Some(Doubt::NotMeasured { quantity }),
-        (Some(Trend::Unknown { values, seconds }), _) => Some(Doubt::TooShort { quantity, values, seconds }),
-        _ => None,
+    let Some((trend, leak_due_s)) = measured else {
+        let is_heap = quantity == Quantity::Bytes;
+        return Some(if is_heap { Doubt::NoBooks } else { Doubt::NotMeasured { quantity } });
+    };
+    // Who is to fail only where it leaks could not have failed before.
+    let due_s = if fail_on >= Verdict::Leaking { leak_due_s } else { 0.0 };
+    match trend {
+        Trend::Unknown { values, seconds } => Some(Doubt::TooShort { quantity, values, seconds: seconds.max(due_s) }),
+        _ => (due_s > 0.0).then_some(Doubt::TooShort { quantity, values: 0, seconds: due_s }),
     }
 }
 
