@@ -3,8 +3,10 @@
 //! The one place where what a snapshot says becomes [`Measure`]s: whatever else comes to be judged (goroutines, say) is added
 //! to [`measures`], and compared and shown like the rest.
 
+use std::collections::BTreeSet;
+
 use super::assess::Assessment;
-use super::compare::{Compared, Measure, Place, Quantity, Rules, compare};
+use super::compare::{Compared, Measure, Place, Quantity, Rules, compare, compare_known};
 use super::memory::growth::NativeWhy;
 use super::verdict::{Trend, Verdict};
 use super::{Evidence, Rate, Snapshot};
@@ -75,6 +77,13 @@ pub enum Doubt {
         /// The evidence that is missing.
         missing: String,
     },
+    /// The baseline does not know of what would fail by its verdict.
+    BaselineLessEvidence {
+        /// What it does not know.
+        quantity: Quantity,
+        /// Whether that is so of lines; else of the process as a whole.
+        is_of_lines: bool,
+    },
     /// A site leaks by its verdict, but among so many sites that is not beyond chance.
     AmongMany {
         /// So many.
@@ -93,6 +102,7 @@ impl Doubt {
             Self::Ended { .. } => "ended",
             Self::OtherModule { .. } => "other_module",
             Self::LessEvidence { .. } => "less_evidence",
+            Self::BaselineLessEvidence { .. } => "baseline_less_evidence",
             Self::AmongMany { .. } => "among_many",
         }
     }
@@ -149,7 +159,9 @@ pub fn judge(
     wanted: &Wanted,
 ) -> Judgement {
     let after = measures(snapshot);
-    let rows = compare(baseline.map(|baseline| &*baseline.measures), &after, rules);
+    let (now, before) = (Known::of(snapshot, &after), baseline.map(Known::of_baseline));
+    let both_know = |measure: &Measure| now.has(measure) && before.as_ref().is_none_or(|before| before.has(measure));
+    let rows = compare_known(baseline.map(|baseline| &*baseline.measures), &after, rules, both_know);
     let doubts = doubts(snapshot, baseline, module, &rows, rules, wanted);
     let outcome = if rows.iter().any(|row| row.fails) {
         Outcome::Failed
@@ -159,6 +171,40 @@ pub fn judge(
         Outcome::Unknown
     };
     Judgement { outcome, rows, doubts }
+}
+
+/// What a run had the evidence for.
+struct Known {
+    /// What was measured of the process as a whole.
+    whole: Vec<Quantity>,
+    /// Whether the lines that hold memory have names.
+    has_lines: bool,
+}
+
+impl Known {
+    fn of(snapshot: &Snapshot, measures: &[Measure]) -> Self {
+        Self::new(measures, snapshot.evidence.iter().any(|evidence| names_lines(evidence.name())))
+    }
+
+    fn of_baseline(baseline: &Baseline) -> Self {
+        Self::new(&baseline.measures, baseline.evidence.iter().any(|name| names_lines(name)))
+    }
+
+    fn new(measures: &[Measure], has_lines: bool) -> Self {
+        let whole = measures.iter().filter(|measure| measure.site.is_none() && measure.verdict != Verdict::Unknown);
+        Self { whole: whole.map(|measure| measure.quantity).collect(), has_lines }
+    }
+
+    /// Whether it would have been seen.
+    fn has(&self, measure: &Measure) -> bool {
+        let needs_lines = measure.quantity == Quantity::Bytes && measure.site.is_some();
+        self.whole.contains(&measure.quantity) && (self.has_lines || !needs_lines)
+    }
+}
+
+/// Whether evidence of this name tells which lines hold the heap.
+fn names_lines(name: &str) -> bool {
+    name == Evidence::Profile.name() || name == Evidence::Adopted.name()
 }
 
 /// Whether a snapshot alone has a verdict of at least this, on the process or any site.
@@ -262,13 +308,20 @@ fn doubts(
     }
     doubts.extend(unmeasured(snapshot, rows, rules));
     let has = |name: &str| snapshot.evidence.iter().any(|evidence| evidence.name() == name);
-    let names_lines = |name: &str| name == Evidence::Profile.name() || name == Evidence::Adopted.name();
     let had_names = baseline.is_some_and(|baseline| baseline.evidence.iter().any(|name| names_lines(name)));
     if had_names && !has(Evidence::Profile.name()) && !has(Evidence::Adopted.name()) {
         doubts.push(Doubt::LessEvidence { missing: Evidence::Profile.name().to_owned() });
     }
     let leaks = |row: &&Compared| row.newest().is_some_and(|newest| newest.verdict >= rules.fail_on);
-    if rows.iter().filter(|row| row.site().is_some()).filter(leaks).any(Compared::is_doubtful) {
+    let is_unknown_before =
+        |row: &&Compared| !row.is_comparable && row.after.as_ref().is_some_and(|after| after.verdict >= rules.fail_on);
+    let unknown: BTreeSet<(Quantity, bool)> =
+        rows.iter().filter(is_unknown_before).filter_map(|row| Some((row.quantity()?, row.site().is_some()))).collect();
+    doubts.extend(
+        unknown.into_iter().map(|(quantity, is_of_lines)| Doubt::BaselineLessEvidence { quantity, is_of_lines }),
+    );
+    let is_tested = |row: &&Compared| row.site().is_some() && row.is_comparable;
+    if rows.iter().filter(is_tested).filter(leaks).any(Compared::is_doubtful) {
         doubts.push(Doubt::AmongMany { sites: rows.iter().filter(|row| row.site().is_some()).count() });
     }
     if wanted.ended && snapshot.window_s < wanted.window_s {
@@ -322,7 +375,7 @@ fn unnamed(assessment: &Assessment, rows: &[Compared], rules: &Rules) -> Option<
             });
             let whole = rows.iter().find(|row| row.site().is_none() && row.quantity() == Some(Quantity::Bytes));
             // As in the baseline: nothing new has to be named.
-            let is_known = whole.is_some_and(|row| row.before.is_some() && !exceeds(row, rules));
+            let is_known = whole.is_some_and(|row| row.before.is_some() && row.is_comparable && !exceeds(row, rules));
             (!is_named && !is_known).then_some(Doubt::Unnamed { growth, due_s: assessment.name_due_s })
         }
         _ => None,

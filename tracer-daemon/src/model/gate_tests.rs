@@ -251,6 +251,41 @@ fn a_baseline_of_another_program_or_with_names_that_are_missing_now_is_said_to_b
 }
 
 #[test]
+fn what_the_baseline_did_not_know_does_not_fail_as_if_it_had_been_nothing() {
+    // The same program with its lines' names, and without.
+    let nameless = Snapshot { evidence: vec![Evidence::Books], profile: None, ..leaky() };
+    let unsure = (Outcome::Unknown, vec!["baseline_less_evidence"]);
+    assert_eq!(outcome(&leaky(), Some(&baseline(&nameless))), unsure);
+    assert_eq!(outcome(&nameless, Some(&baseline(&leaky()))), (Outcome::Unknown, vec!["less_evidence"]));
+    // Goroutines and native memory, which were not measured, or not for long enough.
+    for (leaky, unmeasured, unknown) in [
+        (
+            beside_the_heap(Verdict::Leaking, Verdict::Steady),
+            Snapshot { goroutine_growth: None, ..steady() },
+            beside_the_heap(Verdict::Unknown, Verdict::Steady),
+        ),
+        (
+            beside_the_heap(Verdict::Steady, Verdict::Leaking),
+            Snapshot { memory_growth: None, ..steady() },
+            beside_the_heap(Verdict::Steady, Verdict::Unknown),
+        ),
+    ] {
+        let with_heap = |beside: &Snapshot| Snapshot {
+            goroutine_growth: beside.goroutine_growth.clone(),
+            memory_growth: beside.memory_growth.clone(),
+            ..steady()
+        };
+        let (leaky, unknown) = (with_heap(&leaky), with_heap(&unknown));
+        assert_eq!(outcome(&leaky, Some(&baseline(&unmeasured))), unsure);
+        assert_eq!(outcome(&leaky, Some(&baseline(&unknown))), unsure);
+        assert_eq!(outcome(&unmeasured, Some(&baseline(&leaky))), (Outcome::Unknown, vec!["not_measured"]));
+        assert_eq!(outcome(&unknown, Some(&baseline(&leaky))), (Outcome::Unknown, vec!["too_short"]));
+        // Both know it: it is new.
+        assert_eq!(outcome(&leaky, Some(&baseline(&steady()))), (Outcome::Failed, vec![]));
+    }
+}
+
+#[test]
 fn a_program_that_ends_early_is_unknown_unless_it_leaks() {
     let wanted = Wanted { window_s: 600.0, ended: true };
     let of = |snapshot: &Snapshot| judge(snapshot, None, None, &Rules::default(), &wanted).outcome;
