@@ -98,7 +98,7 @@ pub struct AttachArgs {
     /// The process
     #[command(flatten)]
     pub target: TargetArgs,
-    /// How long to watch, e.g. 10s, 2m. Ctrl-C ends early with a full report
+    /// How long to watch, e.g. 10s, 2m (with --fail-on leaking: 3m or more). Ctrl-C ends early with a full report
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub duration: Duration,
     /// What to measure with
@@ -121,7 +121,9 @@ pub struct AttachArgs {
     /// Whether to write to it
     #[command(flatten)]
     pub adoption: AdoptionArgs,
-    /// Exit with status 10 if the process or a line is judged to be this, or worse
+    /// Exit with status 10 if the process or a line is judged to be this, or worse. That something leaks can be said of the
+    /// heap after a minute, of goroutines after 90 s and of native memory after two minutes at the earliest, so the usual
+    /// --duration is too short: give 3m or more. What was seen for less is warned of
     #[arg(long, value_enum)]
     pub fail_on: Option<FailOn>,
 }
@@ -247,7 +249,8 @@ pub struct CheckArgs {
     /// Write what was measured, for later checks to compare with
     #[arg(long, value_name = "FILE")]
     pub write_baseline: Option<PathBuf>,
-    /// How long to measure, e.g. 60s, 5m. Slow leaks need longer
+    /// How long to measure, e.g. 2m, 5m. Slow leaks need longer. Where --warmup and this are less than about 2m15s together,
+    /// it cannot be said of all that it does not leak
     #[arg(long, default_value = "2m", value_parser = duration)]
     pub duration: Duration,
     /// How long to wait before, once it is ready: caches fill
@@ -269,7 +272,7 @@ pub struct CheckArgs {
     /// listens, else which holds most memory]
     #[arg(long, value_name = "GLOB")]
     pub name: Option<String>,
-    /// The least verdict that fails
+    /// The least verdict that fails. What was not seen for long enough to be judged so is unknown: no failure without --strict
     #[arg(long, value_enum, default_value_t = FailOn::Leaking)]
     pub fail_on: FailOn,
     /// Fail also where it cannot be said

@@ -210,6 +210,7 @@ pub(crate) fn growing() -> Snapshot {
             why: Reason::Leaks(named),
         }],
         name_due_s: None,
+        leak_due_s: 0.0,
         verdict: Verdict::Leaking,
         why: Reason::Leaks(named),
     };

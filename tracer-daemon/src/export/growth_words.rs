@@ -237,6 +237,7 @@ mod tests {
                 trend: Trend::Rising(Rate::counted(200_000.0)),
                 verdict: Verdict::Leaking,
                 why,
+                leak_due_s: 0.0,
                 largest: Some("[heap] (malloc of C)".into()),
                 cgo,
             });

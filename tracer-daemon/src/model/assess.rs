@@ -11,7 +11,7 @@ use super::marked::{MarkedSeries, Reading};
 use super::reason::{Doubt, Measured, Reason};
 use super::samples::SampleHistory;
 use super::slope::{POINTS_MIN, Point};
-use super::verdict::{self, Circumstances, Classes, Hysteresis, SAMPLES_TO_NAME, Trend, Verdict};
+use super::verdict::{self, Circumstances, Classes, Hysteresis, SAMPLES_TO_NAME, SPAN_MIN_S, Trend, Verdict};
 use super::{Rate, SiteId};
 
 /// Sites whose history is kept; of more, those not seen in the last report are forgotten.
@@ -96,6 +96,9 @@ pub struct Assessment {
     /// Where something rises and nobody was named: seconds until enough samples are due to name who. `None`: there is no
     /// profile, or nothing rises without a name.
     pub name_due_s: Option<f64>,
+    /// Seconds until anything can be said to leak, however it grows, at least; 0: it can now. What a young process does is no
+    /// leak yet.
+    pub leak_due_s: f64,
     /// What is said of the process as a whole.
     pub verdict: Verdict,
     /// Why that is said.
@@ -268,6 +271,7 @@ impl Assessor {
             rising_bytes_per_s,
             sites,
             name_due_s,
+            leak_due_s: self.leak_due_s(&window),
             verdict: shown,
             why: if shown == verdict { why } else { Reason::Unconfirmed },
         }
@@ -323,9 +327,24 @@ impl Assessor {
         }
     }
 
+    /// How much longer is to be looked until anything may be said to leak, seconds.
+    fn leak_due_s(&self, window: &Window) -> f64 {
+        let seen_s = self.seen_min_s() - self.series.observed_s();
+        // Growth is confirmed by two halves, of which each is long enough to say that it grows.
+        let halves_s = if window.first >= POINTS_MIN { 0.0 } else { 2.0 * SPAN_MIN_S - window.span_s };
+        let age_s = self.began_unix_ns.map(|began| seconds(window.to_unix_ns.saturating_sub(began)));
+        let young_s = age_s.map_or(0.0, |age_s| self.warm_after_s - age_s);
+        seen_s.max(halves_s).max(young_s).max(0.0)
+    }
+
+    /// Of what was seen for less nothing is said to leak, seconds.
+    fn seen_min_s(&self) -> f64 {
+        2.0 * self.window_s.max(WINDOW_MIN_S)
+    }
+
     /// Why nothing of this process is said to leak yet.
     fn doubt(&self, window: &Window, classes: &[ClassAssessment]) -> Option<Doubt> {
-        if self.series.observed_s() < 2.0 * self.window_s.max(WINDOW_MIN_S) {
+        if self.series.observed_s() < self.seen_min_s() {
             return Some(Doubt::SeenTooShortly);
         }
         if self.was_larger {

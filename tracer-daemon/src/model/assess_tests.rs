@@ -75,6 +75,26 @@ fn a_leak_leaks_and_says_why() {
 }
 
 #[test]
+fn what_leaks_is_said_to_grow_until_no_more_time_is_due() {
+    // A collection every two seconds; the half of one is yet to end.
+    let due = |cycles| leaking(cycles).2.leak_due_s;
+    assert!((40.0..42.5).contains(&due(10)), "{}", due(10));
+    assert!((0.0..2.5).contains(&due(30)) && leaking(30).2.verdict < Verdict::Leaking, "{}", due(30));
+    assert!(due(60).abs() < 1e-9 && leaking(60).2.verdict == Verdict::Leaking, "{}", due(60));
+    let (_, mut young, _) = leaking(60);
+    young.process_began((BEGIN_S - 10) * NS);
+    young.warm_after(600.0);
+    let due_s = young.report(1e8).leak_due_s;
+    assert!((468.0..=472.5).contains(&due_s), "600 s are to pass, 130 have: {due_s}");
+    // What was seen before the window counts, and each half of the window is to be long enough.
+    let (mut books, mut anew, _) = leaking(60);
+    anew.begin(books.at_s * NS);
+    books.run(&mut anew, 10);
+    let due_s = anew.report(1e8).leak_due_s;
+    assert!((19.5..24.5).contains(&due_s), "{due_s}");
+}
+
+#[test]
 fn too_few_collections_are_unknown_and_say_how_many_and_how_long() {
     let (mut books, mut assessor) = (Books::new(1_024), Assessor::new(0.0));
     let none = assessor.report(0.0);

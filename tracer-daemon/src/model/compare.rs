@@ -108,7 +108,8 @@ pub enum Change {
     Worse,
     /// It accumulates, and there is nothing to compare it with.
     Uncompared,
-    /// It seems to accumulate, and did not before, but among so many sites that is not beyond chance.
+    /// It seems to accumulate, and did not before, but among so many sites that is not beyond chance; or one of the runs does not
+    /// know of it.
     Doubtful,
     /// It accumulates no faster than before.
     Known,
@@ -140,6 +141,8 @@ pub struct Compared {
     pub change: Change,
     /// Whether the comparison fails by it.
     pub fails: bool,
+    /// Whether both runs know of it, be it that it is not there. Always where there is no baseline.
+    pub is_comparable: bool,
     /// How often chance alone does as much to one site. `None`: not tested.
     pub p_value: Option<f64>,
     /// In the baseline. `None`: it has no such site, or there is no baseline.
@@ -170,8 +173,19 @@ impl Compared {
     }
 }
 
-/// Compares each site. What fails comes first, then what changed, the fastest growth at the top of each.
+/// Compares each site. What fails comes first, then what changed, the fastest growth at the top of each. What a run does not
+/// have it has not seen to accumulate.
 pub fn compare(before: Option<&[Measure]>, after: &[Measure], rules: &Rules) -> Vec<Compared> {
+    compare_known(before, after, rules, |_| true)
+}
+
+/// As [`compare`]. `both_know`: whether both runs had the evidence for this; else it does not fail by being new.
+pub fn compare_known(
+    before: Option<&[Measure]>,
+    after: &[Measure],
+    rules: &Rules,
+    both_know: impl Fn(&Measure) -> bool,
+) -> Vec<Compared> {
     let mut pairs: BTreeMap<Key, (Option<&Measure>, Option<&Measure>)> = BTreeMap::new();
     for measure in before.unwrap_or_default() {
         pairs.entry(measure.key()).or_default().0 = Some(measure);
@@ -184,12 +198,20 @@ pub fn compare(before: Option<&[Measure]>, after: &[Measure], rules: &Rules) -> 
         .map(|(before, after)| Compared {
             change: Change::Quiet,
             fails: false,
+            is_comparable: true,
             p_value: None,
             before: before.cloned(),
             after: after.cloned(),
         })
         .collect();
     if before.is_some() {
+        for row in &mut rows {
+            // What is not known is not zero.
+            let is_known = |measure: &Option<Measure>| {
+                measure.as_ref().is_none_or(|measure| measure.verdict != Verdict::Unknown && both_know(measure))
+            };
+            row.is_comparable = is_known(&row.before) && is_known(&row.after);
+        }
         // Each site that was looked at had the chance to look worse, also those whose verdict keeps them from being tested.
         test(&mut rows, after.len(), rules);
     } else {
@@ -217,7 +239,13 @@ fn test(rows: &mut [Compared], family: usize, rules: &Rules) {
         let accumulates = |measure: &Option<Measure>, least| {
             measure.as_ref().is_some_and(|measure| measure.verdict >= least && measure.growth.is_some())
         };
-        if accumulates(&row.after, rules.fail_on) {
+        if !row.is_comparable {
+            if accumulates(&row.after, Verdict::Growing.min(rules.fail_on))
+                || accumulates(&row.before, Verdict::Growing)
+            {
+                row.change = Change::Doubtful;
+            }
+        } else if accumulates(&row.after, rules.fail_on) {
             row.p_value = p_value(row, rules.tolerance);
             row.change = if has_growth(row.before.as_ref()) { Change::Known } else { Change::Doubtful };
         } else if accumulates(&row.after, Verdict::Growing) {
@@ -315,6 +343,21 @@ mod tests {
         assert_eq!(of(2), (Change::Known, false), "within the tolerance");
         assert_eq!(of(3), (Change::New, true));
         assert_eq!(of(4), (Change::Doubtful, false), "one of four may do that by chance");
+    }
+
+    #[test]
+    fn what_one_run_does_not_know_fails_in_neither_direction() {
+        let unknown = [measure(1, Verdict::Unknown, None)];
+        let leaks = [leaking(1, 100.0, 5.0)];
+        assert_eq!(changes(Some(&unknown), &leaks), [(Change::Doubtful, false)]);
+        assert_eq!(changes(Some(&leaks), &unknown), [(Change::Doubtful, false)]);
+        let unknown_to_one = |before: &[Measure], after: &[Measure]| {
+            let rows = compare_known(Some(before), after, &Rules::default(), |_| false);
+            rows.iter().map(|row| (row.change, row.fails, row.p_value)).collect::<Vec<_>>()
+        };
+        assert_eq!(unknown_to_one(&[], &leaks), [(Change::Doubtful, false, None)]);
+        assert_eq!(unknown_to_one(&leaks, &[]), [(Change::Doubtful, false, None)]);
+        assert_eq!(changes(Some(&[]), &leaks), [(Change::New, true)]);
     }
 
     #[test]

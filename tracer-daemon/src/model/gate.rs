@@ -3,8 +3,10 @@
 //! The one place where what a snapshot says becomes [`Measure`]s: whatever else comes to be judged (goroutines, say) is added
 //! to [`measures`], and compared and shown like the rest.
 
+use std::collections::BTreeSet;
+
 use super::assess::Assessment;
-use super::compare::{Compared, Measure, Place, Quantity, Rules, compare};
+use super::compare::{Compared, Measure, Place, Quantity, Rules, compare, compare_known};
 use super::memory::growth::NativeWhy;
 use super::verdict::{Trend, Verdict};
 use super::{Evidence, Rate, Snapshot};
@@ -75,6 +77,13 @@ pub enum Doubt {
         /// The evidence that is missing.
         missing: String,
     },
+    /// The baseline does not know of what would fail by its verdict.
+    BaselineLessEvidence {
+        /// What it does not know.
+        quantity: Quantity,
+        /// Whether that is so of lines; else of the process as a whole.
+        is_of_lines: bool,
+    },
     /// A site leaks by its verdict, but among so many sites that is not beyond chance.
     AmongMany {
         /// So many.
@@ -93,6 +102,7 @@ impl Doubt {
             Self::Ended { .. } => "ended",
             Self::OtherModule { .. } => "other_module",
             Self::LessEvidence { .. } => "less_evidence",
+            Self::BaselineLessEvidence { .. } => "baseline_less_evidence",
             Self::AmongMany { .. } => "among_many",
         }
     }
@@ -149,7 +159,9 @@ pub fn judge(
     wanted: &Wanted,
 ) -> Judgement {
     let after = measures(snapshot);
-    let rows = compare(baseline.map(|baseline| &*baseline.measures), &after, rules);
+    let (now, before) = (Known::of(snapshot, &after), baseline.map(Known::of_baseline));
+    let both_know = |measure: &Measure| now.has(measure) && before.as_ref().is_none_or(|before| before.has(measure));
+    let rows = compare_known(baseline.map(|baseline| &*baseline.measures), &after, rules, both_know);
     let doubts = doubts(snapshot, baseline, module, &rows, rules, wanted);
     let outcome = if rows.iter().any(|row| row.fails) {
         Outcome::Failed
@@ -161,15 +173,51 @@ pub fn judge(
     Judgement { outcome, rows, doubts }
 }
 
+/// What a run had the evidence for.
+struct Known {
+    /// What was measured of the process as a whole.
+    whole: Vec<Quantity>,
+    /// Whether the lines that hold memory have names.
+    has_lines: bool,
+}
+
+impl Known {
+    fn of(snapshot: &Snapshot, measures: &[Measure]) -> Self {
+        Self::new(measures, snapshot.evidence.iter().any(|evidence| names_lines(evidence.name())))
+    }
+
+    fn of_baseline(baseline: &Baseline) -> Self {
+        Self::new(&baseline.measures, baseline.evidence.iter().any(|name| names_lines(name)))
+    }
+
+    fn new(measures: &[Measure], has_lines: bool) -> Self {
+        let whole = measures.iter().filter(|measure| measure.site.is_none() && measure.verdict != Verdict::Unknown);
+        Self { whole: whole.map(|measure| measure.quantity).collect(), has_lines }
+    }
+
+    /// Whether it would have been seen.
+    fn has(&self, measure: &Measure) -> bool {
+        let needs_lines = measure.quantity == Quantity::Bytes && measure.site.is_some();
+        self.whole.contains(&measure.quantity) && (self.has_lines || !needs_lines)
+    }
+}
+
+/// Whether evidence of this name tells which lines hold the heap.
+fn names_lines(name: &str) -> bool {
+    name == Evidence::Profile.name() || name == Evidence::Adopted.name()
+}
+
 /// Whether a snapshot alone has a verdict of at least this, on the process or any site.
 ///
 /// # Errors
 /// Where none is known to have it: what is too little known to say that none has.
 pub fn is_at_least(snapshot: &Snapshot, verdict: Verdict) -> Result<bool, Vec<Doubt>> {
-    if measures(snapshot).iter().any(|measure| measure.verdict >= verdict) {
+    let rules = Rules { fail_on: verdict, ..Rules::default() };
+    let rows = compare(None, &measures(snapshot), &rules);
+    if rows.iter().any(|row| row.fails) {
         return Ok(true);
     }
-    let doubts: Vec<Doubt> = Quantity::ALL.iter().filter_map(|quantity| unmeasured(snapshot, *quantity)).collect();
+    let doubts = unmeasured(snapshot, &rows, &rules);
     if doubts.is_empty() { Ok(false) } else { Err(doubts) }
 }
 
@@ -258,16 +306,22 @@ fn doubts(
     if let Some((of_baseline, found)) = baseline_module.zip(module).filter(|(one, other)| one != other) {
         doubts.push(Doubt::OtherModule { baseline: of_baseline.to_owned(), found: found.to_owned() });
     }
-    doubts.extend(snapshot.assessment.as_deref().and_then(|assessment| unnamed(assessment, rows, rules)));
-    doubts.extend(Quantity::ALL.iter().filter_map(|quantity| unmeasured(snapshot, *quantity)));
+    doubts.extend(unmeasured(snapshot, rows, rules));
     let has = |name: &str| snapshot.evidence.iter().any(|evidence| evidence.name() == name);
-    let names_lines = |name: &str| name == Evidence::Profile.name() || name == Evidence::Adopted.name();
     let had_names = baseline.is_some_and(|baseline| baseline.evidence.iter().any(|name| names_lines(name)));
     if had_names && !has(Evidence::Profile.name()) && !has(Evidence::Adopted.name()) {
         doubts.push(Doubt::LessEvidence { missing: Evidence::Profile.name().to_owned() });
     }
     let leaks = |row: &&Compared| row.newest().is_some_and(|newest| newest.verdict >= rules.fail_on);
-    if rows.iter().filter(|row| row.site().is_some()).filter(leaks).any(Compared::is_doubtful) {
+    let is_unknown_before =
+        |row: &&Compared| !row.is_comparable && row.after.as_ref().is_some_and(|after| after.verdict >= rules.fail_on);
+    let unknown: BTreeSet<(Quantity, bool)> =
+        rows.iter().filter(is_unknown_before).filter_map(|row| Some((row.quantity()?, row.site().is_some()))).collect();
+    doubts.extend(
+        unknown.into_iter().map(|(quantity, is_of_lines)| Doubt::BaselineLessEvidence { quantity, is_of_lines }),
+    );
+    let is_tested = |row: &&Compared| row.site().is_some() && row.is_comparable;
+    if rows.iter().filter(is_tested).filter(leaks).any(Compared::is_doubtful) {
         doubts.push(Doubt::AmongMany { sites: rows.iter().filter(|row| row.site().is_some()).count() });
     }
     if wanted.ended && snapshot.window_s < wanted.window_s {
@@ -276,22 +330,38 @@ fn doubts(
     doubts
 }
 
-/// What is missing to say anything of a quantity. `None`: nothing.
-fn unmeasured(snapshot: &Snapshot, quantity: Quantity) -> Option<Doubt> {
-    let trend = match quantity {
-        Quantity::Bytes => snapshot.assessment.as_deref().map(|assessment| assessment.total),
-        Quantity::Goroutines => snapshot.goroutine_growth.as_deref().map(|growth| growth.total),
+/// What is missing to say that nothing fails.
+fn unmeasured(snapshot: &Snapshot, rows: &[Compared], rules: &Rules) -> Vec<Doubt> {
+    let is_there = |quantity: &Quantity| {
+        let mut of_it = rows.iter().filter_map(|row| row.after.as_ref()).filter(|after| after.quantity == *quantity);
+        of_it.any(|after| after.verdict >= rules.fail_on)
+    };
+    let unnamed = snapshot.assessment.as_deref().and_then(|assessment| unnamed(assessment, rows, rules));
+    let missing = Quantity::ALL.into_iter().filter(|quantity| !is_there(quantity));
+    let missing = missing.filter_map(|quantity| missing_of(snapshot, quantity, rules.fail_on));
+    unnamed.into_iter().chain(missing).collect()
+}
+
+/// What is missing of a quantity, until it can be said to be what fails. `None`: nothing.
+fn missing_of(snapshot: &Snapshot, quantity: Quantity, fail_on: Verdict) -> Option<Doubt> {
+    let measured = match quantity {
+        Quantity::Bytes => snapshot.assessment.as_deref().map(|assessment| (assessment.total, assessment.leak_due_s)),
+        Quantity::Goroutines => snapshot.goroutine_growth.as_deref().map(|growth| (growth.total, growth.leak_due_s)),
         Quantity::Native => snapshot
             .memory_growth
             .as_deref()
             .filter(|growth| growth.native.why != NativeWhy::NotMeasured)
-            .map(|growth| growth.native.trend),
+            .map(|growth| (growth.native.trend, growth.native.leak_due_s)),
     };
-    match (trend, quantity) {
-        (None, Quantity::Bytes) => Some(Doubt::NoBooks),
-        (None, Quantity::Goroutines | Quantity::Native) => Some(Doubt::NotMeasured { quantity }),
-        (Some(Trend::Unknown { values, seconds }), _) => Some(Doubt::TooShort { quantity, values, seconds }),
-        _ => None,
+    let Some((trend, leak_due_s)) = measured else {
+        let is_heap = quantity == Quantity::Bytes;
+        return Some(if is_heap { Doubt::NoBooks } else { Doubt::NotMeasured { quantity } });
+    };
+    // Who is to fail only where it leaks could not have failed before.
+    let due_s = if fail_on >= Verdict::Leaking { leak_due_s } else { 0.0 };
+    match trend {
+        Trend::Unknown { values, seconds } => Some(Doubt::TooShort { quantity, values, seconds: seconds.max(due_s) }),
+        _ => (due_s > 0.0).then_some(Doubt::TooShort { quantity, values: 0, seconds: due_s }),
     }
 }
 
@@ -305,7 +375,7 @@ fn unnamed(assessment: &Assessment, rows: &[Compared], rules: &Rules) -> Option<
             });
             let whole = rows.iter().find(|row| row.site().is_none() && row.quantity() == Some(Quantity::Bytes));
             // As in the baseline: nothing new has to be named.
-            let is_known = whole.is_some_and(|row| row.before.is_some() && !exceeds(row, rules));
+            let is_known = whole.is_some_and(|row| row.before.is_some() && row.is_comparable && !exceeds(row, rules));
             (!is_named && !is_known).then_some(Doubt::Unnamed { growth, due_s: assessment.name_due_s })
         }
         _ => None,

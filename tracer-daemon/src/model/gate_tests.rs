@@ -52,6 +52,7 @@ fn snapshot(total: Trend, sites: &[(u64, Verdict, f64)]) -> Snapshot {
         rising_bytes_per_s: 0.0,
         sites: growing.map(judged).collect(),
         name_due_s: Some(12.0),
+        leak_due_s: 0.0,
         verdict: worst.unwrap_or_else(|| total.verdict()),
         why: Reason::Unconfirmed,
     };
@@ -87,6 +88,7 @@ fn beside_the_heap(goroutines: Verdict, native: Verdict) -> Snapshot {
     let goroutines = GoroutinesGrowth {
         looks: 20,
         window_s: 45.0,
+        leak_due_s: 0.0,
         total: trend(goroutines),
         verdict: goroutines,
         sites: Vec::new(),
@@ -97,6 +99,7 @@ fn beside_the_heap(goroutines: Verdict, native: Verdict) -> Snapshot {
         trend: trend(native),
         verdict: native,
         why: NativeWhy::NoGrowth,
+        leak_due_s: 0.0,
         largest: None,
         cgo: true,
     };
@@ -185,6 +188,42 @@ fn what_was_not_measured_is_a_doubt_of_its_own() {
 }
 
 #[test]
+fn what_could_not_have_failed_yet_has_not_passed() {
+    let short = |quantity| {
+        let mut short = steady();
+        let mut assessment = Assessment::clone(short.assessment.as_deref().unwrap());
+        let mut goroutines = GoroutinesGrowth::clone(short.goroutine_growth.as_deref().unwrap());
+        let mut memory = MemoryGrowthReport::clone(short.memory_growth.as_deref().unwrap());
+        match quantity {
+            Quantity::Bytes => assessment.leak_due_s = 30.0,
+            Quantity::Goroutines => goroutines.leak_due_s = 30.0,
+            Quantity::Native => memory.native.leak_due_s = 30.0,
+        }
+        short.assessment = Some(Arc::new(assessment));
+        short.goroutine_growth = Some(Arc::new(goroutines));
+        short.memory_growth = Some(Arc::new(memory));
+        short
+    };
+    for quantity in Quantity::ALL {
+        let short = short(quantity);
+        let missing = vec![Doubt::TooShort { quantity, values: 0, seconds: 30.0 }];
+        assert_eq!(outcome(&short, None), (Outcome::Unknown, vec!["too_short"]));
+        assert_eq!(outcome(&short, Some(&baseline(&short))), (Outcome::Unknown, vec!["too_short"]));
+        assert_eq!(is_at_least(&short, Verdict::Leaking), Err(missing));
+        // Less is said sooner.
+        assert_eq!(is_at_least(&short, Verdict::Growing), Ok(false));
+        let growing = Rules { fail_on: Verdict::Growing, ..Rules::default() };
+        assert_eq!(judge(&short, None, None, &growing, &WANTED).outcome, Outcome::Passed);
+    }
+    // What is said to leak all the same (goroutines that wait for ever) needs no more time.
+    let mut leaky = short(Quantity::Goroutines);
+    let mut growth = GoroutinesGrowth::clone(leaky.goroutine_growth.as_deref().unwrap());
+    growth.verdict = Verdict::Leaking;
+    leaky.goroutine_growth = Some(Arc::new(growth));
+    assert_eq!(outcome(&leaky, None), (Outcome::Failed, vec![]));
+}
+
+#[test]
 fn growth_below_the_floor_needs_no_name() {
     let mut low = snapshot(Trend::Rising(rate(160.0)), &[(1, Verdict::Steady, 0.0)]);
     // As the assessor has it.
@@ -212,6 +251,41 @@ fn a_baseline_of_another_program_or_with_names_that_are_missing_now_is_said_to_b
 }
 
 #[test]
+fn what_the_baseline_did_not_know_does_not_fail_as_if_it_had_been_nothing() {
+    // The same program with its lines' names, and without.
+    let nameless = Snapshot { evidence: vec![Evidence::Books], profile: None, ..leaky() };
+    let unsure = (Outcome::Unknown, vec!["baseline_less_evidence"]);
+    assert_eq!(outcome(&leaky(), Some(&baseline(&nameless))), unsure);
+    assert_eq!(outcome(&nameless, Some(&baseline(&leaky()))), (Outcome::Unknown, vec!["less_evidence"]));
+    // Goroutines and native memory, which were not measured, or not for long enough.
+    for (leaky, unmeasured, unknown) in [
+        (
+            beside_the_heap(Verdict::Leaking, Verdict::Steady),
+            Snapshot { goroutine_growth: None, ..steady() },
+            beside_the_heap(Verdict::Unknown, Verdict::Steady),
+        ),
+        (
+            beside_the_heap(Verdict::Steady, Verdict::Leaking),
+            Snapshot { memory_growth: None, ..steady() },
+            beside_the_heap(Verdict::Steady, Verdict::Unknown),
+        ),
+    ] {
+        let with_heap = |beside: &Snapshot| Snapshot {
+            goroutine_growth: beside.goroutine_growth.clone(),
+            memory_growth: beside.memory_growth.clone(),
+            ..steady()
+        };
+        let (leaky, unknown) = (with_heap(&leaky), with_heap(&unknown));
+        assert_eq!(outcome(&leaky, Some(&baseline(&unmeasured))), unsure);
+        assert_eq!(outcome(&leaky, Some(&baseline(&unknown))), unsure);
+        assert_eq!(outcome(&unmeasured, Some(&baseline(&leaky))), (Outcome::Unknown, vec!["not_measured"]));
+        assert_eq!(outcome(&unknown, Some(&baseline(&leaky))), (Outcome::Unknown, vec!["too_short"]));
+        // Both know it: it is new.
+        assert_eq!(outcome(&leaky, Some(&baseline(&steady()))), (Outcome::Failed, vec![]));
+    }
+}
+
+#[test]
 fn a_program_that_ends_early_is_unknown_unless_it_leaks() {
     let wanted = Wanted { window_s: 600.0, ended: true };
     let of = |snapshot: &Snapshot| judge(snapshot, None, None, &Rules::default(), &wanted).outcome;
@@ -225,5 +299,10 @@ fn one_verdict_on_a_snapshot() {
     assert_eq!(is_at_least(&Snapshot::default(), Verdict::Leaking).map_err(|doubts| doubts.len()), Err(3));
     let rising = snapshot(Trend::Rising(rate(5e5)), &[]);
     assert_eq!(is_at_least(&rising, Verdict::Growing), Ok(true), "the process as a whole");
-    assert_eq!(is_at_least(&rising, Verdict::Leaking), Ok(false));
+    assert_eq!(
+        is_at_least(&rising, Verdict::Leaking).map_err(|doubts| doubts[0].id()),
+        Err("unnamed"),
+        "nobody can be accused"
+    );
+    assert_eq!(is_at_least(&steady(), Verdict::Leaking), Ok(false));
 }

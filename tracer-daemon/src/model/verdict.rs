@@ -13,7 +13,7 @@ use super::reason::{Doubt, Named, Reason};
 use super::slope::{POINTS_MIN, Point, rises_in_thirds, slope_in_units, slope_of_bent};
 
 /// The shortest time over which anything is said to grow, seconds.
-const SPAN_MIN_S: f64 = 20.0;
+pub(super) const SPAN_MIN_S: f64 = 20.0;
 /// The part of the window that the collections must span.
 const SPAN_SHARE: f64 = 0.6;
 /// Growth that slows down to less than this part of what it was is warming up.

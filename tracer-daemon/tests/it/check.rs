@@ -20,7 +20,9 @@ use crate::{
 const TOOLCHAIN: &str = "go1.26.6";
 /// Bytes a second: thirty samples in the window, and more than the floor by far.
 const LEAK: &str = "-leak=700000";
-/// As short as verdicts allow (a minute is seen, each half of what counts is 20 s, then two reports), and something for a machine
+/// As short as it takes to say of the heap, goroutines and native memory that they do not leak, and something more.
+const WHOLE_WINDOW: [&str; 4] = ["--warmup=15s", "--duration=140s", "--output=json", "--grace=3s"];
+/// As short as verdicts on the heap allow (a minute is seen, each half of what counts is 20 s, then two reports), and something for a machine
 /// that is busy.
 const WINDOW: [&str; 4] = ["--warmup=15s", "--duration=55s", "--output=json", "--grace=3s"];
 
@@ -78,7 +80,7 @@ fn a_leak_fails_and_is_named_and_none_passes() {
     let files = [format!("--junit={}", junit.display()), format!("--markdown={}", markdown.display())];
     let arguments: Vec<&str> = WINDOW.into_iter().chain(files.iter().map(String::as_str)).collect();
     let (leaky, clean) = std::thread::scope(|scope| {
-        let clean = scope.spawn(|| check(&WINDOW, &[&checked()]));
+        let clean = scope.spawn(|| check(&WHOLE_WINDOW, &[&checked()]));
         (check(&arguments, &[&checked(), LEAK]), clean.join().unwrap())
     });
     assert_eq!(leaky.status, 10, "{}", leaky.stderr);
@@ -310,4 +312,14 @@ fn an_attach_fails_on_a_leak_where_that_is_asked_for() {
     assert_eq!(long.0, 10, "{}", long.1);
     assert_eq!(short.0, 0, "{}", short.1);
     assert!(short.1.contains("too little is known"), "{}", short.1);
+    // As long as is usual: nothing can be said to leak by then, so that is no pass without a word.
+    let mut program = Command::new(checked()).arg(LEAK).stdout(Stdio::null()).spawn().unwrap();
+    let pid = program.id().to_string();
+    let mut leakline = Command::new(env!("CARGO_BIN_EXE_leakline"));
+    let usual = leakline.args(["attach", "--pid", &pid, "--warm-after=0s", "--fail-on=leaking"]).output().unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    let said = String::from_utf8_lossy(&usual.stderr);
+    assert_eq!(usual.status.code(), Some(0), "{said}");
+    assert!(said.contains("too little was seen of the heap") && said.contains("of goroutines"), "{said}");
 }

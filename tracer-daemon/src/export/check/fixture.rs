@@ -64,6 +64,7 @@ fn snapshot(total: Trend, sites: Vec<crate::model::assess::SiteAssessment>) -> S
         rising_bytes_per_s: 0.0,
         sites,
         name_due_s: Some(17.0),
+        leak_due_s: 0.0,
         verdict: worst.unwrap_or_else(|| total.verdict()),
         why: Reason::NeedsCollections { collections: 3, seconds: Some(12.5), anew: None },
     };

@@ -164,6 +164,7 @@ impl CheckReport<'_> {
             (Some(reason), Some(grows)) if !reason.has_numbers => format!("{grows}; {}", reason.text),
             (Some(reason), _) => reason.text,
             (None, Some(grows)) => grows,
+            (None, None) if row.after.is_none() && !row.is_comparable => String::from("was not measured now"),
             (None, None) if row.after.as_ref().is_some_and(|after| after.verdict == Verdict::Unknown) => {
                 String::from("too little is known")
             }
@@ -202,6 +203,12 @@ impl CheckReport<'_> {
         let before = growth(&row.before).map(|(quantity, rate)| with_interval(quantity, rate));
         let chance = row.p_value.map(|p| format!("; chance does as much once in {}", once_in(p))).unwrap_or_default();
         match (row.change, before) {
+            (Change::Doubtful, Some(before))
+                if !row.is_comparable && row.after.as_ref().is_none_or(|after| after.verdict == Verdict::Unknown) =>
+            {
+                format!("{now}; in the baseline by {before}")
+            }
+            (Change::Doubtful, _) if !row.is_comparable => format!("{now}; the baseline does not know of it"),
             (Change::New, _) if row.before.is_none() => format!("{now}; the baseline does not have it{chance}"),
             (Change::New, _) => format!("{now}; in the baseline it does not grow{chance}"),
             (Change::Worse, before) => format!("{now}; in the baseline by {}{chance}", before.unwrap_or_default()),
@@ -217,9 +224,10 @@ impl CheckReport<'_> {
     }
 }
 
-/// The verdict now; of what was not seen, that of the baseline is none.
+/// The verdict now; of what was looked for and not seen, that of the baseline is none.
 pub(super) fn verdict(row: &Compared) -> Verdict {
-    row.after.as_ref().map_or(Verdict::Steady, |after| after.verdict)
+    let unseen = if row.is_comparable { Verdict::Steady } else { Verdict::Unknown };
+    row.after.as_ref().map_or(unseen, |after| after.verdict)
 }
 
 /// What is not shown.
@@ -330,6 +338,14 @@ pub fn doubt(doubt: &Doubt) -> String {
         ),
         Doubt::LessEvidence { missing } => {
             format!("the baseline was made with more evidence: {} is missing", untrusted::name(missing))
+        }
+        Doubt::BaselineLessEvidence { quantity, is_of_lines } => {
+            let of = match (quantity, is_of_lines) {
+                (Quantity::Bytes, true) => "the lines that hold the heap",
+                (Quantity::Goroutines, true) => "the lines that start goroutines",
+                _ => noun(*quantity),
+            };
+            format!("the baseline does not know of {of}, so what grows there cannot be compared: write it anew")
         }
         Doubt::AmongMany { sites } => {
             format!("a line leaks by its verdict, but among {sites} that may be chance: measure for longer")

@@ -95,6 +95,8 @@ pub struct NativeGrowth {
     pub verdict: Verdict,
     /// Why.
     pub why: NativeWhy,
+    /// Seconds until it may be said to leak; 0: now.
+    pub leak_due_s: f64,
     /// The mapping with most of it. `None`: not known.
     pub largest: Option<String>,
     /// Whether the binary links C code, whose malloc is most likely the owner; else the program maps memory itself.
@@ -227,7 +229,15 @@ impl MemoryGrowth {
             window_s,
             rss: self.trend(&rss, 1.0),
             lines: self.lines(),
-            native: NativeGrowth { bytes, trend, verdict: shown, why, largest: self.largest.clone(), cgo: self.cgo },
+            native: NativeGrowth {
+                bytes,
+                trend,
+                verdict: shown,
+                why,
+                leak_due_s: (2.0 * self.window() - span_s(&points)).max(0.0),
+                largest: self.largest.clone(),
+                cgo: self.cgo,
+            },
         }
     }
 
@@ -420,6 +430,12 @@ mod tests {
         assert_eq!(said[12], (Verdict::Growing, NativeWhy::Unconfirmed { needs_s: 120.0 }));
         assert_eq!(said[24], (Verdict::Growing, NativeWhy::Unconfirmed { needs_s: 0.0 }));
         assert_eq!(said[25], (Verdict::Leaking, NativeWhy::Grows));
+        let due = |looks| {
+            let mut growth = MemoryGrowth::new(120.0, true);
+            (0..looks).for_each(|look| growth.observe(EPOCH_NS + look * 10_000_000_000, &statement(Seen::default())));
+            growth.report().native.leak_due_s
+        };
+        assert_eq!([due(1), due(13), due(25), due(90)], [240.0, 120.0, 0.0, 0.0]);
         let mut growth = MemoryGrowth::new(120.0, true);
         for look in 0..30 {
             let seen = Seen { native: 20 * MIB + look * 2 * MIB, file: 7 * MIB, ..Seen::default() };

@@ -137,6 +137,8 @@ pub struct GoroutinesGrowth {
     pub looks: usize,
     /// Between the first of them and the last, seconds.
     pub window_s: f64,
+    /// Seconds until a place may be said to leak that does not wait for what can never happen; 0: now.
+    pub leak_due_s: f64,
     /// What the number of all does.
     pub total: Trend,
     /// Of the process as a whole: that of its worst place, else that of the number.
@@ -234,6 +236,7 @@ impl GoroutineGrowth {
         let window_s = self.window_of(1.0);
         let points: Vec<Point> =
             self.looks.iter().map(|look| Point { at_s: look.at_s, value: approximate(look.live) }).collect();
+        let seen_s = span_s(&points);
         let points = within(&points, window_s);
         let total = Trend::of_units(points, window_s, ONE);
         let judge = Judge { looks: &self.looks, window_s, old_s: old_s(self.window_s) };
@@ -251,6 +254,7 @@ impl GoroutineGrowth {
         GoroutinesGrowth {
             looks: points.len(),
             window_s: span_s(points),
+            leak_due_s: (2.0 * window_s - seen_s).max(0.0),
             total,
             verdict: worst.unwrap_or(shown),
             sites,
