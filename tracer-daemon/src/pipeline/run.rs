@@ -25,6 +25,7 @@ use super::{
     own,
 };
 use crate::{
+    cli::EvidenceChoice,
     discover::{DiscoverError, NamePattern, Presence, ProcessIdentity, Target, presence, target_by_pid},
     export::{
         http::{self, HttpState, Readiness},
@@ -36,9 +37,10 @@ use crate::{
 const SCAN_EVERY: Duration = Duration::from_secs(1);
 /// How often the end looks whether the threads are done.
 const END_STEP: Duration = Duration::from_millis(10);
-/// Targets at once: `exact` evidence takes up to 42 MiB of kernel memory for each. What comes on top is refused, and taken
-/// when another ends.
-const MAX_TARGETS: usize = 32;
+/// Targets at once, each with a thread. What comes on top is refused, and taken when another ends.
+const MAX_TARGETS: usize = 512;
+/// The same with `exact` evidence, which takes up to 42 MiB of kernel memory for each.
+const MAX_EXACT_TARGETS: usize = 32;
 /// How long a process is left alone that could not be taken up for a passing reason.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// How long a client may take for the last answer after the end was decided.
@@ -233,11 +235,12 @@ impl Supervisor {
 
     fn take_up(&mut self, target: Target, tell: Option<oneshot::Sender<Result<(), StartError>>>) {
         let identity = target.identity;
-        if self.watched() >= MAX_TARGETS {
+        let most = if self.options.means.evidence == EvidenceChoice::Exact { MAX_EXACT_TARGETS } else { MAX_TARGETS };
+        if self.watched() >= most {
             if !self.is_full {
                 self.is_full = true;
                 self.shared.metrics.refuse("too_many_targets");
-                tracing::warn!(pid = identity.pid, MAX_TARGETS, "not taken up, nor are others before one ends");
+                tracing::warn!(pid = identity.pid, most, "not taken up, nor are others before one ends");
             }
             return;
         }
