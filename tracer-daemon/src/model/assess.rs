@@ -457,9 +457,7 @@ impl Assessor {
                 let others = positive - estimate.growth.max(0.0);
                 found.growth.add_births(rate, &corrected, births.stayed, others);
                 found.classes.rise = true;
-                if !class.is_confirmed {
-                    found.classes.unconfirmed_bytes_per_s += corrected.growth.max(0.0);
-                }
+                found.classes.add(class, rate, corrected.growth.max(0.0));
             }
         }
         found
@@ -571,8 +569,12 @@ fn attribute(
     let Trend::Rising(rate) = class.trend else {
         let most = class.trend.rate().and_then(|rate| rate.high).map_or(f64::INFINITY, expected).max(0.0);
         let disagrees = grown - most > DISAGREEMENT * (variance + 1.0).sqrt();
-        for (site, sampled, _) in sites.iter().filter(|(_, sampled, _)| sampled.growth() > 0.0) {
+        for (site, sampled, _) in sites {
+            // Also of those that did not grow it is known from now on.
             let found = found.entry(*site).or_default();
+            if sampled.growth() <= 0.0 {
+                continue;
+            }
             found.classes.slow |= matches!(class.trend, Trend::Slowing(_));
             if disagrees && sampled.growth() > DISAGREEMENT * sampled.variance().sqrt() {
                 found.disagreement = Some(Reason::BooksDisagree { samples: sampled.growth() });
@@ -596,9 +598,7 @@ fn attribute(
         let found = found.entry(*site).or_default();
         found.growth.add(&growth, sampled, &share);
         found.classes.rise = true;
-        if !class.is_confirmed {
-            found.classes.unconfirmed_bytes_per_s += share.bytes_per_s.max(0.0);
-        }
+        found.classes.add(class, rate, share.bytes_per_s.max(0.0));
     }
     due
 }
@@ -608,6 +608,16 @@ fn rising(trend: &Trend) -> Option<Rate> {
     match trend {
         Trend::Rising(rate) => Some(*rate),
         _ => None,
+    }
+}
+
+impl Classes {
+    /// One more class that rises at this rate, and the site's part of it.
+    fn add(&mut self, class: &ClassAssessment, rate: Rate, part: f64) {
+        if !class.is_confirmed {
+            self.unconfirmed_bytes_per_s += part;
+            self.weak_bytes_per_s += if is_strong(rate) { 0.0 } else { part };
+        }
     }
 }
 

@@ -25,7 +25,7 @@ const GROWING_SCORE: f64 = 1.3;
 /// that are looked at again and again some are far above chance by chance.
 const SHARED_LEAKING_SCORE: f64 = 3.7;
 const SHARED_GROWING_SCORE: f64 = 3.0;
-/// Before this a site that shares what grows may be said to grow on less: it is a first guess, seconds.
+/// Before this a site may be said to grow on less: it is a first guess, seconds.
 const GUESS_S: f64 = 110.0;
 /// Samples that a site must have grown by.
 const SAMPLES_MIN: f64 = 3.0;
@@ -156,6 +156,8 @@ pub struct Classes {
     pub slow: bool,
     /// Of the site's growth, bytes per second in classes that did not rise in both halves of the time.
     pub unconfirmed_bytes_per_s: f64,
+    /// Of that, in classes whose rise is not far above chance either.
+    pub weak_bytes_per_s: f64,
 }
 
 /// What is known of the process, by which all of its sites are judged.
@@ -179,7 +181,8 @@ pub fn of_site(growth: &SiteGrowth, classes: Classes, circumstances: &Circumstan
     let (score, sample_score) = (growth.score(), growth.sample_score());
     let may_grow = score > GROWING_SCORE
         && growth.samples > 0.0
-        && (is_own || circumstances.window_s < GUESS_S || sample_score > SHARED_GROWING_SCORE);
+        && (circumstances.window_s < GUESS_S
+            || classes.weak_bytes_per_s < 0.5 * growth.bytes_per_s && (is_own || sample_score > SHARED_GROWING_SCORE));
     let doubt = match () {
         () if growth.bytes_per_s <= circumstances.floor_bytes_per_s => return within_chance,
         () if growth.samples < SAMPLES_MIN || score <= LEAKING_SCORE => Some(Doubt::FewSamples),
