@@ -10,8 +10,8 @@ fn head(major: u8, number: usize) -> Vec<u8> {
     let bytes = u32::try_from(number).unwrap().to_be_bytes();
     match number {
         0..24 => vec![major << 5 | bytes[3]],
-        24..256 => vec![major << 5 | 24, bytes[3]],
-        _ => [&[major << 5 | 26][..], &bytes].concat(),
+        24..256 => vec![(major << 5) + 24, bytes[3]],
+        _ => [&[(major << 5) + 26][..], &bytes].concat(),
     }
 }
 
