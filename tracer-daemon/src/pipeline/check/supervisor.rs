@@ -22,7 +22,7 @@ use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::discover::descendants;
+use crate::discover::{Descendant, descendants};
 use crate::pipeline::own;
 
 /// Between two looks whether all have ended.
@@ -237,8 +237,9 @@ impl Owned {
 
     fn forward(&mut self, signal: Signal) {
         self.is_asked = true;
+        let groups = self.groups(&descendants(std::process::id()));
         // It may have ended.
-        if let Some(group) = self.command {
+        if let Some(group) = self.command.filter(|command| groups.contains(command)) {
             let _gone = kill_process_group(group, signal);
         }
     }
@@ -264,16 +265,22 @@ impl Owned {
 
     /// To the groups at once, as a terminal would, and to those that have left them.
     fn all(&self, signal: Signal) {
-        let groups = [self.command, self.load].into_iter().flatten();
-        let in_groups: Vec<u32> = groups.clone().map(raw).collect();
-        for group in groups {
-            let _gone = kill_process_group(group, signal);
+        let owned = descendants(std::process::id());
+        let groups = self.groups(&owned);
+        for group in &groups {
+            let _gone = kill_process_group(*group, signal);
         }
-        for other in descendants(std::process::id()).iter().filter(|process| !in_groups.contains(&process.group)) {
+        for other in owned.iter().filter(|process| !groups.iter().any(|group| raw(*group) == process.group)) {
             if let Some(pid) = Pid::from_raw(other.pid.cast_signed()) {
                 let _gone = kill_process(pid, signal);
             }
         }
+    }
+
+    /// Our groups that somebody of ours is in. An empty one is nobody's: its id may be another's by now.
+    fn groups(&self, owned: &[Descendant]) -> Vec<Pid> {
+        let is_ours = |group: &Pid| owned.iter().any(|process| process.group == raw(*group));
+        [self.command, self.load].into_iter().flatten().filter(is_ours).collect()
     }
 }
 
@@ -306,6 +313,18 @@ mod tests {
             assert_eq!(Order::of(&order.line()), order);
         }
         assert_eq!(Order::of("whatever else"), Order::End);
+    }
+
+    #[test]
+    fn only_a_group_that_somebody_of_ours_is_in_is_ours() {
+        let (command, load) = (Pid::from_raw(100).unwrap(), Pid::from_raw(200).unwrap());
+        let owned = Owned { command: Some(command), load: Some(load), is_asked: false };
+        let member = |pid, group| Descendant { pid, group, start_ticks: 1 };
+        // The leader may have ended before the others of its group.
+        assert_eq!(owned.groups(&[member(101, 100), member(300, 300)]), [command]);
+        assert_eq!(owned.groups(&[member(200, 200), member(100, 100)]), [command, load]);
+        assert!(owned.groups(&[member(300, 300)]).is_empty());
+        assert!(owned.groups(&[]).is_empty());
     }
 
     #[test]
