@@ -151,7 +151,10 @@ fn too_little_is_unknown_and_fails_only_where_that_is_asked_for() {
     let unknown = check(&short, &[&checked()]);
     assert_eq!((unknown.status, &unknown.document["check"]["outcome"]), (0, &"unknown".into()), "{}", unknown.stderr);
     assert!(unknown.stderr.contains("WARN") && unknown.stderr.contains("--strict"), "{}", unknown.stderr);
-    let strict = check(&[short.as_slice(), &["--strict"]].concat(), &[&checked()]);
+    // A file that cannot be written takes the report and the verdict not away: /dev/full takes no byte.
+    let full = [short.as_slice(), &["--strict", "--junit=/dev/full"]].concat();
+    let strict = check(&full, &[&checked()]);
+    assert!(strict.stderr.contains("/dev/full"), "{}", strict.stderr);
     assert_eq!((strict.status, &strict.document["check"]["fails"]), (10, &true.into()), "{}", strict.stderr);
     // A program that ends well before its time is up.
     let ended = check(&["--warmup=0s", "--duration=10m", "--output=json"], &[&checked(), "-after=3s"]);
@@ -178,6 +181,12 @@ fn a_command_that_fails_or_runs_no_go_program_says_so() {
     assert!(load.status == 1 && load.stderr.contains("the load failed"), "{}", load.stderr);
     let baseline = check(&["--baseline=/no/such/file"], &["true"]);
     assert!(baseline.status == 2 && baseline.stderr.contains("/no/such/file"), "{}", baseline.stderr);
+    for flag in ["--junit", "--markdown", "--write-baseline"] {
+        // Before the command has run.
+        let unwritable = check(&[&format!("{flag}=/no/such/folder/file")], &[&checked()]);
+        assert!(unwritable.status == 1 && unwritable.stderr.contains("/no/such/folder"), "{}", unwritable.stderr);
+        assert!(!unwritable.stderr.contains("reading its memory"), "{}", unwritable.stderr);
+    }
     let evidence = check(&["--evidence=exact"], &["true"]);
     assert!(evidence.status == 2 && evidence.stderr.contains("what grows"), "{}", evidence.stderr);
 }
@@ -288,6 +297,13 @@ fn nothing_is_left_where_leakline_is_killed() {
     kill_process(Pid::from_raw(parent(shell.unwrap())).unwrap(), Signal::TERM).unwrap();
     wait_until("all have ended", || pids.iter().all(|pid| !is_there(*pid)));
     assert_ne!(running.wait(), 0);
+    // And where it is killed itself, and cannot end anything.
+    let folder = tempfile::tempdir().unwrap();
+    let (mut running, pids) = deep(&folder, &["-deaf"]);
+    let shell = pids.iter().copied().find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "sh\n");
+    kill_process(Pid::from_raw(parent(shell.unwrap())).unwrap(), Signal::KILL).unwrap();
+    wait_until("all have ended", || pids.iter().all(|pid| !is_there(*pid)));
+    assert_eq!(running.wait(), 1);
 }
 
 #[test]

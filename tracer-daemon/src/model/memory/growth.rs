@@ -435,7 +435,7 @@ mod tests {
             (0..looks).for_each(|look| growth.observe(EPOCH_NS + look * 10_000_000_000, &statement(Seen::default())));
             growth.report().native.leak_due_s
         };
-        assert_eq!([due(1), due(13), due(25), due(90)], [240.0, 120.0, 0.0, 0.0]);
+        assert_eq!([due(1), due(13), due(25), due(90)].map(whole), [240, 120, 0, 0]);
         let mut growth = MemoryGrowth::new(120.0, true);
         for look in 0..30 {
             let seen = Seen { native: 20 * MIB + look * 2 * MIB, file: 7 * MIB, ..Seen::default() };

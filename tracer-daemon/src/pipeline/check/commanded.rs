@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -12,10 +12,12 @@ use std::thread;
 use std::time::Duration;
 
 use regex::bytes::Regex;
+use rustix::process::{Pid, Signal, getpid, kill_process, set_child_subreaper};
 use tokio::sync::mpsc;
 
-use super::supervisor::{News, Order};
+use super::supervisor::{News, Order, in_words};
 use super::{CheckError, Options};
+use crate::discover::descendants;
 
 /// News that wait.
 const NEWS_MAX: usize = 16;
@@ -23,6 +25,10 @@ const NEWS_MAX: usize = 16;
 const LINE_BYTES_MAX: usize = 64 << 10;
 /// How much longer than the grace time the supervisor may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long is waited for the last output once all have ended.
+const COPIED_WITHIN: Duration = Duration::from_secs(2);
+/// How long the supervisor may take to be gone once it tells no more.
+const EXITED_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks whether it has ended.
 const STEP: Duration = Duration::from_millis(20);
 
@@ -34,6 +40,8 @@ pub(super) struct Commanded {
     news: mpsc::Receiver<News>,
     /// Whether a line has matched.
     matched: Option<Arc<AtomicBool>>,
+    /// Passes its output on. `None`: it goes where it is to go by itself, or has been waited for.
+    copying: Option<thread::JoinHandle<()>>,
     grace: Duration,
 }
 
@@ -44,6 +52,9 @@ impl Commanded {
     /// Where we cannot start ourselves once more, or not write where its output is to go.
     pub(super) fn start(options: &Options) -> Result<Self, CheckError> {
         let failed = |doing: &'static str| move |source| CheckError::System { doing, source };
+        // Where the supervisor is killed, what it owned becomes ours.
+        set_child_subreaper(Some(getpid()))
+            .map_err(|error| failed("cannot become the parent of orphans")(error.into()))?;
         let own = std::env::current_exe().map_err(failed("cannot find the program of leakline itself"))?;
         let sink = Sink::open(options.command_output.as_ref()).map_err(|source| CheckError::File {
             doing: "write",
@@ -64,14 +75,14 @@ impl Commanded {
         // Out of reach of a Ctrl-C on the terminal: it is we who end it.
         let mut supervisor = supervisor.process_group(0).spawn().map_err(failed("cannot start leakline once more"))?;
         let news = supervisor.stdout.take().map_or_else(|| mpsc::channel(1).1, told);
-        let matched = supervisor.stderr.take().zip(options.ready_log.clone()).map(|(output, pattern)| {
+        let copied = supervisor.stderr.take().zip(options.ready_log.clone()).map(|(output, pattern)| {
             let matched = Arc::new(AtomicBool::new(false));
             let told = Arc::clone(&matched);
-            thread::spawn(move || copy(BufReader::new(output), sink, &pattern, &told));
-            matched
+            (matched, thread::spawn(move || copy(BufReader::new(output), sink, &pattern, &told)))
         });
+        let (matched, copying) = copied.unzip();
         let orders = supervisor.stdin.take();
-        Ok(Self { supervisor, orders, news, matched, grace: options.grace })
+        Ok(Self { supervisor, orders, news, matched, copying, grace: options.grace })
     }
 
     /// The process below which all of the command is.
@@ -96,6 +107,49 @@ impl Commanded {
         }
     }
 
+    /// Once it tells no more: whether the supervisor has ended as it should, with nothing left.
+    ///
+    /// # Errors
+    /// Where it was killed, or failed.
+    pub(super) fn over(&mut self) -> Result<(), CheckError> {
+        let mut left = EXITED_WITHIN;
+        loop {
+            match self.supervisor.try_wait() {
+                Ok(Some(status)) if !status.success() => {
+                    return Err(CheckError::Failed {
+                        what: "the supervisor of the command",
+                        status: in_words(status.into_raw()),
+                    });
+                }
+                Ok(None) if !left.is_zero() => {}
+                _ => return Ok(()),
+            }
+            thread::sleep(STEP);
+            left = left.saturating_sub(STEP);
+        }
+    }
+
+    /// What a supervisor that was killed has left to us: nothing, where it has ended by itself.
+    fn end_orphans() {
+        let mut left = PATIENCE;
+        loop {
+            let orphans = descendants(std::process::id());
+            if orphans.is_empty() {
+                return;
+            }
+            if left.is_zero() {
+                tracing::error!(processes = orphans.len(), "what the command has started does not end");
+                return;
+            }
+            for pid in orphans.iter().filter_map(|orphan| Pid::from_raw(orphan.pid.cast_signed())) {
+                // It may have ended.
+                let _gone = kill_process(pid, Signal::KILL);
+            }
+            thread::sleep(STEP);
+            left = left.saturating_sub(STEP);
+        }
+    }
+
     /// Ends everything and waits until it has ended.
     pub(super) fn end(&mut self) {
         self.orders = None;
@@ -108,6 +162,14 @@ impl Commanded {
             thread::sleep(STEP);
             left = left.saturating_sub(STEP);
         }
+        Self::end_orphans();
+        let mut left = COPIED_WITHIN;
+        // Somebody who is not ours any more may keep the other end open.
+        while self.copying.as_ref().is_some_and(|copying| !copying.is_finished()) && !left.is_zero() {
+            thread::sleep(STEP);
+            left = left.saturating_sub(STEP);
+        }
+        self.copying = None;
     }
 }
 

