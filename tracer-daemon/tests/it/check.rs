@@ -24,7 +24,7 @@ const LEAK: &str = "-leak=700000";
 const WHOLE_WINDOW: [&str; 4] = ["--warmup=15s", "--duration=140s", "--output=json", "--grace=3s"];
 /// As short as verdicts on the heap allow (a minute is seen, each half of what counts is 20 s, then two reports), and something for a machine
 /// that is busy.
-const WINDOW: [&str; 4] = ["--warmup=15s", "--duration=55s", "--output=json", "--grace=3s"];
+const WINDOW: [&str; 4] = ["--warmup=15s", "--duration=80s", "--output=json", "--grace=3s"];
 
 fn checked() -> String {
     build("checked", TOOLCHAIN, &["-tags=sampler"]).to_str().unwrap().to_owned()

@@ -164,6 +164,7 @@ fn what_leaks_outside_the_heap_is_a_line_of_the_memory_statement() {
             document["sites"] = json!([]);
             document["heap"]["verdict"] = json!(verdict);
             document["memory"]["lines"] = json!([{"name": "native", "growth_bytes_per_s": rate(104e3)}]);
+            document["memory"]["native"] = json!({"verdict": "growing"});
         })
     };
     assert_eq!(failures(&judge(Evidence::Sampler, &truth("native", 1024), &of("steady"))), "");
