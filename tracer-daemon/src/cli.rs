@@ -101,13 +101,9 @@ pub struct AttachArgs {
     /// How long to watch, e.g. 10s, 2m (with --fail-on leaking: 3m or more). Ctrl-C ends early with a full report
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub duration: Duration,
-    /// What to measure with
-    #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
-    pub evidence: EvidenceChoice,
-    /// From this age on a program is taken to be warm: only then may what grows be said to leak, and not only to grow. 0s: it
-    /// is warm already
-    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = duration_or_none)]
-    pub warm_after: Duration,
+    /// What to look with, and how to judge
+    #[command(flatten)]
+    pub means: MeansArgs,
     /// How to print
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     pub output: OutputFormat,
@@ -118,9 +114,6 @@ pub struct AttachArgs {
     /// verdicts as labels and comments: `go tool pprof -sample_index=growth_space -top FILE`
     #[arg(long, value_name = "FILE")]
     pub pprof: Option<PathBuf>,
-    /// Whether to write to it
-    #[command(flatten)]
-    pub adoption: AdoptionArgs,
     /// Exit with status 10 if the process or a line is judged to be this, or worse. That something leaks can be said of the
     /// heap after a minute, of goroutines after 90 s and of native memory after two minutes at the earliest, so the usual
     /// --duration is too short: give 3m or more. What was seen for less is warned of
@@ -145,6 +138,21 @@ impl FailOn {
             Self::Growing => Verdict::Growing,
         }
     }
+}
+
+/// What to look at a process with, and how to judge what is seen.
+#[derive(Args, Clone, Debug)]
+pub struct MeansArgs {
+    /// What to measure with. What `exact` counts cannot be recorded
+    #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
+    pub evidence: EvidenceChoice,
+    /// From this age on a program is taken to be warm: only then may what grows be said to leak, and not only to grow. 0s: it
+    /// is warm already
+    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = duration_or_none)]
+    pub warm_after: Duration,
+    /// Whether to write to it
+    #[command(flatten)]
+    pub adoption: AdoptionArgs,
 }
 
 /// Whether to turn on samplers that are off.
@@ -181,22 +189,15 @@ pub struct RecordArgs {
     /// End when the file has become this large, e.g. 500KiB, 1GiB
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = size)]
     pub max_size: usize,
-    /// What to measure with; not `exact`
-    #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
-    pub evidence: EvidenceChoice,
-    /// From this age on a program is taken to be warm: only then may what grows be said to leak, and not only to grow. 0s: it
-    /// is warm already
-    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = duration_or_none)]
-    pub warm_after: Duration,
+    /// What to look with, and how to judge
+    #[command(flatten)]
+    pub means: MeansArgs,
     /// How to print the report
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     pub output: OutputFormat,
     /// Also report on the way, this often (with --output json: one document a line)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub interval: Option<Duration>,
-    /// Whether to write to it
-    #[command(flatten)]
-    pub adoption: AdoptionArgs,
 }
 
 /// `leakline replay`
@@ -222,19 +223,12 @@ pub struct RunArgs {
     /// Where to serve /metrics, /healthz and /readyz
     #[arg(long, default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// What to measure with
-    #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
-    pub evidence: EvidenceChoice,
-    /// From this age on a program is taken to be warm: only then may what grows be said to leak, and not only to grow. 0s: it
-    /// is warm already
-    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = duration_or_none)]
-    pub warm_after: Duration,
+    /// What to look with, and how to judge
+    #[command(flatten)]
+    pub means: MeansArgs,
     /// Add a `pid` label, so that processes of one name are series of their own
     #[arg(long)]
     pub pid_label: bool,
-    /// Whether to write to them
-    #[command(flatten)]
-    pub adoption: AdoptionArgs,
 }
 
 /// `leakline check`

@@ -12,7 +12,7 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tracer_daemon::{
     attach::Limits,
     cli::{
-        AdoptionArgs, AttachArgs, CheckArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, FailOn, LookArgs,
+        AttachArgs, CheckArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, FailOn, LookArgs, MeansArgs,
         OutputFormat, PlanArgs, RecordArgs, ReplayArgs, RestoreArgs, RunArgs, SnapshotArgs, SuperviseArgs,
     },
     discover::{Links, NamePattern, Target, open_regular, target_by_pid},
@@ -83,8 +83,7 @@ fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
         interval: args.interval,
         output: args.output,
         pprof: args.pprof.clone(),
-        // Often enough to see most collections by themselves.
-        means: means(args.evidence, &args.adoption, args.warm_after, Duration::from_millis(100)),
+        means: means(&args.means, Means::BOOKS_OFTEN),
         fail_on: args.fail_on.map(FailOn::verdict),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
@@ -135,12 +134,12 @@ fn supervise(args: SuperviseArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn record(args: RecordArgs) -> anyhow::Result<ExitCode> {
-    if args.evidence == EvidenceChoice::Exact {
+    if args.means.evidence == EvidenceChoice::Exact {
         let message = "what --evidence exact counts cannot be recorded yet; attach prints it";
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
     let target = target(args.target.pid, args.target.name.as_deref())?;
-    let means = means(args.evidence, &args.adoption, args.warm_after, Duration::from_millis(100));
+    let means = means(&args.means, Means::BOOKS_OFTEN);
     let options = pipeline::attach::Options {
         duration: args.duration,
         interval: args.interval,
@@ -169,7 +168,7 @@ fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         listen: args.listen,
         pid_label: args.pid_label,
         // As often as metrics are made: many processes are watched.
-        means: means(args.evidence, &args.adoption, args.warm_after, Duration::from_secs(1)),
+        means: means(&args.means, Duration::from_secs(1)),
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
@@ -214,8 +213,9 @@ fn look(args: &LookArgs, print: fn(&Target, OutputFormat) -> anyhow::Result<()>)
 }
 
 /// What to look with. Hooks on every allocation need no sampler.
-fn means(evidence: EvidenceChoice, adoption: &AdoptionArgs, warm_after: Duration, books_every: Duration) -> Means {
-    let adopt = adoption.clone().folder();
+fn means(args: &MeansArgs, books_every: Duration) -> Means {
+    let MeansArgs { evidence, warm_after, adoption } = args.clone();
+    let adopt = adoption.folder();
     if adopt.is_some() && evidence == EvidenceChoice::Exact {
         let message =
             "--adopt-sampler is of use without --evidence exact only, which counts every allocation by itself";

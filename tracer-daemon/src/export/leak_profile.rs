@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::heap_profile::MAIN_MODULE;
-use super::judged::{Judged, judged};
 use super::pprof::{Function, Line, Location, Mapping, Profile, Sample, ValueType};
 use super::{Report, human, untrusted};
+use crate::model::judged::{Judged, judged};
 use crate::model::verdict::Verdict;
 use crate::model::{ExactCounts, Rate, Snapshot};
 use crate::symbolize::Frame;

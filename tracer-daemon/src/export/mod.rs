@@ -16,7 +16,6 @@ pub mod http;
 pub mod human;
 pub mod inventory;
 pub mod json;
-mod judged;
 pub mod leak_profile;
 mod memory_words;
 pub mod metrics;

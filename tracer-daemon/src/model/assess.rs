@@ -13,6 +13,7 @@ use super::samples::SampleHistory;
 use super::slope::{POINTS_MIN, Point};
 use super::verdict::{self, Circumstances, Classes, Hysteresis, SAMPLES_TO_NAME, SPAN_MIN_S, Trend, Verdict};
 use super::{Rate, SiteId};
+use crate::units::approximate;
 
 /// Sites whose history is kept; of more, those not seen in the last report are forgotten.
 const HISTORY_MAX: usize = 16_384;
@@ -295,7 +296,7 @@ impl Assessor {
     }
 
     fn class(&self, size_bytes: Option<u64>, points: &[Point], window: &Window) -> ClassAssessment {
-        let unit = size_bytes.map_or(0.0, real);
+        let unit = size_bytes.map_or(0.0, approximate);
         let trend = Trend::of_units(window.judged(points), self.window_s, unit);
         let is_confirmed = matches!(trend, Trend::Rising(_)) && {
             let (early, late) = window.halves(points);
@@ -315,9 +316,10 @@ impl Assessor {
                     return Reason::NeedsTime { seconds, anew };
                 }
                 // The last collection counts when the next one ends.
-                let gaps = real(window.collections.saturating_sub(1).try_into().unwrap_or(u64::MAX));
+                let gaps = approximate(window.collections.saturating_sub(1).try_into().unwrap_or(u64::MAX));
                 let pace_s = (gaps > 0.0).then(|| window.span_s / gaps);
-                let needed = pace_s.map(|pace_s| (pace_s * real(values.try_into().unwrap_or(u64::MAX))).max(seconds));
+                let needed =
+                    pace_s.map(|pace_s| (pace_s * approximate(values.try_into().unwrap_or(u64::MAX))).max(seconds));
                 Reason::NeedsCollections { collections: values, seconds: needed, anew }
             }
             Trend::Flat(rate) => Reason::NoGrowth(measured(rate)),
@@ -366,7 +368,7 @@ impl Assessor {
         };
         let goes_on = classes.iter().filter(|class| class.is_confirmed).any(|class| match class.size_bytes {
             Some(size) => {
-                self.sizes.binary_search(&size).is_ok_and(|index| recent(&self.series.class(index), real(size)))
+                self.sizes.binary_search(&size).is_ok_and(|index| recent(&self.series.class(index), approximate(size)))
             }
             None => recent(&self.series.large(), 0.0),
         });
@@ -556,9 +558,9 @@ fn attribute(
     found: &mut BTreeMap<SiteId, Found>,
 ) -> Option<f64> {
     // Large objects differ in size: the mean of those sampled stands for all.
-    let weighted: f64 = sites.iter().map(|(_, sampled, size)| weight_of(sampled) * real(*size)).sum();
+    let weighted: f64 = sites.iter().map(|(_, sampled, size)| weight_of(sampled) * approximate(*size)).sum();
     let weights: f64 = sites.iter().map(|(_, sampled, _)| weight_of(sampled)).sum();
-    let size = class.size_bytes.map_or(if weights > 0.0 { weighted / weights } else { rate_bytes }, real);
+    let size = class.size_bytes.map_or(if weights > 0.0 { weighted / weights } else { rate_bytes }, approximate);
     let bytes_per_sample = size / -(-size / rate_bytes).exp_m1();
     let profile_s = profile_s.max(1e-3);
     let grown: f64 = sites.iter().map(|(_, sampled, _)| sampled.growth()).sum();
@@ -652,12 +654,7 @@ fn weight_of(sampled: &Sampled) -> f64 {
 }
 
 fn seconds(ns: u64) -> f64 {
-    real(ns) / 1e9
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts and times of a window, far below 2^53")]
-fn real(value: u64) -> f64 {
-    value as f64
+    approximate(ns) / 1e9
 }
 
 #[cfg(test)]

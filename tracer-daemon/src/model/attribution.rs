@@ -11,9 +11,9 @@
 use statrs::distribution::{Binomial, ContinuousCDF as _, DiscreteCDF as _, Normal};
 
 use super::Rate;
+use super::slope::Z;
+use crate::units::approximate;
 
-/// Two-sided 95 % of a normal distribution.
-const Z: f64 = 1.959_964;
 /// Up to so many samples chance is counted out.
 const EXACT_MAX: f64 = 200.0;
 
@@ -41,7 +41,7 @@ pub struct Sampled {
 impl Sampled {
     /// Samples more in use than when the window began.
     pub fn growth(&self) -> f64 {
-        real(self.in_use_last) - real(self.in_use_first)
+        approximate(self.in_use_last) - approximate(self.in_use_first)
     }
 
     /// Variance of the growth: no more moved than was allocated and freed, nor than was in use at both ends.
@@ -50,7 +50,7 @@ impl Sampled {
     }
 
     fn moved(&self) -> f64 {
-        real((self.allocs.saturating_add(self.frees)).min(self.in_use_first.saturating_add(self.in_use_last)))
+        approximate((self.allocs.saturating_add(self.frees)).min(self.in_use_first.saturating_add(self.in_use_last)))
     }
 }
 
@@ -225,11 +225,6 @@ impl SiteGrowth {
         let half_width = Z * (self.variance + (self.class_half_width / Z).powi(2)).sqrt();
         Rate { value: self.bytes_per_s, low: self.bytes_per_s - half_width, high: Some(self.bytes_per_s + half_width) }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of samples, far below 2^53")]
-fn real(value: u64) -> f64 {
-    value as f64
 }
 
 #[cfg(test)]

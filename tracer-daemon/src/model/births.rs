@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 
 use super::attribution::Estimate;
+use super::slope::{Z, student};
 use super::survival::{Life, Survival, survival_at};
 use super::{Rate, SiteId};
 
@@ -136,9 +137,6 @@ fn is_sane(birth: &Birth) -> bool {
     birth.life.weight.is_finite() && birth.life.weight > 0.0
 }
 
-/// Two-sided 95 % of a normal distribution.
-const Z: f64 = 1.959_964;
-
 /// The life of an object as far as collections tested it. `None`: none did.
 fn tested(birth: &Birth) -> Option<Life> {
     if !birth.is_black {
@@ -160,7 +158,7 @@ fn jackknife(bursts: u32, estimate: impl Fn(u32, f64) -> f64) -> Option<f64> {
         (0..groups).map(|group| estimate(group, 1.0 - of_group(group) / f64::from(bursts))).collect();
     let mean = values.iter().sum::<f64>() / f64::from(groups);
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let widening = super::slope::student(usize::try_from(groups - 1).ok()?) / Z;
+    let widening = student(usize::try_from(groups - 1).ok()?) / Z;
     Some(squares * f64::from(groups - 1) / f64::from(groups) * widening * widening)
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::assess::Assessment;
 use super::compare::{Compared, Measure, Place, Quantity, Rules, compare, compare_known};
+use super::judged::judged;
 use super::memory::growth::NativeWhy;
 use super::verdict::{Trend, Verdict};
 use super::{Evidence, Rate, Snapshot};
@@ -265,7 +266,6 @@ fn goroutine_measures(snapshot: &Snapshot) -> impl Iterator<Item = Measure> + '_
 
 /// All that is alive, then each line that holds anything.
 fn heap_measures<'a>(snapshot: &'a Snapshot, assessment: &'a Assessment) -> impl Iterator<Item = Measure> + 'a {
-    let otherwise = if assessment.total.rate().is_some() { Verdict::Steady } else { Verdict::Unknown };
     let whole = Measure {
         quantity: Quantity::Bytes,
         site: None,
@@ -274,17 +274,13 @@ fn heap_measures<'a>(snapshot: &'a Snapshot, assessment: &'a Assessment) -> impl
         growth: assessment.total.rate(),
         live: snapshot.heap.as_ref().and_then(|heap| heap.live_bytes).map(approximate),
     };
-    let sites = snapshot.profile.iter().flat_map(|profile| profile.sites.iter());
-    let sites = sites.map(move |site| {
-        let judged = assessment.sites.iter().find(|judged| judged.site == site.id);
-        Measure {
-            quantity: Quantity::Bytes,
-            site: Some(site.id),
-            place: Some(place(&site.place)),
-            verdict: judged.map_or(otherwise, |judged| judged.verdict),
-            growth: judged.map(|judged| judged.growth_bytes_per_s),
-            live: Some(site.bytes.value),
-        }
+    let sites = judged(snapshot).into_iter().map(|site| Measure {
+        quantity: Quantity::Bytes,
+        site: Some(site.live.id),
+        place: Some(place(&site.live.place)),
+        verdict: site.verdict,
+        growth: site.growth.map(|growth| growth.growth_bytes_per_s),
+        live: Some(site.live.bytes.value),
     });
     std::iter::once(whole).chain(sites)
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::slope::Point;
 use crate::read::books::Books;
+use crate::units::approximate;
 
 /// Values that are kept; of more, neighbours are averaged, and from then on as many more in each.
 const CYCLES_MAX: usize = 256;
@@ -48,11 +49,13 @@ pub struct Reading {
 impl Reading {
     /// Bytes allocated less freed, over all classes.
     fn allocated_bytes(&self) -> f64 {
-        real(self.large[0]) + self.classes.iter().map(|[size, allocs, _]| real(*size) * real(*allocs)).sum::<f64>()
+        approximate(self.large[0])
+            + self.classes.iter().map(|[size, allocs, _]| approximate(*size) * approximate(*allocs)).sum::<f64>()
     }
 
     fn freed_bytes(&self) -> f64 {
-        real(self.large[1]) + self.classes.iter().map(|[size, _, frees]| real(*size) * real(*frees)).sum::<f64>()
+        approximate(self.large[1])
+            + self.classes.iter().map(|[size, _, frees]| approximate(*size) * approximate(*frees)).sum::<f64>()
     }
 }
 
@@ -168,7 +171,7 @@ impl MarkedSeries {
     /// Between the first and the last reading, seconds. Forgetting does not shorten it.
     pub fn observed_s(&self) -> f64 {
         let times = self.began_unix_ns.zip(self.last.as_ref().map(|last| last.at_unix_ns));
-        times.map_or(0.0, |(began, last)| real(last.saturating_sub(began)) / 1e9)
+        times.map_or(0.0, |(began, last)| approximate(last.saturating_sub(began)) / 1e9)
     }
 
     /// When the last reading was, ns since 1970.
@@ -195,22 +198,22 @@ impl MarkedSeries {
         let Some((before, after)) = self.around.take() else { return };
         let (allocated_before, allocated_after) = (before.allocated_bytes(), after.allocated_bytes());
         let allocated = allocated_after - allocated_before;
-        let wanted = real(after.marked_bytes) + swept.freed_bytes() - allocated_before;
+        let wanted = approximate(after.marked_bytes) + swept.freed_bytes() - allocated_before;
         let part = if allocated > 0.0 { (wanted / allocated).clamp(0.0, 1.0) } else { 0.0 };
-        let at_end = |before: u64, after: u64| real(before) + part * (real(after) - real(before));
+        let at_end = |before: u64, after: u64| approximate(before) + part * (approximate(after) - approximate(before));
         let classes = before.classes.iter().zip(&after.classes).zip(&swept.classes);
         let cycle = Cycle {
             number: after.collections,
             end_unix_ns: self
                 .end_unix_ns(&before, &after, part)
                 .max(self.cycles.back().map_or(0, |last| last.end_unix_ns)),
-            marked_bytes: real(after.marked_bytes),
+            marked_bytes: approximate(after.marked_bytes),
             classes: classes
                 .map(|(([size, before, _], [_, after, _]), [_, _, frees])| {
-                    single(real(*size) * (at_end(*before, *after) - real(*frees)).max(0.0))
+                    single(approximate(*size) * (at_end(*before, *after) - approximate(*frees)).max(0.0))
                 })
                 .collect(),
-            large: (at_end(before.large[0], after.large[0]) - real(swept.large[1])).max(0.0),
+            large: (at_end(before.large[0], after.large[0]) - approximate(swept.large[1])).max(0.0),
             merged: 1,
         };
         // Where collections have become rare there is room for each.
@@ -275,7 +278,7 @@ impl MarkedSeries {
 
     fn points(&self, value: impl Fn(&Cycle) -> f64) -> Vec<Point> {
         let Some(first) = self.cycles.front() else { return Vec::new() };
-        let at_s = |cycle: &Cycle| real(cycle.end_unix_ns.saturating_sub(first.end_unix_ns)) / 1e9;
+        let at_s = |cycle: &Cycle| approximate(cycle.end_unix_ns.saturating_sub(first.end_unix_ns)) / 1e9;
         self.cycles.iter().map(|cycle| Point { at_s: at_s(cycle), value: value(cycle) }).collect()
     }
 }
@@ -308,14 +311,6 @@ impl Reading {
             large: [books.large_alloc_bytes, books.large_free_bytes],
         }
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "bytes and counts of one process are far below 2^53, and estimates follow"
-)]
-fn real(value: u64) -> f64 {
-    value as f64
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough for what is compared over a window")]

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod goroutines;
 mod heap;
 pub mod hints;
+pub mod judged;
 mod limit;
 pub mod live;
 pub mod marked;

@@ -36,8 +36,8 @@ const CORRELATION_STEP: f64 = 0.059;
 const CORRELATIONS: u32 = 26;
 /// Two-sided 95 %.
 const QUANTILE: f64 = 0.975;
-/// Two-sided 95 % of a normal distribution.
-const Z: f64 = 1.959_964;
+/// Two-sided 95 % of a normal distribution: so many standard deviations are half of an interval.
+pub(super) const Z: f64 = 1.959_964;
 /// Variance of the least-squares slope of a random walk, in steps' variance per time (6/5: Durlauf and Phillips, Trends
 /// versus random walks in time series analysis, Econometrica 56, 1988).
 const RANDOM_WALK: f64 = 1.2;
@@ -75,6 +75,29 @@ pub fn slope_of_bent(points: &[Point]) -> Option<Rate> {
     }
     line.straighten();
     line.rate(3, 0.0)
+}
+
+/// The points of the last seconds.
+pub(super) fn within(points: &[Point], window_s: f64) -> &[Point] {
+    let begin_s = points.last().map_or(0.0, |last| last.at_s) - window_s;
+    let first = points.partition_point(|point| point.at_s < begin_s);
+    points.get(first..).unwrap_or(points)
+}
+
+/// Between the first point and the last, seconds.
+pub(super) fn span_s(points: &[Point]) -> f64 {
+    points.first().zip(points.last()).map_or(0.0, |(first, last)| last.at_s - first.at_s)
+}
+
+/// From the value of the first point to that of the last.
+pub(super) fn rise(points: &[Point]) -> f64 {
+    points.first().zip(points.last()).map_or(0.0, |(first, last)| last.value - first.value)
+}
+
+/// How long it takes until so many more values and so many more seconds are there, at the pace of these.
+pub(super) fn missing_s(points: &[Point], values: usize, seconds: f64) -> f64 {
+    let between_s = span_s(points) / count(points.len().saturating_sub(1).max(1));
+    seconds.max(count(values) * between_s)
 }
 
 /// By how much a series rises in each third of its time, by linear interpolation. `None` as for [`slope`].

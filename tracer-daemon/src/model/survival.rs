@@ -10,9 +10,8 @@
 //! Failure Time Data, 1.4; L. Kish, Survey Sampling (1965), for the effective size.
 
 use super::Rate;
+use super::slope::Z;
 
-/// Two-sided 95 % of a normal distribution.
-const Z: f64 = 1.959_964;
 /// Objects at risk below which an age says nothing.
 const AT_RISK_MIN: f64 = 10.0;
 /// A plateau is flat where survival falls by less than this share over [`FLAT_AGES`] ages.

@@ -10,7 +10,7 @@
 use super::Rate;
 use super::attribution::SiteGrowth;
 use super::reason::{Doubt, Named, Reason};
-use super::slope::{POINTS_MIN, Point, rises_in_thirds, slope_in_units, slope_of_bent};
+use super::slope::{POINTS_MIN, Point, rises_in_thirds, slope_in_units, slope_of_bent, span_s};
 
 /// The shortest time over which anything is said to grow, seconds.
 pub(super) const SPAN_MIN_S: f64 = 20.0;
@@ -98,7 +98,7 @@ impl Trend {
 
     /// The same of something that comes in units of this size, perhaps at random.
     pub fn of_units(points: &[Point], window_s: f64, unit: f64) -> Self {
-        let span_s = points.first().zip(points.last()).map_or(0.0, |(first, last)| last.at_s - first.at_s);
+        let span_s = span_s(points);
         let wanted_s = SPAN_MIN_S.max(SPAN_SHARE * window_s);
         let missing = POINTS_MIN.saturating_sub(points.len());
         if missing > 0 || span_s < wanted_s {

@@ -33,6 +33,11 @@ pub struct Means {
     pub is_recorded: bool,
 }
 
+impl Means {
+    /// Often enough to see most collections by themselves.
+    pub const BOOKS_OFTEN: Duration = Duration::from_millis(100);
+}
+
 /// A target that is looked at.
 #[derive(Debug)]
 pub enum Session {

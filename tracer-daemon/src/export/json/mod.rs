@@ -21,12 +21,15 @@ pub use document::{
 
 use super::{
     human,
-    judged::{Judged, judged},
     report::{ProcessFacts, Report},
     untrusted,
 };
 use crate::{
-    model::{self, verdict::Verdict},
+    model::{
+        self,
+        judged::{Judged, judged},
+        verdict::Verdict,
+    },
     symbolize,
 };
 

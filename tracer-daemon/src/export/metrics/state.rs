@@ -14,8 +14,8 @@ use super::{
     top_sites::{Choice, Cursor, ProcessKey, TopSites},
 };
 use crate::{
-    export::{judged::judged, untrusted},
-    model::{Evidence, ExactCounts, Heap, SiteId, Snapshot, live::LiveSite, memory::MemoryStatement},
+    export::untrusted,
+    model::{Evidence, ExactCounts, Heap, SiteId, Snapshot, judged::judged, live::LiveSite, memory::MemoryStatement},
     symbolize::Frame,
 };
 

@@ -3,10 +3,10 @@
 use super::layout::{Page, file_and_line, function};
 use crate::export::growth_words;
 use crate::export::human;
-use crate::export::judged::{Judged, judged};
 use crate::export::untrusted;
 use crate::model::assess::{Assessment, ClassAssessment};
 use crate::model::hints::{self, Program};
+use crate::model::judged::{Judged, judged};
 use crate::model::verdict::{Trend, Verdict};
 use crate::model::{LimitSource, Rate, Snapshot};
 

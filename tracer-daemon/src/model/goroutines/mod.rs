@@ -23,6 +23,7 @@ pub use self::waits::{Holder, Holders, Object};
 use self::object::Waited;
 use super::SiteId;
 use super::site::{Placed, place_blocked, place_creator};
+use super::slope::Z;
 use crate::addr::Avma;
 use crate::read::goroutines::{Goroutine, Kind, KindCount, Table};
 use crate::symbolize::Frame;
@@ -542,7 +543,6 @@ fn all(count: u64) -> (f64, (f64, f64)) {
 /// How many of `count` have what `hits` of `looks` have, and the bounds of that, 95 % (the score interval of Wilson, 1927).
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn share_of(hits: usize, looks: usize, count: u64) -> (f64, (f64, f64)) {
-    const Z: f64 = 1.959_964;
     let (hits, looks, count) = (hits as f64, looks as f64, count as f64);
     let share = hits / looks;
     let spread = Z * (share * (1.0 - share) / looks + Z * Z / (4.0 * looks * looks)).sqrt();

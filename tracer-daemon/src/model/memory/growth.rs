@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::{Component, MemoryStatement};
-use crate::model::slope::Point;
+use crate::model::slope::{Point, missing_s, rise, span_s, within};
 use crate::model::verdict::{Hysteresis, Trend, Verdict};
 use crate::units::approximate;
 
@@ -249,8 +249,7 @@ impl MemoryGrowth {
         let points = within(all, self.window());
         let rate = match trend {
             Trend::Unknown { values, seconds } => {
-                let between_s = span_s(points) / approximate(points.len().saturating_sub(1).max(1) as u64);
-                let needs_s = seconds.max(approximate(*values as u64) * between_s);
+                let needs_s = missing_s(points, *values, *seconds);
                 return (Verdict::Unknown, NativeWhy::TooEarly { needs_s });
             }
             Trend::Flat(_) => return (Verdict::Steady, NativeWhy::NoGrowth),
@@ -326,20 +325,6 @@ impl MemoryGrowth {
 
 fn point(look: &Look, bytes: u64) -> Point {
     Point { at_s: look.at_s, value: approximate(bytes) }
-}
-
-fn within(points: &[Point], window_s: f64) -> &[Point] {
-    let begin_s = points.last().map_or(0.0, |last| last.at_s) - window_s;
-    let first = points.partition_point(|point| point.at_s < begin_s);
-    points.get(first..).unwrap_or(points)
-}
-
-fn span_s(points: &[Point]) -> f64 {
-    points.first().zip(points.last()).map_or(0.0, |(first, last)| last.at_s - first.at_s)
-}
-
-fn rise(points: &[Point]) -> f64 {
-    points.first().zip(points.last()).map_or(0.0, |(first, last)| last.value - first.value)
 }
 
 /// The largest rise between two looks.

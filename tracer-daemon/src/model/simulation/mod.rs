@@ -7,11 +7,10 @@
 //! `marked` proves).
 
 mod chance;
+pub(super) mod runs;
 mod slope_study;
-
 mod source;
 mod survival_study;
-
 mod tests;
 
 use rand::Rng as _;

@@ -1,11 +1,10 @@
 //! What the model promises, counted over many programs that never ran.
 
-use std::thread;
-
 use super::super::Rate;
 use super::super::assess::{Assessment, Assessor};
 use super::super::reason::Reason;
 use super::super::verdict::{Trend, Verdict};
+use super::runs::{count, pick};
 use super::*;
 
 /// How a program is looked at.
@@ -42,33 +41,6 @@ fn watch(program: &mut Program, watch: Watch, mut each: impl FnMut(&Assessment, 
         last = Some(report);
     }
     (assessor, last.unwrap())
-}
-
-/// Runs with seeds from 0 on, on all processors; the sum of what each gives.
-fn count<const N: usize>(runs: u64, run: impl Fn(u64) -> [u32; N] + Sync) -> [u32; N] {
-    let workers = thread::available_parallelism().map_or(2, usize::from) as u64;
-    thread::scope(|scope| {
-        let run = &run;
-        let threads: Vec<_> = (0..workers)
-            .map(|worker| {
-                scope.spawn(move || {
-                    let mut sum = [0; N];
-                    for seed in (worker..runs).step_by(workers as usize) {
-                        sum.iter_mut().zip(run(seed)).for_each(|(sum, one)| *sum += one);
-                    }
-                    sum
-                })
-            })
-            .collect();
-        threads.into_iter().fold([0; N], |mut sum, thread| {
-            sum.iter_mut().zip(thread.join().unwrap()).for_each(|(sum, one)| *sum += one);
-            sum
-        })
-    })
-}
-
-fn pick(random: &mut SmallRng, low: f64, high: f64) -> f64 {
-    (random.random_range(low.ln()..high.ln())).exp()
 }
 
 fn source(size_bytes: u64, rule: Rule) -> Source {

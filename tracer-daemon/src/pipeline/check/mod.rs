@@ -267,8 +267,7 @@ impl<'a> Run<'a> {
             evidence: self.options.evidence,
             limits: Limits::default(),
             adopt: self.options.adopt_sampler.then(state_folder),
-            // Often enough to see most collections by themselves.
-            books_every: Duration::from_millis(100),
+            books_every: Means::BOOKS_OFTEN,
             // That is what was waited for.
             warm_after: None,
             is_recorded: false,

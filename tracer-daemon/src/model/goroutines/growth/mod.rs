@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use self::history::{History, Look, Sample, old_s};
 use super::{GoroutineTable, TableSite};
 use crate::model::SiteId;
-use crate::model::slope::Point;
+use crate::model::slope::{Point, missing_s, rise, span_s, within};
 use crate::model::verdict::{Hysteresis, Trend, Verdict};
 use crate::symbolize::Frame;
 use crate::units::approximate;
@@ -360,8 +360,7 @@ impl Judge<'_> {
         let points = within(all, self.window_s);
         let rate = match trend {
             Trend::Unknown { values, seconds } => {
-                let between_s = span_s(points) / approximate(points.len().saturating_sub(1).max(1) as u64);
-                let needs_s = seconds.max(approximate(*values as u64) * between_s);
+                let needs_s = missing_s(points, *values, *seconds);
                 return (Verdict::Unknown, Why::TooEarly { needs_s });
             }
             Trend::Flat(_) => return (Verdict::Steady, Why::NoGrowth),
@@ -436,19 +435,4 @@ impl Judge<'_> {
         let pairs = self.looks.iter().skip(skipped).zip(&history.samples);
         pairs.filter(move |(look, _)| look.at_s > begin_s).map(|(_, sample)| sample)
     }
-}
-
-/// The points of the last seconds, with the last one before them where it is needed to span them.
-fn within(points: &[Point], window_s: f64) -> &[Point] {
-    let begin_s = points.last().map_or(0.0, |last| last.at_s) - window_s;
-    let first = points.partition_point(|point| point.at_s < begin_s);
-    points.get(first..).unwrap_or(points)
-}
-
-fn span_s(points: &[Point]) -> f64 {
-    points.first().zip(points.last()).map_or(0.0, |(first, last)| last.at_s - first.at_s)
-}
-
-fn rise(points: &[Point]) -> f64 {
-    points.first().zip(points.last()).map_or(0.0, |(first, last)| last.value - first.value)
 }

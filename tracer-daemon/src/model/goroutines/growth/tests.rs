@@ -1,7 +1,6 @@
 //! Places that start goroutines in many ways, looked at as the reader does, and what is said of them.
 
 use std::sync::Arc;
-use std::thread;
 
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -9,6 +8,7 @@ use rand_distr::{Distribution as _, Exp, Poisson};
 
 use super::*;
 use crate::model::goroutines::{AgeBounds, Object, ObjectKind, TableState};
+use crate::model::simulation::runs::{count, pick};
 
 /// What a place does with goroutines.
 #[derive(Clone, Copy, Debug)]
@@ -222,33 +222,6 @@ fn follow(program: &mut Program, looking: Looking, mut each: impl FnMut(f64, &Go
         program.go_on(pause_s);
     }
     growth
-}
-
-/// Runs with seeds from 0 on, on all processors; the sum of what each gives.
-fn count<const N: usize>(runs: u64, run: impl Fn(u64) -> [u32; N] + Sync) -> [u32; N] {
-    let workers = thread::available_parallelism().map_or(2, usize::from) as u64;
-    thread::scope(|scope| {
-        let run = &run;
-        let threads: Vec<_> = (0..workers)
-            .map(|worker| {
-                scope.spawn(move || {
-                    let mut sum = [0; N];
-                    for seed in (worker..runs).step_by(workers as usize) {
-                        sum.iter_mut().zip(run(seed)).for_each(|(sum, one)| *sum += one);
-                    }
-                    sum
-                })
-            })
-            .collect();
-        threads.into_iter().fold([0; N], |mut sum, thread| {
-            sum.iter_mut().zip(thread.join().unwrap()).for_each(|(sum, one)| *sum += one);
-            sum
-        })
-    })
-}
-
-fn pick(random: &mut SmallRng, low: f64, high: f64) -> f64 {
-    random.random_range(low.ln()..high.ln()).exp()
 }
 
 /// Shapes that do not leak; those that rise and fall do so within two windows.

@@ -1,26 +1,26 @@
-//! The lines of the heap profile with what is said of their growth: what every format shows in the same order.
+//! The lines of the heap profile with what is said of their growth: what every format shows in the same order, and what the
+//! gate compares.
 
 use std::collections::HashMap;
 
-use crate::model::SiteId;
-use crate::model::Snapshot;
-use crate::model::assess::{Assessment, SiteAssessment};
-use crate::model::live::LiveSite;
-use crate::model::verdict::Verdict;
+use super::assess::{Assessment, SiteAssessment};
+use super::live::LiveSite;
+use super::verdict::Verdict;
+use super::{SiteId, Snapshot};
 
 /// A site with its verdict.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Judged<'a> {
+pub struct Judged<'a> {
     /// What it holds.
-    pub(super) live: &'a LiveSite,
+    pub live: &'a LiveSite,
     /// How it grows. `None`: nothing above chance, or not known.
-    pub(super) growth: Option<&'a SiteAssessment>,
+    pub growth: Option<&'a SiteAssessment>,
     /// What is said of it.
-    pub(super) verdict: Verdict,
+    pub verdict: Verdict,
 }
 
 /// All sites that hold anything: those that grow first, the fastest of them at the top; then by what they hold.
-pub(super) fn judged(snapshot: &Snapshot) -> Vec<Judged<'_>> {
+pub fn judged(snapshot: &Snapshot) -> Vec<Judged<'_>> {
     let Some(profile) = &snapshot.profile else { return Vec::new() };
     let assessment = snapshot.assessment.as_deref();
     let sites = assessment.map_or(&[][..], |assessment| &assessment.sites);
