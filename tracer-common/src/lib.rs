@@ -5,6 +5,7 @@
 //! implicit padding; the assertions at the end of each file hold both sides to it.
 #![no_std]
 
+pub mod bursts;
 pub mod exact;
 pub mod loss;
 pub mod size_class;

@@ -16,6 +16,8 @@ const LARGEST_SLOT: u64 = 32768;
 const PAGE: u64 = 8192;
 /// Requests below this size, without pointers, are packed several to a slot.
 const TINY_LIMIT: u64 = 16;
+/// The class of the slots that those share.
+const TINY_CLASS: u8 = 2;
 /// Pointerful requests above this size carry a malloc header (Go 1.22 and later).
 const HEADER_LIMIT: u64 = 512;
 /// Requests up to here are looked up in steps of 8 bytes, above in steps of 128.
@@ -27,6 +29,24 @@ const TABLE_LEN: usize = 512;
 /// Slot bytes by index: `[i]` for sizes up to `8 i` (`i <= 127`), `[128 + j]` for sizes up to `1024 + 128 j`. Its length
 /// is a power of two so that a masked index needs no bounds check that the verifier could not follow.
 static SLOT_BYTES: [u16; TABLE_LEN] = slot_table();
+
+/// Size classes by the same index.
+static CLASSES: [u8; TABLE_LEN] = class_table();
+
+#[allow(clippy::cast_possible_truncation, reason = "there are 68 classes")]
+const fn class_table() -> [u8; TABLE_LEN] {
+    let mut table = [0; TABLE_LEN];
+    let mut index = 0;
+    while index < TABLE_LEN {
+        let mut class = 1;
+        while class + 1 < CLASS_TO_SIZE.len() && CLASS_TO_SIZE[class] < SLOT_BYTES[index] {
+            class += 1;
+        }
+        table[index] = class as u8;
+        index += 1;
+    }
+    table
+}
 
 const fn slot_table() -> [u16; TABLE_LEN] {
     let mut table = [0; TABLE_LEN];
@@ -66,20 +86,65 @@ pub const fn depends_on_pointers(size: u64) -> bool {
 #[allow(clippy::inline_always, reason = "the kernel programs may not call functions on old kernels")]
 #[allow(clippy::cast_possible_truncation, reason = "indices are below 512, and no kernel has 32-bit user space here")]
 pub const fn allocated_bytes(size: u64, without_pointers: bool, header_bytes: u64) -> u64 {
-    if without_pointers && size < TINY_LIMIT {
+    if is_tiny(size, without_pointers) {
         return size;
     }
-    if size > LARGEST_SLOT - header_bytes {
+    if is_large(size, header_bytes) {
         return size.saturating_add(PAGE - 1) & !(PAGE - 1);
     }
-    let needed = if !without_pointers && size > HEADER_LIMIT { size + header_bytes } else { size };
+    SLOT_BYTES[table_index(size, without_pointers, header_bytes)] as u64
+}
+
+/// Whether an object of this many bytes has a span of its own.
+#[inline(always)]
+#[must_use]
+#[allow(clippy::inline_always, reason = "the kernel programs may not call functions on old kernels")]
+pub const fn is_large(size: u64, header_bytes: u64) -> bool {
+    size > LARGEST_SLOT - header_bytes
+}
+
+/// Whether an object shares its slot with others.
+#[inline(always)]
+#[must_use]
+#[allow(clippy::inline_always, reason = "the kernel programs may not call functions on old kernels")]
+pub const fn is_tiny(size: u64, without_pointers: bool) -> bool {
+    without_pointers && size < TINY_LIMIT
+}
+
+/// Bytes in front of an object in its slot.
+#[inline(always)]
+#[must_use]
+#[allow(clippy::inline_always, reason = "the kernel programs may not call functions on old kernels")]
+pub const fn header_bytes_of(size: u64, without_pointers: bool, header_bytes: u64) -> u64 {
+    if !without_pointers && size > HEADER_LIMIT { header_bytes } else { 0 }
+}
+
+/// The size class of an object: 0 for large ones; tiny ones share slots of 16 bytes, class 2.
+#[inline(always)]
+#[must_use]
+#[allow(clippy::inline_always, reason = "the kernel programs may not call functions on old kernels")]
+pub const fn size_class(size: u64, without_pointers: bool, header_bytes: u64) -> u8 {
+    if is_tiny(size, without_pointers) {
+        return TINY_CLASS;
+    }
+    if is_large(size, header_bytes) {
+        return 0;
+    }
+    CLASSES[table_index(size, without_pointers, header_bytes)]
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "the kernel programs may not call functions on old kernels")]
+#[allow(clippy::cast_possible_truncation, reason = "indices are below 512, and no kernel has 32-bit user space here")]
+const fn table_index(size: u64, without_pointers: bool, header_bytes: u64) -> usize {
+    let needed = size + header_bytes_of(size, without_pointers, header_bytes);
     let index = if needed <= FINE_LIMIT { (needed + 7) >> 3 } else { FINE_STEPS as u64 + ((needed + 127 - 1024) >> 7) };
-    SLOT_BYTES[(index as usize) & (TABLE_LEN - 1)] as u64
+    (index as usize) & (TABLE_LEN - 1)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CLASS_TO_SIZE, LARGEST_SLOT, allocated_bytes};
+    use super::{CLASS_TO_SIZE, LARGEST_SLOT, allocated_bytes, is_large, is_tiny, size_class};
     use proptest::prelude::*;
 
     /// The definition: the smallest slot that holds the request.
@@ -104,6 +169,25 @@ mod tests {
                         by_definition(size, without_pointers, header_bytes),
                         "size {size}, without pointers {without_pointers}, header {header_bytes}"
                     );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_size_of_a_class_is_what_its_objects_take() {
+        for header_bytes in [0, 8] {
+            for without_pointers in [false, true] {
+                for size in 1..40_000 {
+                    let class = usize::from(size_class(size, without_pointers, header_bytes));
+                    if is_large(size, header_bytes) {
+                        assert_eq!(class, 0, "size {size}");
+                    } else if is_tiny(size, without_pointers) {
+                        assert_eq!(CLASS_TO_SIZE[class], 16, "size {size}");
+                    } else {
+                        let bytes = allocated_bytes(size, without_pointers, header_bytes);
+                        assert_eq!(u64::from(CLASS_TO_SIZE[class]), bytes, "size {size}");
+                    }
                 }
             }
         }

@@ -17,15 +17,12 @@ use tracer_common::{
 use crate::{
     counters::{add, add_loss, add_total, gate_is_open},
     stacks::{Introduction, Position, is_full, key_of, note_failed_insertion},
-    target::{Registers, begins, malloc_header_bytes, mallocgc_end, mallocgc_start, read_word},
+    target::{Registers, begins, is_without_pointers, malloc_header_bytes, mallocgc_end, mallocgc_start, read_word},
 };
 
 /// What each stack allocated. Never emptied: it lives as long as the attachment. The loader may set another size.
 #[map]
 static ALLOCATIONS: PerCpuHashMap<StackKey, AllocationCount> = PerCpuHashMap::with_max_entries(16_384, 0);
-
-/// Offset of `PtrBytes` in `internal/abi.Type`; 0 there means a type without pointers (Go 1.19 to 1.27).
-const TYPE_PTR_BYTES_OFFSET: u64 = 8;
 
 /// At the beginning of `runtime.mallocgc` (the `push rbp` behind its stack check, or the check's `jbe`): AX = size,
 /// BX = *type or 0.
@@ -59,8 +56,7 @@ fn count(registers: &Registers) {
     if size == 0 {
         return; // the runtime hands out the address of `zerobase`: nothing is allocated
     }
-    let without_pointers =
-        depends_on_pointers(size) && (registers.bx == 0 || read_word(registers.bx + TYPE_PTR_BYTES_OFFSET) == Some(0));
+    let without_pointers = depends_on_pointers(size) && is_without_pointers(registers.bx);
     let bytes = allocated_bytes(size, without_pointers, malloc_header_bytes());
     add_total(Total::AllocatedObjects, 1);
     add_total(Total::AllocatedBytes, bytes);

@@ -13,8 +13,11 @@
 #![allow(missing_debug_implementations, reason = "no formatting in the kernel")]
 
 mod allocations;
+mod births;
 mod counters;
+mod cycles;
 mod goroutines;
+mod predict;
 mod stacks;
 mod target;
 mod window;

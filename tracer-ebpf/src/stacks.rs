@@ -43,7 +43,7 @@ pub(crate) enum Position {
 /// [`MAX_FRAMES`]. A walk crosses from a system stack to the goroutine's, so addresses need not rise; the bound ends any
 /// cycle.
 #[inline(always)]
-fn walk(
+pub(crate) fn walk(
     registers: &Registers,
     position: Position,
     mut read: impl FnMut(u64) -> Option<[u64; 2]>,

@@ -1,0 +1,378 @@
+//! Births: who allocates in a window, what, and where the object will lie.
+//!
+//! Every hit is counted; some, chosen by their bytes, are recorded with their stack. Counterparts:
+//! `tracer-daemon/src/attach/` opens windows, `tracer-daemon/src/collect/births.rs` reads the ring.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::BPF_RB_NO_WAKEUP,
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, generated::bpf_get_attach_cookie},
+    macros::{map, uprobe},
+    maps::{Array, HashMap, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
+    programs::ProbeContext,
+};
+use tracer_common::{
+    bursts::{
+        BirthRecord, BurstPoint, BurstTotal, RecordKind, SIZE_CLASSES, SlotRecord, WindowKind, WindowState, birth_flags,
+    },
+    exact::{AllocationCount, MAX_FRAMES},
+    size_class::{allocated_bytes, depends_on_pointers, is_large, is_tiny, size_class},
+};
+
+use crate::{
+    counters::add,
+    predict::{self, Place, SPAN_WORDS},
+    stacks::{Position, walk},
+    target::{
+        Registers, SpanFacts, begins, gc_blacken_enabled, goroutine_of, has_slow_paths, heap_sweepgen,
+        is_without_pointers, malloc_header_bytes, mallocgc_end, mallocgc_is_probed, mallocgc_start, read_half_word,
+        read_word, slot_span_register,
+    },
+    window::Window,
+};
+
+/// The window that is open. Written by the process that holds the probes.
+#[map]
+static WINDOW: Array<WindowState> = Array::with_max_entries(1, 0);
+
+/// Births, slots and collections, in their order. The loader may set another size.
+#[map]
+static BIRTHS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+#[map]
+static BURST_TOTALS: PerCpuArray<u64> = PerCpuArray::with_max_entries(BurstTotal::COUNT, 0);
+
+/// What was allocated in windows, by size class.
+#[map]
+static BURST_CLASSES: PerCpuArray<AllocationCount> = PerCpuArray::with_max_entries(SIZE_CLASSES, 0);
+
+/// Births that wait for the slot that `nextFree` finds, by `g`. The slot removes them, and so does the next that waits.
+#[map]
+static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(1_024, 0);
+
+/// A birth that waits.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Pending {
+    /// [`BirthRecord::time_ns`].
+    birth_ns: u64,
+    /// The class of the span that is full.
+    span_class: u64,
+}
+
+/// CX, where [`slot_span_register`] says so.
+const SPAN_IN_CX: u64 = 1;
+/// BX.
+const SPAN_IN_BX: u64 = 2;
+
+/// All points of a burst, told apart by their cookies.
+#[uprobe]
+pub(crate) fn burst(context: ProbeContext) -> u32 {
+    // SAFETY: the context is that of the program that runs.
+    let cookie = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
+    hit(&context, cookie);
+    0
+}
+
+/// The same where links have no cookies: a program for each kind of point.
+macro_rules! points {
+    ($($name:ident: $point:ident),*) => {$(
+        #[uprobe]
+        pub(crate) fn $name(context: ProbeContext) -> u32 {
+            hit(&context, BurstPoint::$point as u64);
+            0
+        }
+    )*};
+}
+points!(
+    burst_chooses_slot: ChoosesSlot,
+    burst_mallocgc: Mallocgc,
+    burst_specialised: Specialised,
+    burst_slow_path: SlowPath,
+    burst_slot_found: SlotFound,
+    burst_large_span_found: LargeSpanFound
+);
+
+#[inline(always)]
+pub(crate) fn add_burst_total(total: BurstTotal, amount: u64) {
+    if let Some(counter) = BURST_TOTALS.get_ptr_mut(total as u32) {
+        add(counter, amount);
+    }
+}
+
+/// Room in the ring; counted where there is none.
+#[inline(always)]
+pub(crate) fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
+    BIRTHS.reserve::<T>(0)
+}
+
+#[inline(always)]
+fn hit(context: &ProbeContext, point: u64) {
+    add_burst_total(BurstTotal::Hits, 1);
+    let Some(window) = WINDOW.get_ptr(0) else { return };
+    // SAFETY: a pointer to a map value. Volatile: another process writes it.
+    let window = unsafe { core::ptr::read_volatile(window) };
+    if window.until_ns == 0 {
+        return;
+    }
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if now >= window.until_ns {
+        return;
+    }
+    if point == BurstPoint::SlotFound as u64 {
+        slot_found(context, &window, now);
+    } else if point == BurstPoint::LargeSpanFound as u64 {
+        large(context, &window, now);
+    } else {
+        small(context, &window, now, point);
+    }
+}
+
+/// Counts an allocation of a class, or of a large object.
+#[inline(always)]
+fn count(class: u32, bytes: u64) {
+    add_burst_total(BurstTotal::HitsInWindows, 1);
+    if let Some(counted) = BURST_CLASSES.get_ptr_mut(class) {
+        // SAFETY: a pointer to a map value, valid until the program ends.
+        let (objects_counter, bytes_counter) = unsafe { (&raw mut (*counted).objects, &raw mut (*counted).bytes) };
+        add(objects_counter, 1);
+        add(bytes_counter, bytes);
+    }
+}
+
+/// Whether chance takes an object of so many bytes.
+#[inline(always)]
+fn is_chosen(bytes: u64, mean_birth_bytes: u64) -> bool {
+    // SAFETY: no arguments.
+    bytes >= mean_birth_bytes || u64::from(unsafe { bpf_get_prandom_u32() }) * mean_birth_bytes < bytes << 32
+}
+
+#[inline(always)]
+fn is_marking() -> bool {
+    !matches!(read_half_word(gc_blacken_enabled()), Some(0))
+}
+
+/// A small object, where its slot is about to be chosen, or somewhat before.
+#[inline(always)]
+fn small(context: &ProbeContext, window: &WindowState, now: u64, point: u64) {
+    if !begins(context) || window.kind != WindowKind::Births as u32 {
+        return;
+    }
+    let registers = Registers::of(context);
+    let size = registers.ax;
+    let header_bytes = malloc_header_bytes();
+    if size == 0 || is_large(size, header_bytes) {
+        return; // no allocation; or one that has its own point
+    }
+    let is_slow_path = point == BurstPoint::SlowPath as u64;
+    let is_specialised = point == BurstPoint::Specialised as u64;
+    if is_specialised && mallocgc_is_probed() != 0 {
+        match read_word(registers.stack_pointer) {
+            Some(caller) if caller >= mallocgc_start() && caller < mallocgc_end() => return,
+            _ => {}
+        }
+    }
+    let depends = depends_on_pointers(size);
+    let mut without_pointers = depends && is_without_pointers(registers.bx);
+    let bytes = allocated_bytes(size, without_pointers, header_bytes);
+    let class = size_class(size, without_pointers, header_bytes);
+    if !is_slow_path {
+        // A slow path was counted when its specialised function began.
+        count(u32::from(class), bytes);
+    }
+    if !is_chosen(bytes, window.mean_birth_bytes) {
+        return;
+    }
+    let is_marking = is_marking();
+    // While the collector marks, a specialised function leaves the object to its slow path. Each draws for itself, and of
+    // one object one counts.
+    if (is_specialised && has_slow_paths() != 0 && is_marking) || (is_slow_path && !is_marking) {
+        return;
+    }
+    if !depends {
+        without_pointers = is_without_pointers(registers.bx);
+    }
+    let mut flags = 0;
+    if is_marking {
+        flags |= birth_flags::MARKING;
+    }
+    if without_pointers {
+        flags |= birth_flags::WITHOUT_POINTERS;
+    }
+    if is_tiny(size, without_pointers) {
+        flags |= birth_flags::TINY;
+    }
+    let Some(mut record) = reserve::<BirthRecord>() else {
+        add_burst_total(BurstTotal::BirthsLost, 1);
+        return;
+    };
+    let span_class = u64::from(class) << 1 | u64::from(without_pointers);
+    let is_certain = point == BurstPoint::ChoosesSlot as u64;
+    let mut address = 0;
+    if is_marking && !is_certain && predict::assist_is_due(registers.g, size) {
+        flags |= birth_flags::ASSIST_DUE;
+    } else {
+        // The frames come later.
+        let scratch = frames_of(&mut record);
+        match predict::place(registers.g, size, span_class, flags & birth_flags::TINY != 0, scratch) {
+            Place::Slot(slot) => address = slot,
+            Place::SpanFull => flags |= birth_flags::SPAN_FULL,
+            Place::Unreadable => flags |= birth_flags::UNREADABLE,
+        }
+    }
+    if flags & birth_flags::SPAN_FULL != 0
+        && PENDING.insert(&registers.g, &Pending { birth_ns: now, span_class }, 0).is_err()
+    {
+        add_burst_total(BurstTotal::PendingFull, 1);
+    }
+    let born = Born { size, bytes, class: u32::from(class), type_address: registers.bx, address, flags };
+    send(record, window, now, &registers, Position::BeforeFrame, &born);
+}
+
+const _: () = assert!(SPAN_WORDS <= MAX_FRAMES);
+
+#[inline(always)]
+fn frames_of(record: &mut RingBufEntry<BirthRecord>) -> *mut u64 {
+    // SAFETY: the ring reserved a whole record.
+    unsafe { (&raw mut (*record.as_mut_ptr()).frames).cast() }
+}
+
+/// An object with a span of its own, which was made just now.
+#[inline(always)]
+fn large(context: &ProbeContext, window: &WindowState, now: u64) {
+    if window.kind != WindowKind::Births as u32 {
+        return;
+    }
+    let registers = Registers::of(context);
+    let Some(span) = SpanFacts::read(registers.ax) else { return };
+    let bytes = span.slot_bytes;
+    count(0, bytes);
+    if !is_chosen(bytes, window.mean_birth_bytes) {
+        return;
+    }
+    let mut flags = birth_flags::LARGE;
+    if is_marking() {
+        flags |= birth_flags::MARKING;
+    }
+    if span.class & 1 != 0 {
+        flags |= birth_flags::WITHOUT_POINTERS;
+    }
+    let born = Born { size: bytes, bytes, class: 0, type_address: 0, address: span.start, flags };
+    let Some(record) = reserve::<BirthRecord>() else {
+        add_burst_total(BurstTotal::BirthsLost, 1);
+        return;
+    };
+    send(record, window, now, &registers, Position::InsideFrame, &born);
+}
+
+/// `nextFree` has found a slot.
+#[inline(always)]
+fn slot_found(context: &ProbeContext, window: &WindowState, now: u64) {
+    let registers = Registers::of(context);
+    let span = match slot_span_register() {
+        SPAN_IN_CX => registers.cx,
+        SPAN_IN_BX => registers.bx,
+        _ => 0,
+    };
+    let mut birth_ns = 0;
+    let facts = SpanFacts::read(span);
+    if window.kind == WindowKind::Births as u32 {
+        let Some(pending) = PENDING.get_ptr(&registers.g) else { return };
+        // SAFETY: a pointer to a map value. Copied, because the entry is removed.
+        let pending = unsafe { *pending };
+        if facts.as_ref().is_some_and(|facts| facts.class != pending.span_class) {
+            return; // of an allocation in between
+        }
+        let _gone = PENDING.remove(&registers.g);
+        birth_ns = pending.birth_ns;
+    } else {
+        add_burst_total(BurstTotal::HitsInWindows, 1);
+    }
+    let Some(mut entry) = reserve::<SlotRecord>() else {
+        add_burst_total(BurstTotal::BirthsLost, 1);
+        return;
+    };
+    let goroutine = goroutine_of(registers.g);
+    let record = entry.as_mut_ptr();
+    // SAFETY: the ring reserved a whole record; every field is written here.
+    unsafe {
+        (&raw mut (*record).kind).write(RecordKind::Slot as u32);
+        (&raw mut (*record).burst).write(window.burst);
+        (&raw mut (*record).time_ns).write(now);
+        (&raw mut (*record).birth_ns).write(birth_ns);
+        (&raw mut (*record).g).write(registers.g);
+        (&raw mut (*record).goroutine).write(goroutine.id);
+        (&raw mut (*record).goroutine_entry).write(goroutine.entry);
+        (&raw mut (*record).address).write(registers.ax);
+        (&raw mut (*record).slot_bytes).write(facts.as_ref().map_or(0, |facts| facts.slot_bytes));
+        (&raw mut (*record).span_class).write(facts.as_ref().map_or(0, |facts| facts.class) as u32);
+        (&raw mut (*record).sweepgen).write(heap_sweepgen());
+    }
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    add_burst_total(BurstTotal::Slots, 1);
+}
+
+/// What is known of an object that was chosen.
+struct Born {
+    size: u64,
+    bytes: u64,
+    class: u32,
+    type_address: u64,
+    address: u64,
+    flags: u32,
+}
+
+#[inline(always)]
+fn send(
+    mut entry: RingBufEntry<BirthRecord>,
+    window: &WindowState,
+    now: u64,
+    registers: &Registers,
+    position: Position,
+    born: &Born,
+) {
+    let frames = frames_of(&mut entry);
+    let goroutine = goroutine_of(registers.g);
+    let record = entry.as_mut_ptr();
+    // SAFETY: the ring reserved a whole record; every field that the daemon reads is written here.
+    unsafe {
+        (&raw mut (*record).kind).write(RecordKind::Birth as u32);
+        (&raw mut (*record).burst).write(window.burst);
+        (&raw mut (*record).time_ns).write(now);
+        (&raw mut (*record).g).write(registers.g);
+        (&raw mut (*record).goroutine).write(goroutine.id);
+        (&raw mut (*record).goroutine_entry).write(goroutine.entry);
+        (&raw mut (*record).address).write(born.address);
+        (&raw mut (*record).type_address).write(born.type_address);
+        (&raw mut (*record).size).write(born.size);
+        (&raw mut (*record).bytes).write(born.bytes);
+        (&raw mut (*record).size_class).write(born.class);
+        (&raw mut (*record).flags).write(born.flags);
+        (&raw mut (*record).sweepgen).write(heap_sweepgen());
+        (&raw mut (*record).mean_birth_bytes).write(window.mean_birth_bytes);
+    }
+    let mut window = Window::open();
+    let count = walk(
+        registers,
+        position,
+        |address| match &mut window {
+            Some(window) => window.read(address),
+            None => None,
+        },
+        |index, frame| {
+            if index < MAX_FRAMES {
+                // SAFETY: the index is below the number of frames of the record.
+                unsafe { frames.add(index).write(frame) };
+            }
+        },
+    );
+    if let Some(window) = window {
+        window.close();
+    }
+    // SAFETY: as above.
+    unsafe { (&raw mut (*record).frame_count).write(count) };
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    add_burst_total(BurstTotal::Births, 1);
+    add_burst_total(BurstTotal::Frames, u64::from(count));
+}
