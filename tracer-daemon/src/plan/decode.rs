@@ -197,6 +197,41 @@ pub(super) fn before_return(code: &FunctionCode, purpose: Purpose) -> Result<Pro
     Err(Refusal::new(RefusalReason::JumpNotFound, format!("{} returns without any jump", code.name)))
 }
 
+/// Which register holds a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SpanRegister {
+    Bx,
+    Cx,
+}
+
+/// The register that at the point of [`before_return`] holds what the function returns second, in BX. None: none is known to.
+pub(super) fn span_register(code: &FunctionCode) -> Option<SpanRegister> {
+    let instructions = whole(code).ok()?;
+    let end = instructions.iter().position(|instruction| instruction.mnemonic() == Mnemonic::Ret)?;
+    let mut info = InstructionInfoFactory::new();
+    let behind = |instruction: &&Instruction| instruction.flow_control() != FlowControl::ConditionalBranch;
+    let mut register = Register::RBX;
+    for instruction in instructions.get(..end)?.iter().rev().take_while(behind) {
+        let writes = |access| !matches!(access, OpAccess::None | OpAccess::Read | OpAccess::NoMemAccess);
+        let used = info.info(instruction).used_registers();
+        if !used.iter().any(|used| used.register().full_register() == register && writes(used.access())) {
+            continue;
+        }
+        let is_copy = instruction.mnemonic() == Mnemonic::Mov
+            && instruction.op0_register() == register
+            && instruction.op1_kind() == OpKind::Register;
+        if !is_copy {
+            return None;
+        }
+        register = instruction.op1_register();
+    }
+    match register {
+        Register::RBX => Some(SpanRegister::Bx),
+        Register::RCX => Some(SpanRegister::Cx),
+        _ => None,
+    }
+}
+
 /// All jumps by where they lead; made once, since a hostile function can have 64 Ki instructions.
 fn jumps(instructions: &[Instruction]) -> HashMap<u64, &Instruction> {
     instructions.iter().filter(|from| is_jump(from)).map(|from| (from.near_branch_target(), from)).collect()

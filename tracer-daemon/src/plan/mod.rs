@@ -4,6 +4,7 @@
 //! (`decode.rs`), which proves that it lies on an instruction boundary and on an instruction that the kernel emulates:
 //! a probe in the middle of an instruction kills the target, and one on any other instruction costs ten times as much.
 
+mod bursts;
 mod decode;
 mod points;
 mod refusal;
@@ -15,6 +16,7 @@ use crate::{
     inspect::BinaryFacts,
 };
 
+pub use bursts::BurstPlan;
 pub use decode::ProbePoint;
 pub use refusal::{Refusal, RefusalReason};
 
@@ -34,6 +36,12 @@ pub enum Purpose {
     GoroutineExited,
     /// An object is about to be put into a slot that can be predicted: size and type in registers.
     Birth,
+    /// The same at the beginning of `mallocgc`, before what may come between: help for the collector.
+    BirthAtEntrance,
+    /// The same in one of Go 1.27's specialised functions.
+    SpecialisedBirth,
+    /// The same in a slow path of these, to which they leave the object while the collector marks.
+    SlowPathBirth,
     /// `nextFree` has found a slot: its address in AX.
     SlotFound,
     /// A span for one large object was made: the span in AX.
@@ -51,13 +59,16 @@ pub enum Purpose {
 
 impl Purpose {
     /// All purposes.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Allocation,
         Self::SpecialisedAllocation,
         Self::GoroutineCreated,
         Self::GoroutineReturned,
         Self::GoroutineExited,
         Self::Birth,
+        Self::BirthAtEntrance,
+        Self::SpecialisedBirth,
+        Self::SlowPathBirth,
         Self::SlotFound,
         Self::LargeSpanFound,
         Self::CycleMarked,
@@ -75,6 +86,9 @@ impl Purpose {
             Self::GoroutineReturned => "goroutine_returned",
             Self::GoroutineExited => "goroutine_exited",
             Self::Birth => "birth",
+            Self::BirthAtEntrance => "birth_at_entrance",
+            Self::SpecialisedBirth => "specialised_birth",
+            Self::SlowPathBirth => "slow_path_birth",
             Self::SlotFound => "slot_found",
             Self::LargeSpanFound => "large_span_found",
             Self::CycleMarked => "cycle_marked",
@@ -149,7 +163,7 @@ impl ProbePlan {
 }
 
 /// The points that kinds of evidence other than `exact` need, with what each is for; a refusal where a point that all
-/// of them need is missing. They are shown by `leakline plan`; nothing attaches them yet.
+/// of them need is missing. They are shown by `leakline plan`; [`BurstPlan`] takes those of bursts from here.
 #[derive(Clone, Debug, Default)]
 pub struct RarePoints {
     /// In the order of [`Purpose::ALL`].

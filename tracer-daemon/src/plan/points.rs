@@ -98,31 +98,51 @@ fn goroutine_exited(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
 /// Where an object's slot can be predicted: in the functions that choose one, which exist from go1.24 on. Where some
 /// are inlined into `mallocgc`, and before go1.24, at the beginning of `mallocgc`: then the specialised functions that it
 /// calls itself are hit for the same object, and told by their return address as for [`Purpose::SpecialisedAllocation`].
-/// While the collector marks, an allocation may first have to help it and go on on another processor: such births cannot be
-/// predicted in `mallocgc` and in the specialised functions.
+/// While the collector marks, an allocation may first have to help it and go on on another processor: in `mallocgc` and
+/// in slow paths it shows beforehand whether it must.
 pub(super) fn births(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
     let (_, mallocgc) = (allocations(facts)?, only(facts, MALLOCGC)?);
-    let inner: Vec<&str> =
-        INNER.into_iter().filter(|(_, place)| *place == Inner::ChoosesSlot).map(|(kind, _)| kind).collect();
-    let names = || inner.iter().map(|kind| format!("{MALLOCGC}{kind}"));
+    let of_kind = |kind: Inner| {
+        let kinds = INNER.into_iter().filter(move |(_, place)| *place == kind);
+        kinds.map(|(name, _)| format!("{MALLOCGC}{name}")).collect::<Vec<String>>()
+    };
+    let inner = of_kind(Inner::ChoosesSlot);
+    let is_linked = |name: &&String| facts.functions.contains_key(*name);
     let mut points = Vec::new();
-    if names().any(|name| facts.inlined.contains_key(&name)) || !names().any(|name| facts.functions.contains_key(&name))
-    {
-        points.push(decode::entry(mallocgc, Purpose::Birth)?);
+    if inner.iter().any(|name| facts.inlined.contains_key(name)) || !inner.iter().any(|name| is_linked(&name)) {
+        points.push(decode::entry(mallocgc, Purpose::BirthAtEntrance)?);
     } else {
-        for name in names().filter(|name| facts.functions.contains_key(name)) {
-            points.push(decode::entry(only(facts, &name)?, Purpose::Birth)?);
+        for name in inner.iter().filter(is_linked) {
+            points.push(decode::entry(only(facts, name)?, Purpose::Birth)?);
         }
     }
-    for name in facts.functions.keys().filter(|name| is_specialised(name)) {
-        points.push(decode::entry(only(facts, name)?, Purpose::Birth)?);
+    let specialised: Vec<&String> = facts.functions.keys().filter(|name| is_specialised(name)).collect();
+    for name in &specialised {
+        points.push(decode::entry(only(facts, name)?, Purpose::SpecialisedBirth)?);
+    }
+    if !specialised.is_empty() {
+        // Where one is missing or inlined, the specialised functions answer for their objects themselves.
+        let slow = of_kind(Inner::SlowPath);
+        let slow: Result<Vec<ProbePoint>, Refusal> = slow
+            .iter()
+            .filter(is_linked)
+            .map(|name| decode::entry(called(facts, name)?, Purpose::SlowPathBirth))
+            .collect();
+        points.extend(slow.unwrap_or_default());
     }
     Ok(points)
 }
 
+const NEXT_FREE: &str = "runtime.(*mcache).nextFree";
+
 /// `nextFree`, when the span that is cached for a size class is full.
 pub(super) fn slot_found(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
-    Ok(vec![decode::before_return(called(facts, "runtime.(*mcache).nextFree")?, Purpose::SlotFound)?])
+    Ok(vec![decode::before_return(called(facts, NEXT_FREE)?, Purpose::SlotFound)?])
+}
+
+/// The register that holds the span there.
+pub(super) fn slot_span_register(facts: &BinaryFacts) -> Option<decode::SpanRegister> {
+    decode::span_register(only(facts, NEXT_FREE).ok()?)
 }
 
 /// Behind the call of `allocLarge`: in `mallocgcLarge` from go1.24 on, before in `mallocgc`.
@@ -155,6 +175,8 @@ fn is_specialised(function: &str) -> bool {
 enum Inner {
     /// Chooses the slot of a small object.
     ChoosesSlot,
+    /// Called by the specialised functions while the collector marks, with arguments that were seen there.
+    SlowPath,
     /// Something else.
     Other,
 }
@@ -167,10 +189,9 @@ const INNER: [(&str, Inner); 9] = [
     ("SmallScanNoHeader", Inner::ChoosesSlot),
     ("SmallScanHeader", Inner::ChoosesSlot),
     ("Large", Inner::Other),
-    // Called by the specialised functions while the collector marks, with arguments that were seen there.
-    ("TinySlowPath", Inner::Other),
-    ("SmallScanSlowPath", Inner::Other),
-    ("SmallNoScanSlowPath", Inner::Other),
+    ("TinySlowPath", Inner::SlowPath),
+    ("SmallScanSlowPath", Inner::SlowPath),
+    ("SmallNoScanSlowPath", Inner::SlowPath),
 ];
 
 /// Whether the name is one of the allocator's and none of those whose place in it is known: with one more way in, counts

@@ -143,8 +143,8 @@ fn points_are_hit(toolchain: &str) {
     assert_eq!(hits(Purpose::CycleMarked).len(), truth.collections, "{toolchain}: gcSweep");
     assert_eq!(hits(Purpose::CycleEnded).len(), truth.collections, "{toolchain}: gcMarkTermination");
 
-    let births = hits(Purpose::Birth);
-    let mediums = births.iter().filter(|hit| hit.ax == truth.asked_bytes).count();
+    let births = [hits(Purpose::Birth), hits(Purpose::BirthAtEntrance)];
+    let mediums = births.iter().flatten().filter(|hit| hit.ax == truth.asked_bytes).count();
     assert_eq!(mediums, truth.mediums.len(), "{toolchain}: births");
 
     // Every seventh object needs a new span; sweeping gives some spans back in part.

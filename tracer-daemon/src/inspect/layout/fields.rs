@@ -174,6 +174,8 @@ layouts! {
         labels: u64 = at("labels", 8),
         /// Grows by one, modulo 256, each time it stops running.
         tracking_seq: u64 = at("trackingSeq", 1),
+        /// What it may still allocate before it must help the collector, bytes; negative: it must.
+        gc_assist_bytes: u64 = at("gcAssistBytes", 8),
         /// Whether it executes cleanups of the program. None means before go1.25.
         running_cleanups: Option<u64> = at("runningCleanups", 1),
     }

@@ -30,6 +30,7 @@ const G_1_19: GoroutineLayout = GoroutineLayout {
     waiting: 328,
     labels: 360,
     tracking_seq: 189,
+    gc_assist_bytes: 384,
     running_cleanups: None,
 };
 const G_1_21: GoroutineLayout = GoroutineLayout {
@@ -54,6 +55,7 @@ const G_1_21: GoroutineLayout = GoroutineLayout {
     waiting: 312,
     labels: 344,
     tracking_seq: 188,
+    gc_assist_bytes: 400,
     running_cleanups: None,
 };
 const G_1_22: GoroutineLayout = GoroutineLayout {
@@ -78,6 +80,7 @@ const G_1_22: GoroutineLayout = GoroutineLayout {
     waiting: 312,
     labels: 344,
     tracking_seq: 191,
+    gc_assist_bytes: 416,
     running_cleanups: None,
 };
 const G_1_23: GoroutineLayout = GoroutineLayout {
@@ -102,6 +105,7 @@ const G_1_23: GoroutineLayout = GoroutineLayout {
     waiting: 320,
     labels: 352,
     tracking_seq: 199,
+    gc_assist_bytes: 424,
     running_cleanups: None,
 };
 const G_1_24: GoroutineLayout = GoroutineLayout {
@@ -126,6 +130,7 @@ const G_1_24: GoroutineLayout = GoroutineLayout {
     waiting: 320,
     labels: 352,
     tracking_seq: 199,
+    gc_assist_bytes: 432,
     running_cleanups: None,
 };
 const G_1_25: GoroutineLayout = GoroutineLayout {
@@ -150,6 +155,7 @@ const G_1_25: GoroutineLayout = GoroutineLayout {
     waiting: 312,
     labels: 344,
     tracking_seq: 191,
+    gc_assist_bytes: 424,
     running_cleanups: Some(218),
 };
 const G_1_26: GoroutineLayout = GoroutineLayout {
@@ -174,6 +180,7 @@ const G_1_26: GoroutineLayout = GoroutineLayout {
     waiting: 320,
     labels: 352,
     tracking_seq: 191,
+    gc_assist_bytes: 440,
     running_cleanups: Some(220),
 };
 const M_1_19: ThreadLayout =

@@ -1,0 +1,112 @@
+//! The points of a burst, the point that tells of collections, and what the kernel programs must know beside them.
+
+use tracer_common::bursts::{BurstConfig, BurstPoint};
+
+use super::decode::SpanRegister;
+use super::{ProbePoint, Purpose, Refusal, points};
+use crate::addr::Avma;
+use crate::inspect::BinaryFacts;
+use crate::inspect::layout::RuntimeLayout;
+
+/// Bits of a word.
+const WORD_BITS: u64 = 64;
+
+/// What bursts and marks need of one binary.
+#[derive(Clone, Debug)]
+pub struct BurstPlan {
+    /// Where births are seen. Rare points first.
+    pub births: Vec<ProbePoint>,
+    /// Where it is seen that a slot was found in another span. Empty: births whose span is full have no address, and windows that
+    /// weigh goroutines cannot be opened.
+    pub slots: Vec<ProbePoint>,
+    /// Where large objects are seen. Empty: they are in the books only.
+    pub large: Vec<ProbePoint>,
+    /// Where it is seen that marking is over. Empty: the daemon has to look how far the collector is.
+    pub cycle: Vec<ProbePoint>,
+    /// What is left out, and why.
+    pub refused: Vec<Refusal>,
+    config: BurstConfig,
+}
+
+impl BurstPlan {
+    /// Plans births for one binary.
+    ///
+    /// # Errors
+    /// Where not every allocation of a small object passes a point.
+    pub fn of(facts: &BinaryFacts) -> Result<Self, Refusal> {
+        let births = points::births(facts)?;
+        let mut refused = Vec::new();
+        let mut rare = |found: Result<Vec<ProbePoint>, Refusal>| {
+            found.unwrap_or_else(|refusal| {
+                refused.push(refusal);
+                Vec::new()
+            })
+        };
+        let slots = rare(points::slot_found(facts));
+        let large = rare(points::large_span_found(facts));
+        let cycle = rare(points::beginning_of(facts, "runtime.gcSweep", Purpose::CycleMarked));
+        let has = |purpose| births.iter().any(|point| point.purpose() == purpose);
+        let config = BurstConfig {
+            slot_span_register: match points::slot_span_register(facts) {
+                None => 0,
+                Some(SpanRegister::Cx) => 1,
+                Some(SpanRegister::Bx) => 2,
+            },
+            has_slow_paths: u64::from(has(Purpose::SlowPathBirth)),
+            mallocgc_is_probed: u64::from(has(Purpose::BirthAtEntrance)),
+            ..offsets(&facts.layout)
+        };
+        Ok(Self { births, slots, large, cycle, refused, config })
+    }
+
+    /// What the kernel programs must know of one process: where `gcBlackenEnabled` and `mheap_` are in it.
+    pub fn config(&self, gc_blacken_enabled: Avma, mheap: Avma, layout: &RuntimeLayout) -> BurstConfig {
+        BurstConfig {
+            gc_blacken_enabled: gc_blacken_enabled.0,
+            sweepgen: mheap.0.wrapping_add(layout.mheap.sweepgen),
+            ..self.config
+        }
+    }
+
+    /// Everything that is probed in a window of births: rare points first.
+    pub fn window(&self) -> impl Iterator<Item = &ProbePoint> {
+        self.large.iter().chain(&self.slots).chain(&self.births)
+    }
+}
+
+impl Purpose {
+    /// The cookie with which the kernel program is called at a point of a burst. None: it is no point of a burst.
+    pub const fn burst_point(self) -> Option<BurstPoint> {
+        match self {
+            Self::Birth => Some(BurstPoint::ChoosesSlot),
+            Self::BirthAtEntrance => Some(BurstPoint::Mallocgc),
+            Self::SpecialisedBirth => Some(BurstPoint::Specialised),
+            Self::SlowPathBirth => Some(BurstPoint::SlowPath),
+            Self::SlotFound => Some(BurstPoint::SlotFound),
+            Self::LargeSpanFound => Some(BurstPoint::LargeSpanFound),
+            _ => None,
+        }
+    }
+}
+
+fn offsets(layout: &RuntimeLayout) -> BurstConfig {
+    BurstConfig {
+        g_m: layout.g.m,
+        g_goid: layout.g.goid,
+        g_startpc: layout.g.startpc,
+        g_gc_assist_bytes: layout.g.gc_assist_bytes,
+        m_p: layout.m.p,
+        p_mcache: layout.p.mcache,
+        mcache_tiny: layout.mcache.tiny,
+        mcache_alloc: layout.mcache.alloc,
+        span_start: layout.mspan.start_addr,
+        span_freeindex: layout.mspan.freeindex,
+        span_nelems: layout.mspan.nelems,
+        span_index_bits: if layout.mspan.freeindex_bytes == 8 { WORD_BITS } else { 16 },
+        span_alloc_cache: layout.mspan.alloc_cache,
+        span_alloc_bits: layout.mspan.alloc_bits,
+        span_elemsize: layout.mspan.elemsize,
+        span_spanclass: layout.mspan.spanclass,
+        ..BurstConfig::default()
+    }
+}
