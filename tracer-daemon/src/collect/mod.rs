@@ -3,6 +3,7 @@
 //! Counterpart: `tracer-ebpf/src/{allocations,goroutines,stacks,counters}.rs`, which write what is read here. Holds the maps of one
 //! attachment; the attachment itself (programs, links, gate) is `attach`'s.
 
+pub mod births;
 mod record;
 
 use std::fmt;
