@@ -1,0 +1,469 @@
+//! The thread that opens windows, for all targets of this host: when, how long, and for how many births the governor says.
+//!
+//! It waits for nobody: links are made and ended by processes that tell how it went (`attach/holder.rs`). Where this process is
+//! stopped, they end by themselves.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rand::{SeedableRng as _, rngs::SmallRng};
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
+    fd::{AsFd as _, OwnedFd},
+    time::Timespec,
+};
+use tracer_common::bursts::WindowKind;
+
+use super::{
+    desk::Shown,
+    target::{BurstTarget, burst_number},
+    tracker::EndedWindow,
+};
+use crate::{
+    attach::{
+        AttachError,
+        governor::{
+            self, Config, Costs, Governor, HookHits, Next, Observation, OpenFailure, Outcome, TargetId, WindowPlan,
+        },
+        holder::{Holder, Holders, News},
+    },
+    collect::births::BurstTotals,
+    discover::{Presence, presence},
+    pipeline::{goroutines::monotonic_ns, own},
+};
+
+/// Between two looks at each target's CPU time.
+const OBSERVE_NS: u64 = 1_000_000_000;
+/// Between two heartbeats for links that stay; they end after a second of silence.
+const BEAT_NS: u64 = 300_000_000;
+/// The thread sleeps no longer than this, so that heartbeats come in time.
+const NAP_NS: u64 = 200_000_000;
+/// Before a link that stays is tried again.
+const RETRY_NS: u64 = 10_000_000_000;
+/// At the end: probes are gone in some tens of milliseconds each.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// The scheduler of this host. Ends all windows when dropped.
+#[derive(Debug)]
+pub struct BurstHost {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    commands: Mutex<VecDeque<Command>>,
+    /// Wakes the thread up.
+    bell: OwnedFd,
+}
+
+#[derive(Debug)]
+enum Command {
+    Add(TargetId, Box<BurstTarget>),
+    Remove(TargetId),
+    Stop,
+}
+
+impl Shared {
+    fn commands(&self) -> MutexGuard<'_, VecDeque<Command>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn command(&self, command: Command) {
+        self.commands().push_back(command);
+        // A full counter rings, too.
+        let _rung = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+}
+
+/// A target that the scheduler has. Taken from it when dropped.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Place {
+    shared: Arc<Shared>,
+    id: TargetId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.command(Command::Remove(self.id));
+    }
+}
+
+impl BurstHost {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// Where the system has no room for it.
+    pub fn start(config: Config, costs: Costs, holders: Holders) -> std::io::Result<Self> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let shared = Arc::new(Shared { commands: Mutex::default(), bell });
+        let now_ns = monotonic_ns();
+        let mut scheduler = Scheduler {
+            shared: Arc::clone(&shared),
+            governor: Governor::new(now_ns, config, SmallRng::from_os_rng()),
+            costs,
+            holders,
+            targets: BTreeMap::new(),
+            window: None,
+            leaving: Vec::new(),
+            beat_ns: now_ns,
+            observed_ns: now_ns,
+            stops: false,
+        };
+        let thread = thread::Builder::new().name("bursts".into()).spawn(move || scheduler.run())?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// From now on windows are opened in this target, until the place is dropped.
+    pub(in crate::pipeline) fn add(&self, target: BurstTarget) -> Place {
+        // A process begins once; its number may come again.
+        let id = TargetId(target.identity.start_ticks << 22 ^ u64::from(target.identity.pid));
+        self.shared.command(Command::Add(id, Box::new(target)));
+        Place { shared: Arc::clone(&self.shared), id }
+    }
+}
+
+impl Drop for BurstHost {
+    fn drop(&mut self) {
+        self.shared.command(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has said so; links end with this process.
+            let _panicked = thread.join();
+        }
+    }
+}
+
+struct Scheduler {
+    shared: Arc<Shared>,
+    governor: Governor,
+    costs: Costs,
+    holders: Holders,
+    targets: BTreeMap<TargetId, Hosted>,
+    window: Option<OpenWindow>,
+    /// Links that were told to end, and were not heard of since.
+    leaving: Vec<Holder>,
+    beat_ns: u64,
+    observed_ns: u64,
+    stops: bool,
+}
+
+struct Hosted {
+    target: BurstTarget,
+    cycle: Option<Holder>,
+    /// Before this time the cycle's link is not tried again.
+    retry_ns: u64,
+    failure: Option<String>,
+    cycles: u64,
+}
+
+/// The window that is open, is being opened, or whose probes are being taken away.
+struct OpenWindow {
+    plan: Box<WindowPlan>,
+    kind: WindowKind,
+    holder: Holder,
+    before: BurstTotals,
+    opened_ns: Option<u64>,
+    closed_ns: Option<u64>,
+    failure: Option<AttachError>,
+}
+
+impl Scheduler {
+    fn run(&mut self) {
+        let mut stopped_ns = None;
+        loop {
+            self.obey();
+            self.hear();
+            let now_ns = monotonic_ns();
+            if self.stops {
+                let stopped_ns = *stopped_ns.get_or_insert(now_ns);
+                let is_over = self.window.is_none() && self.leaving.is_empty();
+                if is_over || now_ns.saturating_sub(stopped_ns) > nanoseconds(GOODBYE) {
+                    return;
+                }
+                self.sleep(now_ns.saturating_add(NAP_NS), now_ns);
+                continue;
+            }
+            self.keep(now_ns);
+            if now_ns.saturating_sub(self.observed_ns) >= OBSERVE_NS {
+                self.observed_ns = now_ns;
+                self.observe(now_ns);
+            }
+            let until_ns = self.decide(now_ns);
+            self.sleep(until_ns, now_ns);
+        }
+    }
+
+    fn sleep(&self, until_ns: u64, now_ns: u64) {
+        let nap_ns = until_ns.saturating_sub(now_ns).min(NAP_NS);
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(nap_ns).unwrap_or_default() };
+        let bell = self.shared.bell.as_fd();
+        let mut waited: Vec<PollFd<'_>> = vec![PollFd::from_borrowed_fd(bell, PollFlags::IN)];
+        let links = self.window.iter().map(|window| &window.holder).chain(&self.leaving);
+        let links = links.chain(self.targets.values().filter_map(|hosted| hosted.cycle.as_ref()));
+        waited.extend(links.map(|link| PollFd::from_borrowed_fd(link.fd(), PollFlags::IN)));
+        // What there is shows when it is looked at.
+        let _interrupted = poll(&mut waited, Some(&timeout));
+        let mut rung = [0; 8];
+        let _silent = rustix::io::read(&self.shared.bell, &mut rung);
+    }
+
+    fn obey(&mut self) {
+        let commands = std::mem::take(&mut *self.shared.commands());
+        for command in commands {
+            match command {
+                Command::Add(id, target) => self.add(id, *target),
+                Command::Remove(id) => self.remove(id),
+                Command::Stop => {
+                    self.stops = true;
+                    let ids: Vec<TargetId> = self.targets.keys().copied().collect();
+                    for id in ids {
+                        self.remove(id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, id: TargetId, target: BurstTarget) {
+        let now_ns = monotonic_ns();
+        let cpu_ns = own::cpu_ns_of(target.identity.pid).unwrap_or_default();
+        let age_ns = own::age_ns_of(&target.identity, now_ns).unwrap_or_default();
+        self.governor.add(now_ns, id, target.facts(self.costs, cpu_ns, age_ns));
+        let hosted = Hosted { target, cycle: None, retry_ns: 0, failure: None, cycles: 0 };
+        self.targets.insert(id, hosted);
+    }
+
+    fn remove(&mut self, id: TargetId) {
+        self.governor.remove(monotonic_ns(), id);
+        if let Some(window) = self.window.take_if(|window| window.plan.target == id) {
+            window.holder.close();
+            self.leaving.push(window.holder);
+        }
+        if let Some(hosted) = self.targets.remove(&id)
+            && let Some(cycle) = hosted.cycle
+        {
+            cycle.close();
+            self.leaving.push(cycle);
+        }
+    }
+
+    /// Takes what the links have to tell.
+    fn hear(&mut self) {
+        self.leaving.retain_mut(|link| !ended(link, |_| {}));
+        for hosted in self.targets.values_mut() {
+            let Some(cycle) = &mut hosted.cycle else { continue };
+            let failure = &mut hosted.failure;
+            let is_over = ended(cycle, |news| {
+                if let News::Failed(error) = news {
+                    *failure = Some(format!("collections are not seen as they end: {}", chain(&error)));
+                }
+            });
+            if is_over {
+                hosted.cycle = None;
+                hosted.retry_ns = monotonic_ns().saturating_add(RETRY_NS);
+            }
+        }
+        if let Some(mut window) = self.window.take() {
+            if self.hear_of(&mut window) {
+                self.window_is_over(&window);
+            } else {
+                self.window = Some(window);
+            }
+        }
+    }
+
+    /// True where the window's link is gone.
+    fn hear_of(&mut self, window: &mut OpenWindow) -> bool {
+        while let Some(news) = window.holder.news() {
+            match news {
+                News::Opened { at_ns } => window.opened_ns = Some(at_ns),
+                News::Closed { at_ns, .. } => {
+                    window.closed_ns = Some(at_ns);
+                    self.window_closed(window);
+                }
+                News::Failed(error) => window.failure = Some(error),
+                News::Gone => return true,
+            }
+        }
+        false
+    }
+
+    /// Hits count no more: its births can be told.
+    fn window_closed(&self, window: &OpenWindow) {
+        let (Some(opened_ns), Some(closed_ns)) = (window.opened_ns, window.closed_ns) else { return };
+        let Some(hosted) = self.targets.get(&window.plan.target) else { return };
+        hosted.target.tracker.ended(EndedWindow {
+            burst: burst_number(&window.plan),
+            kind: window.kind,
+            began_ns: opened_ns,
+            open_ns: closed_ns.saturating_sub(opened_ns),
+            stands_for_ns: window.plan.stands_for_ns,
+        });
+    }
+
+    fn window_is_over(&mut self, window: &OpenWindow) {
+        let (now_ns, id, number) = (monotonic_ns(), window.plan.target, window.plan.window);
+        let Some(hosted) = self.targets.get_mut(&id) else { return };
+        let (Some(opened_ns), Some(closed_ns)) = (window.opened_ns, window.closed_ns) else {
+            // Also where the process that held the link was killed: how long it was open is not known.
+            let is_gone = presence(&hosted.target.identity) != Presence::Running;
+            let failure = match &window.failure {
+                _ if is_gone => OpenFailure::Gone,
+                Some(AttachError::TargetGone { .. }) => OpenFailure::Gone,
+                Some(AttachError::NotAllowed { .. }) => OpenFailure::NotAllowed,
+                _ => OpenFailure::Other,
+            };
+            let why = window.failure.as_ref().map_or_else(|| "the process that held the probes ended".into(), chain);
+            tracing::debug!(pid = hosted.target.identity.pid, why, "a window could not be opened");
+            hosted.failure = Some(format!("a window could not be opened: {why}"));
+            self.governor.failed(now_ns, id, number, failure);
+            return;
+        };
+        hosted.failure = None;
+        let after = hosted.target.counters.totals().unwrap_or(window.before);
+        let counted = after.hits_in_windows.saturating_sub(window.before.hits_in_windows);
+        let hits = after.hits.saturating_sub(window.before.hits);
+        let outcome = Outcome {
+            opened_ns,
+            closed_ns,
+            hits: counted,
+            hits_outside: Some(hits.saturating_sub(counted)),
+            births: (after.births + after.slots).saturating_sub(window.before.births + window.before.slots),
+            frames: after.frames.saturating_sub(window.before.frames),
+            beside: HookHits::default(),
+        };
+        self.governor.closed(now_ns, id, number, &outcome);
+    }
+
+    /// Heartbeats, links that stay, a process in reserve.
+    fn keep(&mut self, now_ns: u64) {
+        let beats = now_ns.saturating_sub(self.beat_ns) >= BEAT_NS;
+        if beats {
+            self.beat_ns = now_ns;
+        }
+        for hosted in self.targets.values_mut() {
+            match &hosted.cycle {
+                Some(cycle) if beats => cycle.beat(),
+                None if now_ns >= hosted.retry_ns => match hosted.target.open_cycle(&mut self.holders) {
+                    Some(Ok(cycle)) => hosted.cycle = Some(cycle),
+                    Some(Err(error)) => {
+                        hosted.failure = Some(format!("collections are not seen as they end: {}", chain(&error)));
+                        hosted.retry_ns = now_ns.saturating_add(RETRY_NS);
+                    }
+                    None => hosted.retry_ns = u64::MAX,
+                },
+                _ => {}
+            }
+        }
+        if !self.targets.is_empty() && self.window.is_none() {
+            // Without one the next window starts its own.
+            let _none = self.holders.prepare();
+        }
+    }
+
+    /// Tells the governor how the targets do, and the sessions what they pay.
+    fn observe(&mut self, now_ns: u64) {
+        self.governor.observe_own(now_ns, own::cpu_ns_with_children());
+        for (id, hosted) in &mut self.targets {
+            let target = &hosted.target;
+            let rates = target.desk.rates();
+            let totals = target.counters.totals().unwrap_or_default();
+            let cycles = totals.cycles.saturating_sub(hosted.cycles);
+            hosted.cycles = totals.cycles;
+            if let Some(cpu_ns) = own::cpu_ns_of(target.identity.pid) {
+                self.governor.observe(
+                    *id,
+                    Observation {
+                        at_ns: now_ns,
+                        cpu_ns,
+                        threads_max: rates.threads_max,
+                        allocations_per_s: rates.allocations_per_s,
+                        bytes_per_s: rates.bytes_per_s,
+                        large_per_s: rates.large_per_s,
+                        goroutines_per_s: None,
+                        collections_per_s: rates.collections_per_s,
+                        tracked: target.tracker.followed(),
+                        hits: HookHits { cycles, ..HookHits::default() },
+                        wanted: 1.0,
+                    },
+                );
+            }
+            if let Some(impulse) = target.desk.take_impulse()
+                && let Err(refusal) = self.governor.impulse(now_ns, *id, impulse)
+            {
+                tracing::debug!(pid = target.identity.pid, %refusal, "no burst at once");
+            }
+            target.desk.show(Shown {
+                account: self.governor.account(*id).unwrap_or_default(),
+                standing: Some(self.governor.standing(*id)),
+                failure: hosted.failure.clone(),
+            });
+        }
+    }
+
+    /// Opens a window where it is time to. Returns until when nothing is to be decided.
+    fn decide(&mut self, now_ns: u64) -> u64 {
+        let plan = match self.governor.next(now_ns) {
+            Next::Open(plan) => plan,
+            Next::Wait { until_ns } => return until_ns,
+        };
+        let (id, number) = (plan.target, plan.window);
+        let kind = match plan.kind {
+            governor::WindowKind::Births => WindowKind::Births,
+            governor::WindowKind::Slots => WindowKind::Slots,
+        };
+        let Some(hosted) = self.targets.get_mut(&id) else {
+            self.governor.remove(now_ns, id);
+            return now_ns;
+        };
+        let before = hosted.target.counters.totals().unwrap_or_default();
+        match hosted.target.open(&mut self.holders, &plan, kind) {
+            Ok(holder) => {
+                tracing::debug!(pid = hosted.target.identity.pid, reason = plan.reason, "a window opens");
+                self.window =
+                    Some(OpenWindow { plan, kind, holder, before, opened_ns: None, closed_ns: None, failure: None });
+            }
+            Err(error) => {
+                hosted.failure = Some(format!("a window could not be opened: {}", chain(&error)));
+                let failure = match error {
+                    AttachError::TargetGone { .. } => OpenFailure::Gone,
+                    AttachError::NotAllowed { .. } => OpenFailure::NotAllowed,
+                    _ => OpenFailure::Other,
+                };
+                self.governor.failed(now_ns, id, number, failure);
+            }
+        }
+        now_ns.saturating_add(NAP_NS)
+    }
+}
+
+/// Takes all news of a link; true where it is gone.
+fn ended(link: &mut Holder, mut each: impl FnMut(News)) -> bool {
+    while let Some(news) = link.news() {
+        if matches!(news, News::Gone) {
+            return true;
+        }
+        each(news);
+    }
+    false
+}
+
+/// An error with what is behind it.
+fn chain(error: &AttachError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(behind) = source {
+        text.push_str(": ");
+        text.push_str(&behind.to_string());
+        source = behind.source();
+    }
+    text
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,172 @@
+//! One target's kernel side: its programs, maps and points.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use tracer_common::{
+    bursts::{BurstTotal, WindowKind, WindowState},
+    exact::TargetConfig,
+};
+
+use super::{desk::Desk, tracker::Tracker};
+use crate::{
+    attach::{
+        AttachError, KernelObject, LinkPoint, Mechanism,
+        governor::{Costs, TargetFacts, WindowPlan},
+        holder::{Holder, Holders, Link, Until},
+        verify_points,
+    },
+    collect::births::{BurstCounters, BurstReader},
+    discover::ProcessIdentity,
+    export::Refusal,
+    inspect::Global,
+    model::tracked,
+    pipeline::{StartError, Subject},
+    plan::{BurstPlan, ProbePoint},
+};
+
+/// Program for all points of a window, and that for collections.
+const BURST: &str = "burst";
+const CYCLE: &str = "cycle_marked";
+/// Bytes of the ring: some thousand births, as many as one window can have.
+const RING_BYTES: u32 = 2 << 20;
+/// Maps of the object that bursts do not use.
+const UNUSED: [(&str, u32); 5] =
+    [("STACKS", 4_096), ("ALLOCATIONS", 1), ("GOROUTINES", 1), ("LIVE_GOROUTINES", 1), ("EXIT_PLACES", 1)];
+
+/// A target in whose process windows can be opened.
+#[derive(Debug)]
+pub(in crate::pipeline) struct BurstTarget {
+    pub(super) identity: ProcessIdentity,
+    pub(super) desk: Arc<Desk>,
+    pub(super) tracker: Arc<Tracker>,
+    pub(super) counters: BurstCounters,
+    exe: File,
+    object: KernelObject,
+    /// The map of totals, for the processes that hold links.
+    totals: OwnedFd,
+    births: Vec<LinkPoint>,
+    slots: Vec<LinkPoint>,
+    cycle: Vec<LinkPoint>,
+}
+
+impl BurstTarget {
+    /// Loads the programs. `epoch_ns`: from when the model counts, by the monotonic clock.
+    ///
+    /// # Errors
+    /// The reason for which there are no bursts.
+    pub(in crate::pipeline) fn load(subject: &Subject, exe: &File, epoch_ns: u64) -> Result<Self, Refusal> {
+        let plan = BurstPlan::of(&subject.facts)
+            .map_err(|refusal| Refusal::new(refusal.reason.id(), format!("no bursts: {}", refusal.text)))?;
+        let failed = |error: StartError| Refusal::new(error.reason(), format!("no bursts: {}", error.full_text()));
+        Self::of_plan(subject, exe, &plan, epoch_ns).map_err(failed)
+    }
+
+    fn of_plan(subject: &Subject, exe: &File, plan: &BurstPlan, epoch_ns: u64) -> Result<Self, StartError> {
+        let pid = subject.identity.pid;
+        let exe = exe.try_clone().map_err(|source| StartError::Exe { pid, source })?;
+        let runtime = subject.runtime();
+        let address = |global| runtime.address(global).map_err(|error| subject.unread(error));
+        let config = plan.config(address(Global::GcBlackenEnabled)?, address(Global::Mheap)?, &subject.facts.layout);
+        let target: TargetConfig = plan.target_config(subject.bias);
+        let constants = [("TARGET", bytes_of(&target)), ("BURST", bytes_of(&config))];
+        let mut capacities = UNUSED.to_vec();
+        capacities.push(("BIRTHS", RING_BYTES));
+        let mut object = KernelObject::embedded(&constants, &capacities)?;
+        for point in plan.window().chain(&plan.cycle) {
+            verify_points(&exe, point)?;
+        }
+        // What cannot be loaded is to be known before it is scheduled.
+        object.program(BURST, Mechanism::UprobeMulti)?;
+        object.program(CYCLE, Mechanism::UprobeMulti)?;
+        let clone = |source| StartError::Exe { pid, source };
+        let totals = object.map_fd("BURST_TOTALS")?.try_clone_to_owned().map_err(clone)?;
+        let counters = BurstCounters::new(|name| object.take_map(name))?;
+        let reader = BurstReader::new(|name| object.take_map(name))?;
+        let tracker = Tracker::start(pid, &runtime, reader, tracked::Limits::default(), epoch_ns)
+            .map_err(|error| subject.unread(error))?;
+        Ok(Self {
+            identity: subject.identity,
+            desk: Arc::default(),
+            tracker: Arc::new(tracker),
+            counters,
+            exe,
+            object,
+            totals,
+            births: plan.window().filter_map(link_point).collect(),
+            slots: plan.slots.iter().filter_map(link_point).collect(),
+            cycle: plan.cycle.iter().map(|point| LinkPoint { file_offset: point.file_offset().0, cookie: 0 }).collect(),
+        })
+    }
+
+    /// What the governor is told of it.
+    pub(super) fn facts(&self, costs: Costs, cpu_ns: u64, age_ns: u64) -> TargetFacts {
+        let count = |points: &[LinkPoint]| u32::try_from(points.len()).unwrap_or(u32::MAX);
+        TargetFacts {
+            birth_points: count(&self.births),
+            slot_points: count(&self.slots),
+            costs,
+            cpu_ns,
+            age_ns,
+            tracked_max: u64::try_from(tracked::Limits::default().objects).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Orders a window.
+    pub(super) fn open(&mut self, holders: &mut Holders, plan: &WindowPlan, kind: WindowKind) -> Result<Holder, AttachError> {
+        let pid = self.identity.pid;
+        let points = match kind {
+            WindowKind::Births => &self.births,
+            WindowKind::Slots => &self.slots,
+        };
+        let state = WindowState {
+            until_ns: 0,
+            mean_birth_bytes: plan.mean_birth_bytes.min(u64::from(u32::MAX)),
+            burst: burst_number(plan),
+            kind: kind as u32,
+        };
+        let program = self.object.program(BURST, Mechanism::UprobeMulti)?.try_clone_to_owned();
+        let program = program.map_err(|source| AttachError::Holder { doing: "give orders to", source })?;
+        let until = Until::Window {
+            map: self.object.map_fd("WINDOW")?,
+            state,
+            length_ns: plan.length_ns,
+            hits_max: plan.hit_cap,
+        };
+        holders.open(&Link {
+            program: program.as_fd(),
+            exe: self.exe.as_fd(),
+            pid,
+            points,
+            hits: Some((self.totals.as_fd(), BurstTotal::Hits as u32)),
+            until,
+        })
+    }
+
+    /// Orders the probe that tells of collections. `None`: the binary has no point for it.
+    pub(super) fn open_cycle(&mut self, holders: &mut Holders) -> Option<Result<Holder, AttachError>> {
+        if self.cycle.is_empty() {
+            return None;
+        }
+        let pid = self.identity.pid;
+        let program = match self.object.program(CYCLE, Mechanism::UprobeMulti) {
+            Ok(program) => program,
+            Err(error) => return Some(Err(error)),
+        };
+        let (exe, points) = (self.exe.as_fd(), &self.cycle);
+        Some(holders.open(&Link { program, exe, pid, points, hits: None, until: Until::HeartbeatsStop }))
+    }
+}
+
+/// The number of a burst: that of its window.
+pub(super) fn burst_number(plan: &WindowPlan) -> u32 {
+    // It wraps after years.
+    u32::try_from(plan.window & u64::from(u32::MAX)).unwrap_or(u32::MAX)
+}
+
+fn link_point(point: &ProbePoint) -> Option<LinkPoint> {
+    Some(LinkPoint { file_offset: point.file_offset().0, cookie: point.purpose().burst_point()? as u64 })
+}

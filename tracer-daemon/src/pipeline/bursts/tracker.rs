@@ -1,0 +1,353 @@
+//! The thread that follows the sampled objects of one target: births from the ring, a look at the marks after each collection.
+//!
+//! It opens and closes nothing: while probes come or go it must not wait, or it would miss collections. What it knows is taken by
+//! whoever reports ([`Tracker::take`]); which windows have ended it is told ([`Tracker::ended`]).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    time::Timespec,
+};
+use tracer_common::bursts::WindowKind;
+
+use crate::{
+    addr::Avma,
+    collect::births::{Birth, BurstEvent, BurstReader, BurstTotals, CycleMarked, SlotFound, Unplaced},
+    model::tracked::{BirthEvent, BurstEnd, BurstKind, Goroutine, Limits, Refill, Taken, Tracked},
+    read::{
+        ReadError, Runtime,
+        marks::{Cycle, MarksReader, TrackedObject},
+        memory::ProcessMemory,
+    },
+    units::approximate,
+};
+
+/// How long it sleeps at most: then it sees what wakes nobody up.
+const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// While births come, it does not look at the ring for each of them.
+const BREATH: Duration = Duration::from_millis(1);
+/// Between the end of marking and the beginning of the next cycle the world is stopped for some microseconds.
+const SPIN: Duration = Duration::from_micros(20);
+/// So often it is looked whether the cycle has begun: in all some milliseconds.
+const SPINS: u32 = 200;
+/// Births that wait for their slot.
+const WAITING_MAX: usize = 4_096;
+/// Goroutines of one window that are told apart, times sizes.
+const REFILLS_MAX: usize = 65_536;
+
+/// A window that has ended: what the scheduler knows of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EndedWindow {
+    /// The number of the burst.
+    pub(super) burst: u32,
+    pub(super) kind: WindowKind,
+    /// When it began, ns of the monotonic clock.
+    pub(super) began_ns: u64,
+    /// How long hits counted.
+    pub(super) open_ns: u64,
+    /// The time that it stands for.
+    pub(super) stands_for_ns: u64,
+}
+
+/// What the ring said of one window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Caught {
+    /// Births that were recorded.
+    pub(super) births: u64,
+    /// Slots.
+    pub(super) slots: u64,
+}
+
+/// The thread and what it shares.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    stop: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// What both sides change, each for a short time.
+#[derive(Debug)]
+struct State {
+    tracked: Tracked,
+    /// Windows that have ended and were not told to `tracked` yet.
+    ended: VecDeque<EndedWindow>,
+    /// Of windows that were told, until someone asks.
+    caught: HashMap<u32, Caught>,
+    totals: BurstTotals,
+    undecodable: u64,
+    /// Why looks fail now.
+    failure: Option<ReadError>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What a thread that panicked has left is still counts.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tracker {
+    /// Starts the thread. `epoch_ns`: the moment from which the model counts, by the monotonic clock.
+    ///
+    /// # Errors
+    /// Where the marks cannot be read, or there is no thread to be had.
+    pub(super) fn start(
+        pid: u32,
+        runtime: &Runtime,
+        reader: BurstReader,
+        limits: Limits,
+        epoch_ns: u64,
+    ) -> Result<Self, ReadError> {
+        let marks = MarksReader::new(runtime)?;
+        let state = State {
+            tracked: Tracked::new(limits),
+            ended: VecDeque::new(),
+            caught: HashMap::new(),
+            totals: BurstTotals::default(),
+            undecodable: 0,
+            failure: None,
+        };
+        let shared = Arc::new(Shared { stop: AtomicBool::new(false), state: Mutex::new(state) });
+        let mut follower = Follower {
+            shared: Arc::clone(&shared),
+            reader,
+            marks,
+            memory: ProcessMemory::new(pid),
+            epoch_ns,
+            waiting: HashMap::new(),
+            refills: HashMap::new(),
+            caught: HashMap::new(),
+            looked: None,
+        };
+        let thread = thread::Builder::new().name(format!("marks-{pid}")).spawn(move || follower.run());
+        Ok(Self { shared, thread: thread.ok() })
+    }
+
+    /// A window has ended.
+    pub(super) fn ended(&self, window: EndedWindow) {
+        self.shared.state().ended.push_back(window);
+    }
+
+    /// What was caught in a window, once it is known: soon after [`Self::ended`].
+    pub(super) fn caught(&self, burst: u32) -> Option<Caught> {
+        self.shared.state().caught.remove(&burst)
+    }
+
+    /// What is new for the model.
+    pub(super) fn take(&self, now_ns: u64) -> Taken {
+        self.shared.state().tracked.take(now_ns)
+    }
+
+    /// What was counted so far, and records that followed no contract.
+    pub(super) fn totals(&self) -> (BurstTotals, u64) {
+        let state = self.shared.state();
+        (state.totals, state.undecodable)
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has said so.
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// What the thread owns.
+struct Follower {
+    shared: Arc<Shared>,
+    reader: BurstReader,
+    marks: MarksReader,
+    memory: ProcessMemory,
+    epoch_ns: u64,
+    /// Births whose span was full, by goroutine and time.
+    waiting: HashMap<(Avma, u64), Birth>,
+    /// Of windows that weigh goroutines: who asked for slots of which size, how often.
+    refills: HashMap<(u32, Goroutine, u64), u64>,
+    /// What came of each window that has not ended.
+    caught: HashMap<u32, Caught>,
+    /// The cycle of the last look.
+    looked: Option<Cycle>,
+}
+
+impl Follower {
+    fn run(&mut self) {
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            // Interrupted or not: the ring says what there is.
+            let _interrupted = poll(&mut [PollFd::new(&self.reader.descriptor(), PollFlags::IN)], Some(&NAP));
+            let ended = std::mem::take(&mut self.shared.state().ended);
+            let (births, marked) = self.drain();
+            self.windows_ended(ended);
+            self.look(marked);
+            if births > 0 && marked.is_none() {
+                thread::sleep(BREATH);
+            }
+        }
+    }
+
+    /// Hands on what is in the ring; the number of births, and the last collection.
+    fn drain(&mut self) -> (u64, Option<CycleMarked>) {
+        let (mut births, mut marked) = (0, None);
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        let Self { reader, waiting, refills, caught, epoch_ns, .. } = self;
+        reader.drain(|event| match event {
+            BurstEvent::Birth(birth) => {
+                births += 1;
+                caught.entry(birth.burst).or_default().births += 1;
+                if birth.unplaced == Some(Unplaced::SpanFull) && waiting.len() < WAITING_MAX {
+                    waiting.insert((birth.g, birth.time_ns), birth);
+                } else {
+                    tell(&mut state.tracked, &birth, birth.address, *epoch_ns);
+                }
+            }
+            BurstEvent::Slot(slot) => match slot.birth_ns {
+                Some(birth_ns) => {
+                    if let Some(birth) = waiting.remove(&(slot.g, birth_ns)) {
+                        tell(&mut state.tracked, &birth, Some(slot.address), *epoch_ns);
+                    }
+                }
+                None => count_refill(caught, refills, &slot),
+            },
+            BurstEvent::Cycle(cycle) => marked = Some(cycle),
+        });
+        state.undecodable = reader.undecodable();
+        (births, marked)
+    }
+
+    /// All births of these windows are in the ring no more.
+    fn windows_ended(&mut self, ended: VecDeque<EndedWindow>) {
+        if ended.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        if let Ok(totals) = self.reader.totals() {
+            state.totals = totals;
+        }
+        for window in ended {
+            // A slot that has not come by now was found otherwise.
+            let unplaced: Vec<(Avma, u64)> = self
+                .waiting
+                .iter()
+                .filter(|(_, birth)| birth.burst == window.burst)
+                .map(|(key, _)| *key)
+                .collect();
+            for key in unplaced {
+                if let Some(birth) = self.waiting.remove(&key) {
+                    tell(&mut state.tracked, &birth, None, self.epoch_ns);
+                }
+            }
+            let refills = self.take_refills(window.burst);
+            state.tracked.burst_ended(&BurstEnd {
+                number: window.burst,
+                began_ns: window.began_ns.saturating_sub(self.epoch_ns),
+                open_ns: window.open_ns,
+                stands_for_ns: window.stands_for_ns,
+                kind: match window.kind {
+                    WindowKind::Births => BurstKind::Births,
+                    WindowKind::Slots => BurstKind::Refills(&refills),
+                },
+            });
+            let caught = self.caught.remove(&window.burst).unwrap_or_default();
+            state.caught.insert(window.burst, caught);
+        }
+    }
+
+    fn take_refills(&mut self, burst: u32) -> Vec<Refill> {
+        let mut taken = Vec::new();
+        self.refills.retain(|(of, goroutine, slot_bytes), hits| {
+            let is_taken = *of == burst;
+            if is_taken {
+                taken.push(Refill { goroutine: *goroutine, slot_bytes: *slot_bytes, hits: *hits });
+            }
+            !is_taken
+        });
+        taken
+    }
+
+    /// Looks at all objects where a collection has ended since the last look.
+    fn look(&mut self, marked: Option<CycleMarked>) {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        if state.tracked.followed() == 0 && marked.is_none() {
+            return;
+        }
+        let outcome = self.cycle(marked).and_then(|cycle| {
+            let is_new = self.looked.is_none_or(|looked| cycle.since(looked) > 0);
+            if !is_new {
+                return Ok(());
+            }
+            self.looked = Some(cycle);
+            let Self { marks, memory, .. } = self;
+            state.tracked.look(cycle, |objects| marks.look(memory, objects, cycle))
+        });
+        state.failure = outcome.err();
+    }
+
+    /// The present cycle; after the end of a marking the one that begins with it.
+    fn cycle(&self, marked: Option<CycleMarked>) -> Result<Cycle, ReadError> {
+        let mut cycle = self.marks.cycle(&self.memory)?;
+        let Some(ended) = marked.filter(|marked| marked.sweepgen != 0) else { return Ok(cycle) };
+        for _ in 0..SPINS {
+            if cycle.since(Cycle(ended.sweepgen)) > 0 {
+                break;
+            }
+            thread::sleep(SPIN);
+            cycle = self.marks.cycle(&self.memory)?;
+        }
+        Ok(cycle)
+    }
+}
+
+fn tell(tracked: &mut Tracked, birth: &Birth, address: Option<Avma>, epoch_ns: u64) {
+    let born = Cycle(birth.sweepgen);
+    let object = address
+        .filter(|_| birth.sweepgen != 0)
+        .map(|address| TrackedObject { address, span: None, born, alive: born });
+    let frames: Vec<u64> = birth.frames.iter().map(|frame| frame.0).collect();
+    tracked.born(&BirthEvent {
+        at_ns: birth.time_ns.saturating_sub(epoch_ns),
+        burst: birth.burst,
+        goroutine: Goroutine { id: birth.goroutine, start_pc: birth.goroutine_entry.0 },
+        frames: &frames,
+        object,
+        slot_bytes: if birth.is_tiny { TINY_SLOT_BYTES } else { birth.bytes },
+        is_black: birth.is_black,
+        // Several tiny objects share a slot: each is a part of one.
+        weight: if birth.is_tiny { birth.weight * approximate(birth.bytes) / approximate(TINY_SLOT_BYTES) } else { birth.weight },
+    });
+}
+
+/// The slot that tiny objects share.
+const TINY_SLOT_BYTES: u64 = 16;
+
+fn count_refill(
+    caught: &mut HashMap<u32, Caught>,
+    refills: &mut HashMap<(u32, Goroutine, u64), u64>,
+    slot: &SlotFound,
+) {
+    caught.entry(slot.burst).or_default().slots += 1;
+    let goroutine = Goroutine { id: slot.goroutine, start_pc: slot.goroutine_entry.0 };
+    let key = (slot.burst, goroutine, slot.slot_bytes);
+    if refills.len() < REFILLS_MAX || refills.contains_key(&key) {
+        *refills.entry(key).or_default() += 1;
+    }
+}

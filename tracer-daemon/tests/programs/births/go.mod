@@ -1,0 +1,3 @@
+module example.com/leakline/programs/births
+
+go 1.19
