@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tracer_daemon::{
-    attach::Limits,
+    attach::{Limits, holding},
     cli::{
         AttachArgs, CheckArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, FailOn, LookArgs, MeansArgs,
         OutputFormat, PlanArgs, RecordArgs, ReplayArgs, RestoreArgs, RunArgs, SnapshotArgs, SuperviseArgs,
@@ -34,6 +34,10 @@ use tracing_subscriber::EnvFilter;
 const LEAKS: u8 = 10;
 
 fn main() -> ExitCode {
+    // Many times a minute: nothing else may happen before.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == holding::COMMAND) {
+        return hold_probes();
+    }
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("LEAKLINE_LOG").unwrap_or_else(|_unset| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -54,6 +58,17 @@ fn main() -> ExitCode {
             // Nobody is left to tell if stderr is gone.
             let _unwritten = writeln!(io::stderr(), "leakline: {error:#}");
             ExitCode::from(pipeline::exit_code(&error))
+        }
+    }
+}
+
+/// The exit closes what is held.
+fn hold_probes() -> ExitCode {
+    match holding::hold() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _unwritten = writeln!(io::stderr(), "leakline: {error}");
+            ExitCode::from(2)
         }
     }
 }

@@ -6,16 +6,20 @@
 //! lead them into other code.
 
 pub mod adopt;
+mod bpf;
 mod claim;
+mod holder;
+pub mod holding;
 mod limits;
+mod messages;
+mod object;
 mod perf_event;
 
-use std::{fs::File, io, os::unix::fs::FileExt as _};
+use std::{collections::BTreeSet, fs::File, io, os::unix::fs::FileExt as _};
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    EbpfError, include_bytes_aligned,
     maps::{Array, Map, MapError},
-    programs::ProgramError,
 };
 use thiserror::Error;
 
@@ -24,24 +28,29 @@ use crate::{
     plan::{ProbePlan, ProbePoint},
 };
 
+pub use bpf::LinkPoint;
 pub use claim::Claim;
+pub use holder::{Holder, Holders, Link, News, Until};
 pub use limits::Limits;
+pub use object::{KernelObject, Mechanism};
 use perf_event::PerfEventLinks;
 
 /// The kernel object that `cargo xtask ebpf` built from `tracer-ebpf/`.
 static KERNEL_OBJECT: &[u8] = include_bytes_aligned!(env!("LEAKLINE_EBPF_OBJECT"));
 
+/// What loading takes.
+const FOR_PROGRAMS: &str = "CAP_BPF and CAP_PERFMON";
+
 /// Why the probes could not be put in place. Nothing stays attached then.
 #[derive(Debug, Error)]
 pub enum AttachError {
     /// The kernel refused for lack of a capability.
-    #[error(
-        "not allowed to {doing}: needs CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN (perf-event uprobes); run as root or see \
-         `leakline doctor`"
-    )]
+    #[error("not allowed to {doing}: needs {needs}; run as root or see `leakline doctor`")]
     NotAllowed {
         /// What was tried.
         doing: &'static str,
+        /// The capabilities that it takes.
+        needs: &'static str,
     },
     /// The kernel refused the programs or a map.
     #[error("the kernel does not take our programs (see `leakline doctor`)")]
@@ -50,12 +59,30 @@ pub enum AttachError {
         source: Box<EbpfError>,
     },
     /// The kernel refused one program.
-    #[error("the kernel does not take program `{program}` (see `leakline doctor`)")]
+    #[error(
+        "the kernel does not take program `{program}` (see `leakline doctor`): {source}; its verifier says:\n{verifier}"
+    )]
     LoadProgram {
         /// Name in the object.
         program: &'static str,
-        /// aya's account of it.
-        source: Box<ProgramError>,
+        /// What the kernel said.
+        source: io::Error,
+        /// The end of what its verifier said, some lines.
+        verifier: String,
+    },
+    /// The kernel's event source for uprobes cannot be used.
+    #[error("the event source of uprobes is not to be had (see `leakline doctor`)")]
+    Events {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The process that is to hold a link could not be started, or not told what to do.
+    #[error("cannot {doing} the process that holds probes")]
+    Holder {
+        /// What was tried.
+        doing: &'static str,
+        /// What the kernel said.
+        source: io::Error,
     },
     /// Object and daemon do not fit together.
     #[error("the kernel object has no `{name}`: object and daemon are of different builds")]
@@ -94,8 +121,28 @@ pub enum AttachError {
         offset: FileOffset,
         /// The process.
         pid: u32,
-        /// aya's account of it.
-        source: Box<ProgramError>,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel refused to put all probes by one link.
+    #[error("the kernel does not attach {points} probes of process {pid} by one link")]
+    Link {
+        /// How many.
+        points: usize,
+        /// The process.
+        pid: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A map could not be read or written by the process that holds a link.
+    #[error("the process that holds the probes of process {pid} cannot use map `{map}`")]
+    HolderMap {
+        /// The process.
+        pid: u32,
+        /// Which.
+        map: &'static str,
+        /// What the kernel said.
+        source: io::Error,
     },
     /// The gate could not be moved.
     #[error("cannot write map `GATE`")]
@@ -109,23 +156,21 @@ pub enum AttachError {
 #[derive(Debug)]
 pub struct Attachment {
     links: PerfEventLinks,
-    object: Ebpf,
+    object: KernelObject,
 }
 
 impl Attachment {
     /// Loads the programs for one process and attaches all points. Nothing is counted before [`Self::open_gate`].
     pub fn new(plan: &ProbePlan, exe: &File, pid: u32, bias: LoadBias, limits: Limits) -> Result<Self, AttachError> {
         let config = plan.target_config(bias);
-        let mut loader = EbpfLoader::new();
-        loader.override_global("TARGET", &config, true);
-        for (map, capacity) in limits.capacities() {
-            loader.map_max_entries(map, capacity);
-        }
-        let mut object = loader.load(KERNEL_OBJECT).map_err(load_error)?;
+        let constants = [("TARGET", bpf::bytes_of(&config))];
+        let programs: BTreeSet<_> = plan.points.iter().map(|point| point.purpose().name()).collect();
+        let programs: Vec<_> = programs.into_iter().collect();
+        let object = KernelObject::embedded(&constants, &limits.capacities(), &programs, Mechanism::PerfEvents)?;
         for point in &plan.points {
             verify_code(exe, point)?;
         }
-        let links = PerfEventLinks::attach(&mut object, &plan.points, exe, pid)?;
+        let links = PerfEventLinks::attach(&object, &plan.points, exe, pid)?;
         Ok(Self { links, object })
     }
 
@@ -152,7 +197,7 @@ impl Attachment {
 
     /// Takes the next probe away by a system call, the costliest first; about 100 ms each. False: none is left.
     pub fn detach_next(&mut self) -> bool {
-        self.links.detach_next(&mut self.object)
+        self.links.detach_next()
     }
 
     /// Leaves the probes in place until this process exits.
@@ -177,14 +222,6 @@ fn verify_code(exe: &File, point: &ProbePoint) -> Result<(), AttachError> {
         Ok(())
     } else {
         Err(AttachError::CodeChanged { function: point.function().to_owned(), offset })
-    }
-}
-
-fn load_error(error: EbpfError) -> AttachError {
-    if is_permission(&error) {
-        AttachError::NotAllowed { doing: "load BPF programs and maps" }
-    } else {
-        AttachError::Load { source: Box::new(error) }
     }
 }
 

@@ -1,43 +1,47 @@
 //! The mechanism of every kernel since 5.10: one perf-event uprobe per point.
 //!
 //! Attaching takes a few ms; closing waits for RCU grace periods, about 100 ms a point, one after the other
-//! (`uprobe_multi` will be the other mechanism).
+//! (`holder.rs` has the other mechanism).
 
-use std::{fs::File, io, num::NonZeroU32, os::fd::AsRawFd as _, path::PathBuf};
-
-use aya::{
-    Ebpf,
-    programs::{
-        ProgramError, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
-    },
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
-use super::{AttachError, io_cause, is_permission};
-use crate::plan::{ProbePoint, Purpose};
+use super::{AttachError, KernelObject, bpf, is_permission};
+use crate::plan::ProbePoint;
 
-/// `ESRCH`: the process of a perf event is gone.
-const NO_SUCH_PROCESS: i32 = 3;
+/// Says the number of the event source.
+const SOURCE: &str = "/sys/bus/event_source/devices/uprobe/type";
 
-/// Links in the order in which they were made: rare points first.
+/// In the order in which they were made, rare points first: the link of each, or, where the kernel is older than 5.15, the event
+/// itself. Each probe is gone when its descriptor is.
 #[derive(Debug, Default)]
-pub(super) struct PerfEventLinks(Vec<(Purpose, UProbeLinkId)>);
+pub(super) struct PerfEventLinks(Vec<OwnedFd>);
 
 impl PerfEventLinks {
     /// Attaches all points, or none.
-    pub(super) fn attach(object: &mut Ebpf, points: &[ProbePoint], exe: &File, pid: u32) -> Result<Self, AttachError> {
-        let gone = || AttachError::TargetGone { pid };
-        let scope = UProbeScope::OneProcess(NonZeroU32::new(pid).ok_or_else(gone)?);
+    pub(super) fn attach(
+        object: &KernelObject,
+        points: &[ProbePoint],
+        exe: &File,
+        pid: u32,
+    ) -> Result<Self, AttachError> {
+        let source = source()?;
         // The descriptor leads to the inspected inode, also when it was deleted or lies in another mount namespace.
-        let path = PathBuf::from(format!("/proc/self/fd/{}", exe.as_raw_fd()));
+        let path = format!("/proc/self/fd/{}", exe.as_raw_fd());
+        let path = CString::new(path).map_err(|error| AttachError::Events { source: error.into() })?;
         let mut links = Self::default();
         for point in points {
-            let program = loaded(object, point.purpose())?;
-            let location = UProbeAttachLocation::AbsoluteOffset(point.file_offset().0);
-            match program.attach(UProbeAttachPoint { location, cookie: None }, &path, scope) {
-                Ok(link) => links.0.push((point.purpose(), link)),
+            let program = object.program(point.purpose().name())?;
+            let link = bpf::open_uprobe_event(source, &path, point.file_offset().0, pid)
+                .and_then(|event| linked(program, event));
+            match link {
+                Ok(link) => links.0.push(link),
                 Err(error) => {
-                    while links.detach_next(object) {}
+                    while links.detach_next() {}
                     return Err(attach_error(error, point, pid));
                 }
             }
@@ -50,48 +54,33 @@ impl PerfEventLinks {
     }
 
     /// Closes the link that was made last. False: none is left.
-    pub(super) fn detach_next(&mut self, object: &mut Ebpf) -> bool {
-        let Some((purpose, link)) = self.0.pop() else { return false };
-        if let Ok(program) = program(object, purpose)
-            && let Err(error) = program.detach(link)
-        {
-            tracing::warn!(%error, point = purpose.name(), "a probe was already gone at detach");
-        }
-        true
+    pub(super) fn detach_next(&mut self) -> bool {
+        self.0.pop().is_some()
     }
 }
 
-fn program(object: &mut Ebpf, purpose: Purpose) -> Result<&mut UProbe, AttachError> {
-    let name = purpose.name();
-    let program = object.program_mut(name).ok_or(AttachError::NotInObject { name })?;
-    program.try_into().map_err(|_other_kind: ProgramError| AttachError::NotInObject { name })
-}
-
-fn loaded(object: &mut Ebpf, purpose: Purpose) -> Result<&mut UProbe, AttachError> {
-    let program = program(object, purpose)?;
-    if program.fd().is_err() {
-        program.load().map_err(|error| {
-            if is_permission(&error) {
-                AttachError::NotAllowed { doing: "load a BPF program" }
-            } else {
-                AttachError::LoadProgram { program: purpose.name(), source: Box::new(error) }
-            }
-        })?;
+fn linked(program: BorrowedFd<'_>, event: OwnedFd) -> io::Result<OwnedFd> {
+    if aya::features().bpf_perf_link() {
+        return bpf::link_perf_event(program, event.as_fd());
     }
-    Ok(program)
+    bpf::set_program(program, event.as_fd())?;
+    Ok(event)
 }
 
-fn attach_error(error: ProgramError, point: &ProbePoint, pid: u32) -> AttachError {
-    if io_cause(&error).and_then(io::Error::raw_os_error) == Some(NO_SUCH_PROCESS) {
+fn source() -> Result<u32, AttachError> {
+    let text = fs::read_to_string(SOURCE).map_err(|source| AttachError::Events { source })?;
+    text.trim().parse().map_err(|error| AttachError::Events { source: io::Error::other(error) })
+}
+
+fn attach_error(error: io::Error, point: &ProbePoint, pid: u32) -> AttachError {
+    if error.raw_os_error() == Some(libc::ESRCH) {
         AttachError::TargetGone { pid }
     } else if is_permission(&error) {
-        AttachError::NotAllowed { doing: "attach a uprobe by perf event" }
-    } else {
-        AttachError::Attach {
-            function: point.function().to_owned(),
-            offset: point.file_offset(),
-            pid,
-            source: Box::new(error),
+        AttachError::NotAllowed {
+            doing: "attach a uprobe by perf event",
+            needs: "CAP_PERFMON and, on kernels patched since mid-2025, CAP_SYS_ADMIN",
         }
+    } else {
+        AttachError::Attach { function: point.function().to_owned(), offset: point.file_offset(), pid, source: error }
     }
 }

@@ -26,6 +26,7 @@ mod inventory;
 mod layouts;
 mod leak_profile;
 mod leakline;
+mod links;
 mod marks;
 mod matrix;
 mod memory;

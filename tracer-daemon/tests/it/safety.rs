@@ -97,7 +97,7 @@ fn nothing_stays_attached_when_leakline_is_killed_while_it_attaches() {
 }
 
 /// A program that allocates as fast as it can, for longer than any test.
-fn busy_target() -> Target {
+pub(crate) fn busy_target() -> Target {
     let program = go::build("allocrate", "go1.27.3", &[]);
     let mut target = Target::start(&program, &["-wait", "-size", "48", "-goroutines", "2", "-seconds", "600"]);
     target.say("go");
@@ -196,7 +196,7 @@ fn watched_with(limits: Limits) -> ExactCounts {
 }
 
 /// What the phase allocates at least; see the program.
-const OBJECTS: u64 = 152_732;
+pub(crate) const OBJECTS: u64 = 152_732;
 
 fn loss(snapshot: &ExactCounts, id: &str) -> u64 {
     snapshot.losses.iter().find(|loss| loss.reason.id() == id).unwrap().count

@@ -31,7 +31,7 @@ const IMPURE: [&[&str]; 8] = [
     &["procfs"],
 ];
 /// Files of the daemon in which `unsafe` may stand.
-const UNSAFE_FILES: [&str; 2] = ["tracer-daemon/src/host/syscall.rs", "tracer-daemon/src/read/raw.rs"];
+const UNSAFE_FILES: [&str; 1] = ["tracer-daemon/src/attach/bpf.rs"];
 /// Crates in which `unsafe` may stand anywhere.
 const UNSAFE_CRATES: [&str; 2] = ["tracer-ebpf/", "tracer-common/"];
 
@@ -276,8 +276,7 @@ mod tests {
         fails("model/mod.rs", "fn f() { unsafe { g() } }", "`unsafe` stands only in");
         fails("host/mod.rs", "unsafe impl Send for X {}", "`unsafe` stands only in");
         fails("host/mod.rs", "fn f() { call!(unsafe { g() }) }", "`unsafe` stands only in");
-        passes("host/syscall.rs", "fn f() { unsafe { g() } }");
-        passes("read/raw.rs", "fn f() { unsafe { g() } }");
+        passes("attach/bpf.rs", "fn f() { unsafe { g() } }");
         let source = of_source("fn f() { unsafe { g() } }").unwrap();
         let order = Order::default();
         assert_eq!(check("tracer-ebpf/src/main.rs", &source, &order), []);

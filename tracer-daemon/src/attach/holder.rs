@@ -1,0 +1,343 @@
+//! Links of `uprobe_multi`, each held by a process of its own: this side gives the order and hears how it went.
+//!
+//! Owns those processes until they are gone. Nothing here waits: a [`Holder`] has a descriptor that is readable when there is news. A
+//! process that holds nothing yet is kept in reserve, so that starting it does not delay a window.
+//! Counterpart: `holding.rs`. Why processes: decision 0013.
+
+use std::{
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv,
+        send, sendmsg, socketpair,
+    },
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+use tracer_common::bursts::WindowState;
+
+use super::{
+    AttachError, LinkPoint,
+    holding::COMMAND,
+    messages::{DESCRIPTORS_MAX, End, Order, POINTS_MAX, Said, Step, Word},
+};
+
+/// What a link without an end of its own waits for the next heartbeat, ns.
+const SILENCE_MAX_NS: u64 = 1_000_000_000;
+
+/// The program that runs now, also where its file was replaced.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// A link to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Link<'a> {
+    /// A program that was loaded for [`super::Mechanism::UprobeMulti`].
+    pub program: BorrowedFd<'a>,
+    /// The inspected file.
+    pub exe: BorrowedFd<'a>,
+    /// The process; only its hits count, those of all its threads.
+    pub pid: u32,
+    /// From 1 to 4096.
+    pub points: &'a [LinkPoint],
+    /// A per-CPU array of 64-bit counters and the index of the one that counts hits.
+    pub hits: Option<(BorrowedFd<'a>, u32)>,
+    /// When it ends without being told.
+    pub until: Until<'a>,
+}
+
+/// When a link ends without being told.
+#[derive(Clone, Copy, Debug)]
+pub enum Until<'a> {
+    /// With a window.
+    Window {
+        /// The map `WINDOW`: an array of one [`WindowState`].
+        map: BorrowedFd<'a>,
+        /// What is written there while it is open; `until_ns` is the holder's to say.
+        state: WindowState,
+        /// How long it lasts, ns.
+        length_ns: u64,
+        /// It ends earlier after so many hits, looked at each ms; needs [`Link::hits`].
+        hits_max: u64,
+    },
+    /// When [`Holder::beat`] was not called for a second.
+    HeartbeatsStop,
+}
+
+/// What has happened to a link.
+#[derive(Debug)]
+pub enum News {
+    /// All probes are in place, and hits count (ns of the monotonic clock).
+    Opened {
+        /// Since when.
+        at_ns: u64,
+    },
+    /// Hits do not count any more. The probes are being taken away: see [`Self::Gone`].
+    Closed {
+        /// Since when, ns of the monotonic clock.
+        at_ns: u64,
+        /// Hits from before the link was made until now. None: nobody counted.
+        hits: Option<u64>,
+    },
+    /// The link was not made, or could not be used.
+    Failed(AttachError),
+    /// The process has ended, and with it the link: the target runs as if nobody had been there. Always the last one.
+    Gone,
+}
+
+/// Starts processes that hold links.
+#[derive(Debug)]
+pub struct Holders {
+    program: PathBuf,
+    spare: Option<Process>,
+}
+
+impl Default for Holders {
+    fn default() -> Self {
+        Self::of_program(Path::new(OWN_PROGRAM))
+    }
+}
+
+impl Holders {
+    /// With this program `leakline` instead of the one that runs.
+    pub fn of_program(program: &Path) -> Self {
+        Self { program: program.to_owned(), spare: None }
+    }
+
+    /// Starts a process in reserve, where there is none. To be called when there is time.
+    pub fn prepare(&mut self) -> Result<(), AttachError> {
+        if self.spare.as_mut().is_some_and(|spare| !spare.has_ended()) {
+            return Ok(());
+        }
+        self.spare = Some(Process::start(&self.program)?);
+        Ok(())
+    }
+
+    /// Has a link made. It is not there yet: [`Holder::news`] says when it is.
+    pub fn open(&mut self, link: &Link<'_>) -> Result<Holder, AttachError> {
+        // It may have been killed while it waited.
+        if let Some(spare) = self.spare.take()
+            && spare.order(link).is_ok()
+        {
+            return Ok(Holder::new(spare, link));
+        }
+        let process = Process::start(&self.program)?;
+        process.order(link)?;
+        Ok(Holder::new(process, link))
+    }
+}
+
+/// A link, or what becomes one. Dropping it ends the link: the process is told, and another thread waits for its end.
+#[derive(Debug)]
+pub struct Holder {
+    process: Process,
+    pid: u32,
+    points: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Speaks,
+    /// It has closed its end: it exits.
+    Silent,
+    Gone,
+}
+
+impl Holder {
+    fn new(process: Process, link: &Link<'_>) -> Self {
+        Self { process, pid: link.pid, points: link.points.len(), state: State::Speaks }
+    }
+
+    /// Readable when there is news. Another one as soon as news were taken.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        match self.state {
+            State::Speaks => self.process.socket.as_fd(),
+            State::Silent | State::Gone => self.process.ended.as_fd(),
+        }
+    }
+
+    /// The next thing that has happened, without waiting. None: nothing yet, or all was told.
+    pub fn news(&mut self) -> Option<News> {
+        if self.state == State::Speaks {
+            match self.process.hear() {
+                Heard::Nothing => return None,
+                Heard::Said(said) => return Some(self.news_of(said)),
+                Heard::End => self.state = State::Silent,
+            }
+        }
+        if self.state == State::Silent && self.process.has_ended() {
+            self.state = State::Gone;
+            return Some(News::Gone);
+        }
+        None
+    }
+
+    /// Keeps a link without an end of its own for another second.
+    pub fn beat(&self) {
+        self.process.say(Word::Heartbeat);
+    }
+
+    /// Tells the process to end the link now. [`News::Closed`] and [`News::Gone`] follow.
+    pub fn close(&self) {
+        self.process.say(Word::Close);
+    }
+
+    /// Id of the process that holds the link.
+    pub fn process_id(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    fn news_of(&self, said: Said) -> News {
+        match said {
+            Said::Opened { at_ns } => News::Opened { at_ns },
+            Said::Closed { at_ns, hits } => News::Closed { at_ns, hits },
+            Said::Failed { step, errno } => News::Failed(self.failure(step, errno)),
+        }
+    }
+
+    fn failure(&self, step: Step, errno: i32) -> AttachError {
+        let pid = self.pid;
+        let source = io::Error::from_raw_os_error(errno);
+        match step {
+            Step::Order => {
+                AttachError::Holder { doing: "give orders to", source: io::Error::other("it does not understand them") }
+            }
+            Step::Totals => AttachError::HolderMap { pid, map: "totals", source },
+            Step::Window => AttachError::HolderMap { pid, map: "WINDOW", source },
+            Step::Link => link_error(source, self.points, pid),
+        }
+    }
+}
+
+/// Why the kernel makes no link of `uprobe_multi`.
+pub(super) fn link_error(source: io::Error, points: usize, pid: u32) -> AttachError {
+    match source.raw_os_error() {
+        Some(libc::ESRCH) => AttachError::TargetGone { pid },
+        Some(libc::EPERM | libc::EACCES) => AttachError::NotAllowed {
+            doing: "attach probes by one link",
+            needs: "CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE",
+        },
+        _ => AttachError::Link { points, pid, source },
+    }
+}
+
+/// A process that holds a link, or waits for an order. Told to end when dropped.
+#[derive(Debug)]
+struct Process {
+    socket: OwnedFd,
+    child: Child,
+    /// A descriptor of the process, readable when it has ended.
+    ended: OwnedFd,
+}
+
+enum Heard {
+    Nothing,
+    Said(Said),
+    End,
+}
+
+impl Process {
+    fn start(program: &Path) -> Result<Self, AttachError> {
+        let failed = |source: io::Error| AttachError::Holder { doing: "start", source };
+        let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(|e| failed(e.into()))?;
+        let mut child = Command::new(program)
+            .arg0("leakline")
+            .arg(COMMAND)
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        let pid = Pid::from_raw(child.id().cast_signed()).ok_or(Errno::SRCH);
+        match pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+            Ok(ended) => Ok(Self { socket, child, ended }),
+            Err(error) => {
+                // Ends it, as it has no order.
+                drop(socket);
+                child.wait().map_err(failed)?;
+                Err(failed(error.into()))
+            }
+        }
+    }
+
+    fn order(&self, link: &Link<'_>) -> Result<(), AttachError> {
+        let failed = |source: io::Error| AttachError::Holder { doing: "give orders to", source };
+        if !(1..=POINTS_MAX).contains(&link.points.len()) {
+            return Err(failed(io::Error::other(format!("{} points for one link", link.points.len()))));
+        }
+        let mut descriptors = vec![link.program, link.exe];
+        descriptors.extend(link.hits.map(|(totals, _)| totals));
+        let end = match link.until {
+            Until::Window { map, state, length_ns, hits_max } => {
+                descriptors.push(map);
+                End::Window { length_ns, hits_max, state }
+            }
+            Until::HeartbeatsStop => End::Silence { at_most_ns: SILENCE_MAX_NS },
+        };
+        let hits_index = link.hits.map(|(_, index)| index);
+        let order = Order { pid: link.pid, points: link.points.to_vec(), hits_index, end }.encode();
+
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(failed(io::Error::other("too many descriptors")));
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        sendmsg(&self.socket, &[IoSlice::new(&order)], &mut ancillary, flags).map_err(|error| failed(error.into()))?;
+        Ok(())
+    }
+
+    fn say(&self, word: Word) {
+        // Where it does not listen any more, news of its end come.
+        let _unheard = send(&self.socket, &word.encode(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    }
+
+    fn hear(&self) -> Heard {
+        let mut packet = [0; 64];
+        let mut received = recv(&self.socket, &mut packet, RecvFlags::DONTWAIT);
+        if received == Err(Errno::CONNRESET) {
+            // It ended without reading all. That is said once and first; behind it comes what it had said before.
+            received = recv(&self.socket, &mut packet, RecvFlags::DONTWAIT);
+        }
+        match received {
+            Ok((_, 0)) => Heard::End,
+            Ok((_, bytes)) => Said::decode(packet.get(..bytes).unwrap_or_default()).map_or(Heard::Nothing, Heard::Said),
+            Err(Errno::AGAIN | Errno::INTR) => Heard::Nothing,
+            Err(_broken) => Heard::End,
+        }
+    }
+
+    /// Also takes notice of its end, so that nothing is left of it.
+    fn has_ended(&mut self) -> bool {
+        // An error says that somebody else has taken notice.
+        self.child.try_wait().map_or(true, |status| status.is_some())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.say(Word::Close);
+        if self.has_ended() {
+            return;
+        }
+        // The end of a process that holds a link takes tens of milliseconds. It ends by itself; this only takes notice.
+        let Ok(ended) = self.ended.try_clone() else { return };
+        let unnoticed = std::thread::Builder::new().name("probes-go".into()).spawn(move || {
+            let _ended = rustix::process::waitid(
+                rustix::process::WaitId::PidFd(ended.as_fd()),
+                rustix::process::WaitIdOptions::EXITED,
+            );
+        });
+        drop(unnoticed);
+    }
+}

@@ -1,0 +1,358 @@
+//! Kernel tests: links of `uprobe_multi`, held by processes that exit. Hits come from when a link is open until it is closed, and nothing stays
+//! in the target, whoever is killed or stopped when.
+
+use std::{
+    fs::File,
+    os::fd::AsFd as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{Pid, Signal, kill_process},
+};
+use tracer_common::{bursts::WindowState, exact::Total};
+use tracer_daemon::{
+    attach::{AttachError, Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, News, Until},
+    inspect::inspect_file,
+    plan::ProbePlan,
+};
+
+use crate::{
+    exact::knownsites,
+    go,
+    leakline::can_attach,
+    safety::{OBJECTS, busy_target, changed, text_bytes},
+    target::{Target, wait_until},
+};
+
+/// What tells a process of a test that it is not the test, but another leakline with a link: `PID window` or `PID beats`.
+const ANOTHER_LEAKLINE: &str = "LEAKLINE_TEST_HOLDS";
+/// Capacities of maps that nothing is to be read from.
+const SMALL: &[(&str, u32)] = &[("STACKS", 4096), ("ALLOCATIONS", 1), ("BIRTHS", 4096)];
+/// Longer than any test.
+const FOR_EVER_NS: u64 = 3_600_000_000_000;
+
+/// What a link is made of.
+struct Parts {
+    object: KernelObject,
+    exe: File,
+    points: Vec<LinkPoint>,
+    holders: Holders,
+    pid: u32,
+}
+
+impl Parts {
+    fn of(pid: u32) -> Self {
+        let exe = File::open(format!("/proc/{pid}/exe")).unwrap();
+        let plan = ProbePlan::exact(&inspect_file(exe.try_clone().unwrap()).unwrap());
+        let points =
+            plan.points.iter().map(|point| LinkPoint { file_offset: point.file_offset().0, cookie: 0 }).collect();
+        let object = KernelObject::embedded(&[], SMALL, &["allocation"], Mechanism::UprobeMulti).unwrap();
+        Self { object, exe, points, holders: Holders::of_program(Path::new(env!("CARGO_BIN_EXE_leakline"))), pid }
+    }
+
+    /// Opens a window of this length and with this cap, or without an end.
+    fn open(&mut self, window: Option<(u64, u64)>) -> Result<Holder, AttachError> {
+        let until = match window {
+            None => Until::HeartbeatsStop,
+            Some((length_ns, hits_max)) => {
+                let state = WindowState { mean_birth_bytes: 1, burst: 7, ..WindowState::default() };
+                Until::Window { map: self.object.map_fd("WINDOW")?, state, length_ns, hits_max }
+            }
+        };
+        self.holders.open(&Link {
+            program: self.object.program("allocation")?,
+            exe: self.exe.as_fd(),
+            pid: self.pid,
+            points: &self.points,
+            hits: Some((self.object.map_fd("TOTALS")?, Total::ProbeHits as u32)),
+            until,
+        })
+    }
+
+    fn hits(&mut self) -> u64 {
+        let map = self.object.map_mut("TOTALS").unwrap();
+        let totals: aya::maps::PerCpuArray<_, u64> = (&*map).try_into().unwrap();
+        totals.get(&(Total::ProbeHits as u32), 0).unwrap().iter().sum()
+    }
+
+    fn window(&mut self) -> WindowState {
+        let map = self.object.map_mut("WINDOW").unwrap();
+        let window: aya::maps::Array<_, WindowState> = (&*map).try_into().unwrap();
+        window.get(&0, 0).unwrap()
+    }
+}
+
+/// Waits for the next news.
+fn next(holder: &mut Holder) -> News {
+    loop {
+        if let Some(news) = holder.news() {
+            return news;
+        }
+        let timeout = rustix::event::Timespec { tv_sec: 60, tv_nsec: 0 };
+        let ready = poll(&mut [PollFd::new(&holder.fd(), PollFlags::IN)], Some(&timeout)).unwrap();
+        assert_eq!(ready, 1, "waited in vain for news of a link");
+    }
+}
+
+fn opened(holder: &mut Holder) -> u64 {
+    match next(holder) {
+        News::Opened { at_ns } => at_ns,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn closed(holder: &mut Holder) -> (u64, u64) {
+    match next(holder) {
+        News::Closed { at_ns, hits } => (at_ns, hits.unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn gone(holder: &mut Holder) {
+    let news = next(holder);
+    assert!(matches!(news, News::Gone), "{news:?}");
+    assert!(holder.news().is_none());
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn hits_come_while_a_link_is_open_and_then_no_more() {
+    if !can_attach("hits_come_while_a_link_is_open_and_then_no_more") {
+        return;
+    }
+    let mut target = Target::start(&knownsites("go1.27.3", &[]), &[]);
+    let before = text_bytes(target.pid());
+    let mut parts = Parts::of(target.pid());
+    assert_eq!(parts.hits(), 0);
+    let mut holder = parts.open(Some((FOR_EVER_NS, u64::MAX))).unwrap();
+    let opened_ns = opened(&mut holder);
+    let window = parts.window();
+    assert_eq!((window.until_ns, window.burst, window.mean_birth_bytes), (opened_ns + FOR_EVER_NS, 7, 1));
+    assert_eq!(changed(&before, &text_bytes(target.pid())), parts.points.len());
+    target.say("go");
+    assert_eq!(target.line(), "done");
+    holder.close();
+    let (closed_ns, hits) = closed(&mut holder);
+    assert!(closed_ns > opened_ns);
+    assert!(hits >= OBJECTS, "{hits}");
+    assert_eq!(parts.window(), WindowState::default());
+    gone(&mut holder);
+    assert_eq!(changed(&before, &text_bytes(target.pid())), 0);
+    let all = parts.hits();
+    target.line();
+    target.close_stdin();
+    assert!(target.wait().success());
+    assert_eq!(parts.hits(), all);
+}
+
+#[test]
+fn a_window_ends_by_the_clock_or_by_its_hits() {
+    if !can_attach("a_window_ends_by_the_clock_or_by_its_hits") {
+        return;
+    }
+    let mut target = busy_target();
+    let mut parts = Parts::of(target.pid());
+    parts.holders.prepare().unwrap();
+    let mut holder = parts.open(Some((20_000_000, u64::MAX))).unwrap();
+    let opened_ns = opened(&mut holder);
+    let (closed_ns, hits) = closed(&mut holder);
+    assert!(closed_ns - opened_ns >= 20_000_000 && hits > 0);
+    gone(&mut holder);
+
+    let mut holder = parts.open(Some((FOR_EVER_NS, 1_000))).unwrap();
+    opened(&mut holder);
+    assert!(closed(&mut holder).1 >= 1_000);
+    gone(&mut holder);
+    assert!(target.is_running());
+}
+
+#[test]
+fn a_link_without_an_end_stays_for_as_long_as_heartbeats_come() {
+    if !can_attach("a_link_without_an_end_stays_for_as_long_as_heartbeats_come") {
+        return;
+    }
+    let mut target = busy_target();
+    let mut parts = Parts::of(target.pid());
+    let mut holder = parts.open(None).unwrap();
+    opened(&mut holder);
+    let mut beats = 0;
+    wait_until("three seconds of heartbeats have passed", || {
+        std::thread::sleep(std::time::Duration::from_millis(90));
+        holder.beat();
+        beats += 1;
+        assert!(holder.news().is_none(), "it ended although heartbeats came");
+        beats == 30
+    });
+    closed(&mut holder);
+    gone(&mut holder);
+    assert!(target.is_running());
+}
+
+#[test]
+fn nothing_stays_when_the_holder_is_killed() {
+    if !can_attach("nothing_stays_when_the_holder_is_killed") {
+        return;
+    }
+    let mut target = busy_target();
+    let quiet = Target::start(&go::build("allocrate", "go1.27.3", &[]), &["-wait"]);
+    let before = text_bytes(quiet.pid());
+    let mut parts = Parts::of(target.pid());
+    for window in [Some((FOR_EVER_NS, u64::MAX)), None] {
+        let mut holder = parts.open(window).unwrap();
+        opened(&mut holder);
+        assert!(changed(&before, &text_bytes(target.pid())) >= 15);
+        signal(holder.process_id(), Signal::KILL);
+        gone(&mut holder);
+        assert_eq!(changed(&before, &text_bytes(target.pid())), 0);
+    }
+    assert!(target.is_running());
+}
+
+#[test]
+fn signals_that_end_other_programs_do_not_end_a_holder_early() {
+    if !can_attach("signals_that_end_other_programs_do_not_end_a_holder_early") {
+        return;
+    }
+    let target = Target::start(&knownsites("go1.27.3", &[]), &[]);
+    let mut parts = Parts::of(target.pid());
+    let mut holder = parts.open(Some((FOR_EVER_NS, u64::MAX))).unwrap();
+    opened(&mut holder);
+    for ends_others in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
+        signal(holder.process_id(), ends_others);
+    }
+    // It answers.
+    holder.close();
+    closed(&mut holder);
+    gone(&mut holder);
+}
+
+#[test]
+fn a_link_goes_with_the_value_that_stands_for_it() {
+    if !can_attach("a_link_goes_with_the_value_that_stands_for_it") {
+        return;
+    }
+    let target = Target::start(&knownsites("go1.27.3", &[]), &[]);
+    let before = text_bytes(target.pid());
+    let mut parts = Parts::of(target.pid());
+    let mut holder = parts.open(Some((FOR_EVER_NS, u64::MAX))).unwrap();
+    opened(&mut holder);
+    let process = holder.process_id();
+    drop(holder);
+    wait_until("the process has gone, and nothing is left of it", || !Path::new(&format!("/proc/{process}")).exists());
+    assert_eq!(changed(&before, &text_bytes(target.pid())), 0);
+}
+
+#[test]
+fn a_link_ends_well_when_its_target_does() {
+    if !can_attach("a_link_ends_well_when_its_target_does") {
+        return;
+    }
+    let mut target = busy_target();
+    let mut parts = Parts::of(target.pid());
+    let mut holder = parts.open(Some((FOR_EVER_NS, u64::MAX))).unwrap();
+    opened(&mut holder);
+    target.kill();
+    holder.close();
+    closed(&mut holder);
+    gone(&mut holder);
+    // And there is none to be had any more.
+    let mut holder = parts.open(Some((FOR_EVER_NS, u64::MAX))).unwrap();
+    let news = next(&mut holder);
+    let pid = target.pid();
+    assert!(matches!(news, News::Failed(AttachError::TargetGone { pid: gone }) if gone == pid), "{news:?}");
+    gone(&mut holder);
+}
+
+#[test]
+fn a_point_that_is_not_in_the_file_is_refused() {
+    if !can_attach("a_point_that_is_not_in_the_file_is_refused") {
+        return;
+    }
+    let target = Target::start(&knownsites("go1.27.3", &[]), &[]);
+    let before = text_bytes(target.pid());
+    let mut parts = Parts::of(target.pid());
+    parts.points.push(LinkPoint { file_offset: 1 << 40, cookie: 0 });
+    let asked = parts.points.len();
+    let mut holder = parts.open(Some((FOR_EVER_NS, u64::MAX))).unwrap();
+    let news = next(&mut holder);
+    assert!(matches!(news, News::Failed(AttachError::Link { points, .. }) if points == asked), "{news:?}");
+    gone(&mut holder);
+    assert_eq!(changed(&before, &text_bytes(target.pid())), 0);
+
+    parts.points.clear();
+    let refused = parts.open(None).unwrap_err();
+    assert!(matches!(refused, AttachError::Holder { .. }), "{refused:?}");
+}
+
+#[test]
+fn a_holder_takes_orders_from_leakline_alone() {
+    let output = Command::new(env!("CARGO_BIN_EXE_leakline")).arg("hold-probes").stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("started by leakline itself"), "{said}");
+}
+
+/// Whether this process was started by a test to be a leakline that holds a link; it has done so then, until it was killed or heard the end
+/// of the link.
+fn is_another_leakline() -> bool {
+    let Ok(order) = std::env::var(ANOTHER_LEAKLINE) else { return false };
+    let (pid, kind) = order.split_once(' ').unwrap();
+    let mut parts = Parts::of(pid.parse().unwrap());
+    // Two seconds: long enough for whoever wants to see the link.
+    let window = (kind == "window").then_some((2_000_000_000, u64::MAX));
+    let mut holder = parts.open(window).unwrap();
+    opened(&mut holder);
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        holder.beat();
+        if let Some(News::Gone) = holder.news() {
+            return true;
+        }
+    }
+}
+
+/// Starts this test program once more, as a leakline that holds a link until something happens to it.
+fn another_leakline(test: &str, order: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("links::{test}")])
+        .env(ANOTHER_LEAKLINE, order)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Lets something happen to a leakline that has a link of each kind; the target must be rid of it then.
+fn is_clean_after(test: &str, happens: Signal) {
+    if is_another_leakline() || !can_attach(test) {
+        return;
+    }
+    let quiet = Target::start(&go::build("allocrate", "go1.27.3", &[]), &["-wait"]);
+    let before = text_bytes(quiet.pid());
+    let mut target = busy_target();
+    for kind in ["window", "beats"] {
+        let mut other = another_leakline(test, &format!("{} {kind}", target.pid()));
+        wait_until("the probes are in place", || changed(&before, &text_bytes(target.pid())) >= 15);
+        signal(other.id(), happens);
+        wait_until("the probes have gone", || changed(&before, &text_bytes(target.pid())) == 0);
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(target.is_running());
+    }
+}
+
+#[test]
+fn nothing_stays_when_leakline_is_killed_while_a_link_is_open() {
+    is_clean_after("nothing_stays_when_leakline_is_killed_while_a_link_is_open", Signal::KILL);
+}
+
+#[test]
+fn nothing_stays_when_leakline_is_stopped_while_a_link_is_open() {
+    is_clean_after("nothing_stays_when_leakline_is_stopped_while_a_link_is_open", Signal::STOP);
+}
