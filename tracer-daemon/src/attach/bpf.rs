@@ -196,7 +196,7 @@ pub(super) fn set_program(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> io:
 }
 
 /// The bytes of a value, as the kernel programs will see it.
-pub(super) fn bytes_of<T: Pod>(value: &T) -> &[u8] {
+pub fn bytes_of<T: Pod>(value: &T) -> &[u8] {
     // SAFETY: `Pod` says that the value can be seen as bytes: it has no padding.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
 }

@@ -28,7 +28,7 @@ use crate::{
     plan::{ProbePlan, ProbePoint},
 };
 
-pub use bpf::LinkPoint;
+pub use bpf::{LinkPoint, bytes_of};
 pub use claim::Claim;
 pub use holder::{Holder, Holders, Link, News, Until};
 pub use limits::Limits;
@@ -163,7 +163,7 @@ impl Attachment {
     /// Loads the programs for one process and attaches all points. Nothing is counted before [`Self::open_gate`].
     pub fn new(plan: &ProbePlan, exe: &File, pid: u32, bias: LoadBias, limits: Limits) -> Result<Self, AttachError> {
         let config = plan.target_config(bias);
-        let constants = [("TARGET", bpf::bytes_of(&config))];
+        let constants = [("TARGET", bytes_of(&config))];
         let programs: BTreeSet<_> = plan.points.iter().map(|point| point.purpose().name()).collect();
         let programs: Vec<_> = programs.into_iter().collect();
         let object = KernelObject::embedded(&constants, &limits.capacities(), &programs, Mechanism::PerfEvents)?;

@@ -126,11 +126,18 @@ pub struct BurstTotals {
     pub pending_full: u64,
 }
 
-/// The maps of bursts of one target.
+macro_rules! take {
+    ($take:ident, $name:literal) => {
+        $take($name)
+            .ok_or(CollectError::NoSuchMap { name: $name })?
+            .try_into()
+            .map_err(|source| CollectError::Unreadable { name: $name, source })?
+    };
+}
+
+/// The ring of bursts of one target.
 pub struct BurstReader {
     ring: RingBuf<MapData>,
-    totals: PerCpuArray<MapData, u64>,
-    classes: PerCpuArray<MapData, AllocationCount>,
     undecodable: u64,
 }
 
@@ -141,25 +148,12 @@ impl fmt::Debug for BurstReader {
 }
 
 impl BurstReader {
-    /// Takes what it needs of the maps of a loaded object.
+    /// Takes the ring out of a loaded object.
     ///
     /// # Errors
-    /// Where one is missing or of another kind.
+    /// Where it is missing or of another kind.
     pub fn new(mut take: impl FnMut(&'static str) -> Option<Map>) -> Result<Self, CollectError> {
-        macro_rules! take {
-            ($name:literal) => {
-                take($name)
-                    .ok_or(CollectError::NoSuchMap { name: $name })?
-                    .try_into()
-                    .map_err(|source| CollectError::Unreadable { name: $name, source })?
-            };
-        }
-        Ok(Self {
-            ring: take!("BIRTHS"),
-            totals: take!("BURST_TOTALS"),
-            classes: take!("BURST_CLASSES"),
-            undecodable: 0,
-        })
+        Ok(Self { ring: take!(take, "BIRTHS"), undecodable: 0 })
     }
 
     /// Hands every record now in the ring to `receive`, oldest first.
@@ -180,6 +174,28 @@ impl BurstReader {
     /// Records that did not follow the contract; anything but 0 is a bug.
     pub fn undecodable(&self) -> u64 {
         self.undecodable
+    }
+}
+
+/// What bursts of one target count beside the ring.
+pub struct BurstCounters {
+    totals: PerCpuArray<MapData, u64>,
+    classes: PerCpuArray<MapData, AllocationCount>,
+}
+
+impl fmt::Debug for BurstCounters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("BurstCounters").finish_non_exhaustive()
+    }
+}
+
+impl BurstCounters {
+    /// Takes the maps out of a loaded object.
+    ///
+    /// # Errors
+    /// Where one is missing or of another kind.
+    pub fn new(mut take: impl FnMut(&'static str) -> Option<Map>) -> Result<Self, CollectError> {
+        Ok(Self { totals: take!(take, "BURST_TOTALS"), classes: take!(take, "BURST_CLASSES") })
     }
 
     /// What was counted so far.

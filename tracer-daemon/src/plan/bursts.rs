@@ -1,10 +1,11 @@
 //! The points of a burst, the point that tells of collections, and what the kernel programs must know beside them.
 
 use tracer_common::bursts::{BurstConfig, BurstPoint};
+use tracer_common::exact::TargetConfig;
 
 use super::decode::SpanRegister;
-use super::{ProbePoint, Purpose, Refusal, points};
-use crate::addr::Avma;
+use super::{Constants, ProbePoint, Purpose, Refusal, points};
+use crate::addr::{Avma, LoadBias};
 use crate::inspect::BinaryFacts;
 use crate::inspect::layout::RuntimeLayout;
 
@@ -26,6 +27,7 @@ pub struct BurstPlan {
     /// What is left out, and why.
     pub refused: Vec<Refusal>,
     config: BurstConfig,
+    constants: Constants,
 }
 
 impl BurstPlan {
@@ -34,7 +36,7 @@ impl BurstPlan {
     /// # Errors
     /// Where not every allocation of a small object passes a point.
     pub fn of(facts: &BinaryFacts) -> Result<Self, Refusal> {
-        let births = points::births(facts)?;
+        let (births, mallocgc) = points::births(facts)?;
         let mut refused = Vec::new();
         let mut rare = |found: Result<Vec<ProbePoint>, Refusal>| {
             found.unwrap_or_else(|refusal| {
@@ -56,7 +58,8 @@ impl BurstPlan {
             mallocgc_is_probed: u64::from(has(Purpose::BirthAtEntrance)),
             ..offsets(&facts.layout)
         };
-        Ok(Self { births, slots, large, cycle, refused, config })
+        let constants = Constants { mallocgc, ..Constants::of(&facts.layout) };
+        Ok(Self { births, slots, large, cycle, refused, config, constants })
     }
 
     /// What the kernel programs must know of one process: where `gcBlackenEnabled` and `mheap_` are in it.
@@ -66,6 +69,11 @@ impl BurstPlan {
             sweepgen: mheap.0.wrapping_add(layout.mheap.sweepgen),
             ..self.config
         }
+    }
+
+    /// What all programs must know of one process.
+    pub fn target_config(&self, bias: LoadBias) -> TargetConfig {
+        self.constants.of_process(self.window().chain(&self.cycle), bias)
     }
 
     /// Everything that is probed in a window of births: rare points first.

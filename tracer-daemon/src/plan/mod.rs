@@ -13,7 +13,7 @@ use tracer_common::exact::TargetConfig;
 
 use crate::{
     addr::{LoadBias, Svma},
-    inspect::BinaryFacts,
+    inspect::{BinaryFacts, layout::RuntimeLayout},
 };
 
 pub use bursts::BurstPlan;
@@ -110,11 +110,7 @@ pub struct ProbePlan {
     pub counts_goroutines: bool,
     /// What is left out, and why.
     pub refused: Vec<Refusal>,
-    /// Start and end of `runtime.mallocgc`, in the file.
-    mallocgc: (Svma, Svma),
-    g_goid_offset: u64,
-    g_gopc_offset: u64,
-    malloc_header_bytes: u64,
+    constants: Constants,
 }
 
 /// CF and ZF: `jbe` jumps where one of them is set.
@@ -123,12 +119,7 @@ const STACK_CHECK_FLAGS: u64 = 1 | 1 << 6;
 impl ProbePlan {
     /// Plans the `exact` evidence: every allocation, every goroutine creation and exit.
     pub fn exact(facts: &BinaryFacts) -> Self {
-        let mut plan = Self {
-            g_goid_offset: facts.layout.g.goid,
-            g_gopc_offset: facts.layout.g.gopc,
-            malloc_header_bytes: facts.layout.malloc_header_bytes(),
-            ..Self::default()
-        };
+        let mut plan = Self { constants: Constants::of(&facts.layout), ..Self::default() };
         match points::goroutines(facts) {
             Ok(points) => {
                 plan.counts_goroutines = true;
@@ -139,7 +130,7 @@ impl ProbePlan {
         match points::allocations(facts) {
             Ok((points, mallocgc)) => {
                 plan.counts_allocations = true;
-                plan.mallocgc = mallocgc;
+                plan.constants.mallocgc = mallocgc;
                 plan.points.extend(points);
             }
             Err(refusal) => plan.refused.push(refusal),
@@ -149,15 +140,38 @@ impl ProbePlan {
 
     /// What the kernel programs must know of one process.
     pub fn target_config(&self, bias: LoadBias) -> TargetConfig {
-        let on_stack_check = self.points.iter().any(ProbePoint::on_stack_check);
+        self.constants.of_process(&self.points, bias)
+    }
+}
+
+/// What all kernel programs must know of one binary.
+#[derive(Clone, Debug, Default)]
+struct Constants {
+    /// Start and end of `runtime.mallocgc`, in the file.
+    mallocgc: (Svma, Svma),
+    /// Without addresses and flags.
+    offsets: TargetConfig,
+}
+
+impl Constants {
+    fn of(layout: &RuntimeLayout) -> Self {
+        let offsets = TargetConfig {
+            g_goid_offset: layout.g.goid,
+            g_gopc_offset: layout.g.gopc,
+            malloc_header_bytes: layout.malloc_header_bytes(),
+            ..TargetConfig::default()
+        };
+        Self { offsets, ..Self::default() }
+    }
+
+    fn of_process<'a>(&self, points: impl IntoIterator<Item = &'a ProbePoint>, bias: LoadBias) -> TargetConfig {
+        let on_stack_check = points.into_iter().any(ProbePoint::on_stack_check);
         TargetConfig {
             mallocgc_start: self.mallocgc.0.in_process(bias).0,
             mallocgc_end: self.mallocgc.1.in_process(bias).0,
-            g_goid_offset: self.g_goid_offset,
-            g_gopc_offset: self.g_gopc_offset,
-            malloc_header_bytes: self.malloc_header_bytes,
             // Behind a stack check both flags are clear, so that it does no harm where points of both kinds are mixed.
             stack_check_flags: if on_stack_check { STACK_CHECK_FLAGS } else { 0 },
+            ..self.offsets
         }
     }
 }
@@ -177,7 +191,7 @@ impl RarePoints {
     pub fn of(facts: &BinaryFacts) -> Self {
         let mut found = Self::default();
         let purposes = [
-            (Purpose::Birth, points::births(facts)),
+            (Purpose::Birth, points::births(facts).map(|(points, _)| points)),
             (Purpose::SlotFound, points::slot_found(facts)),
             (Purpose::LargeSpanFound, points::large_span_found(facts)),
             (Purpose::CycleMarked, points::beginning_of(facts, "runtime.gcSweep", Purpose::CycleMarked)),

@@ -97,11 +97,12 @@ fn goroutine_exited(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
 
 /// Where an object's slot can be predicted: in the functions that choose one, which exist from go1.24 on. Where some
 /// are inlined into `mallocgc`, and before go1.24, at the beginning of `mallocgc`: then the specialised functions that it
-/// calls itself are hit for the same object, and told by their return address as for [`Purpose::SpecialisedAllocation`].
+/// calls itself are hit for the same object, and told by their return address (hence the bounds of `mallocgc`) as for [`Purpose::SpecialisedAllocation`].
 /// While the collector marks, an allocation may first have to help it and go on on another processor: in `mallocgc` and
 /// in slow paths it shows beforehand whether it must.
-pub(super) fn births(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
-    let (_, mallocgc) = (allocations(facts)?, only(facts, MALLOCGC)?);
+pub(super) fn births(facts: &BinaryFacts) -> Result<(Vec<ProbePoint>, (Svma, Svma)), Refusal> {
+    let (_, bounds) = allocations(facts)?;
+    let mallocgc = only(facts, MALLOCGC)?;
     let of_kind = |kind: Inner| {
         let kinds = INNER.into_iter().filter(move |(_, place)| *place == kind);
         kinds.map(|(name, _)| format!("{MALLOCGC}{name}")).collect::<Vec<String>>()
@@ -130,7 +131,7 @@ pub(super) fn births(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
             .collect();
         points.extend(slow.unwrap_or_default());
     }
-    Ok(points)
+    Ok((points, bounds))
 }
 
 const NEXT_FREE: &str = "runtime.(*mcache).nextFree";

@@ -10,6 +10,7 @@
 
 mod alerts;
 mod bad_input;
+mod births;
 mod books;
 mod bounds;
 mod check;

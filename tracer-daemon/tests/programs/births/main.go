@@ -2,8 +2,9 @@
 // was there, in memory that is not the collector's.
 //
 // Arguments: the number of goroutines, and how many objects of each stay alive. It prints "ready", allocates until a line
-// comes, and then writes one line "GOROUTINE ENTRIES" for each goroutine, followed by its last entries, oldest first: "NANOSECONDS SIZE ADDRESS"
-// each, by the monotonic clock, in hexadecimal.
+// of times comes, pairs of a beginning and an end in nanoseconds of the monotonic clock, ascending, and then writes for each goroutine a line
+// "GOROUTINE ENTRIES", followed by what it wrote down in these times and the entry before each, oldest first: "NANOSECONDS SIZE ADDRESS" each, in
+// hexadecimal.
 package main
 
 import (
@@ -23,7 +24,7 @@ import (
 func nanotime() int64
 
 const (
-	entries    = 1 << 17
+	entries    = 1 << 20
 	entryBytes = 24
 )
 
@@ -138,6 +139,11 @@ func allocate(l *log, seed uint32, kept int) {
 			kind = &kinds[int(seed>>16)%16]
 		}
 		ring[round%kept] = l.note(kind.make(), kind.size)
+		for i := 0; i < 300; i++ { // so that what is written down reaches back for seconds
+			seed ^= seed << 13
+			seed ^= seed >> 17
+			seed ^= seed << 5
+		}
 		if round%4096 == 0 {
 			runtime.Gosched()
 		}
@@ -166,20 +172,46 @@ func main() {
 		}()
 	}
 	fmt.Println("ready")
-	bufio.NewReader(os.Stdin).ReadString('\n')
+	line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
 	stop.Store(true)
 	running.Wait()
+	var times []int64
+	for _, word := range strings.Fields(line) {
+		at, err := strconv.ParseInt(word, 10, 64)
+		if err != nil {
+			panic(err)
+		}
+		times = append(times, at)
+	}
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
 	for _, l := range logs {
-		first := 0
-		if l.next > entries {
-			first = l.next - entries
-		}
-		fmt.Fprintf(out, "%d %d\n", l.goroutine, l.next-first)
-		for i := first; i < l.next; i++ {
-			e := l.entries[i%entries]
+		written := l.within(times)
+		fmt.Fprintf(out, "%d %d\n", l.goroutine, len(written))
+		for _, e := range written {
 			fmt.Fprintf(out, "%x %x %x\n", e.at, e.size, e.address)
 		}
 	}
+}
+
+// within are the entries between pairs of times, each with the one before and the one behind.
+func (l *log) within(times []int64) []entry {
+	first := 0
+	if l.next > entries {
+		first = l.next - entries
+	}
+	var found []entry
+	for i := first; i < l.next; i++ {
+		e := l.entries[i%entries]
+		for len(times) > 1 && e.at > times[1] {
+			// The end of an object that was begun before.
+			found = append(found, e)
+			times = times[2:]
+		}
+		before := i+1 < l.next && len(times) > 1 && l.entries[(i+1)%entries].at >= times[0]
+		if len(times) > 1 && (e.at >= times[0] || before) {
+			found = append(found, e)
+		}
+	}
+	return found
 }

@@ -1,0 +1,282 @@
+//! Kernel tests: where an object will lie, read before it is there, against what the program itself wrote down.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracer_common::bursts::{BurstTotal, WindowKind, WindowState};
+use tracer_daemon::{
+    attach::{Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, News, Until, bytes_of},
+    collect::births::{Birth, BurstCounters, BurstEvent, BurstReader, Unplaced},
+    discover::target_by_pid,
+    inspect::{Global, cache::FactsCache},
+    pipeline::Subject,
+    plan::{BurstPlan, Purpose},
+};
+
+use crate::{
+    go::{Build, WITH_PROFILE, build},
+    leakline::can_attach,
+    target::Target,
+};
+
+/// Windows of one run, each so long.
+const WINDOWS: u32 = 30;
+const WINDOW_NS: u64 = 5_000_000;
+
+/// What the program wrote down of one object.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    at_ns: u64,
+    size_bytes: u64,
+    address: u64,
+}
+
+/// What became of the births of one run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// Births that the program wrote down.
+    known: u64,
+    /// Of those, with an address.
+    placed: u64,
+    /// Of those, whose slot was found by `nextFree`.
+    refilled: u64,
+    /// Addresses that are not the object's, of births whose place nothing can change any more.
+    wrong: u64,
+    /// Addresses that are not the object's, of others.
+    wrong_at_entrance: u64,
+    /// Without an address, since the collector had to be helped first.
+    assists: u64,
+    /// Without an address, since the span was full and no slot came.
+    unresolved: u64,
+    /// Large objects, which are found behind.
+    large: u64,
+}
+
+/// A program in whose process windows are opened one after the other.
+struct Bursts {
+    object: KernelObject,
+    reader: BurstReader,
+    counters: BurstCounters,
+    totals: std::os::fd::OwnedFd,
+    holders: Holders,
+    points: Vec<LinkPoint>,
+    pid: u32,
+    exe: File,
+    certain: bool,
+    /// When windows were open.
+    times: Vec<u64>,
+}
+
+impl Bursts {
+    fn of(pid: u32) -> Self {
+        let target = target_by_pid(pid).unwrap();
+        let subject = Subject::open(&target, &FactsCache::default()).unwrap();
+        let plan = BurstPlan::of(&subject.facts).unwrap();
+        assert!(plan.refused.is_empty(), "{:?}", plan.refused);
+        let runtime = subject.runtime();
+        let address = |global| runtime.address(global).unwrap();
+        let config = plan.config(address(Global::GcBlackenEnabled), address(Global::Mheap), &subject.facts.layout);
+        let common = plan.target_config(subject.bias);
+        let constants = [("TARGET", bytes_of(&common)), ("BURST", bytes_of(&config))];
+        let capacities = [("STACKS", 4096), ("ALLOCATIONS", 1), ("BIRTHS", 16 << 20)];
+        let mut object = KernelObject::embedded(&constants, &capacities, &["burst"], Mechanism::UprobeMulti).unwrap();
+        let totals = object.map_fd("BURST_TOTALS").unwrap().try_clone_to_owned().unwrap();
+        let counters = BurstCounters::new(|name| object.take_map(name)).unwrap();
+        let reader = BurstReader::new(|name| object.take_map(name)).unwrap();
+        let point = |point: &tracer_daemon::plan::ProbePoint| {
+            let cookie = point.purpose().burst_point().unwrap() as u64;
+            LinkPoint { file_offset: point.file_offset().0, cookie }
+        };
+        Self {
+            object,
+            reader,
+            counters,
+            totals,
+            holders: Holders::of_program(Path::new(env!("CARGO_BIN_EXE_leakline"))),
+            points: plan.window().map(point).collect(),
+            pid,
+            exe: target.exe,
+            certain: plan.births.iter().all(|point| {
+                matches!(point.purpose(), Purpose::Birth | Purpose::SpecialisedBirth | Purpose::SlowPathBirth)
+            }),
+            times: Vec::new(),
+        }
+    }
+
+    fn window(&mut self, burst: u32, kind: WindowKind, mean_birth_bytes: u64) -> Vec<BurstEvent> {
+        let state = WindowState { until_ns: 0, mean_birth_bytes, burst, kind: kind as u32 };
+        let mut holder = self
+            .holders
+            .open(&Link {
+                program: self.object.program("burst").unwrap(),
+                exe: self.exe.as_fd(),
+                pid: self.pid,
+                points: &self.points,
+                hits: Some((self.totals.as_fd(), BurstTotal::Hits as u32)),
+                until: Until::Window {
+                    map: self.object.map_fd("WINDOW").unwrap(),
+                    state,
+                    length_ns: WINDOW_NS,
+                    hits_max: u64::MAX,
+                },
+            })
+            .unwrap();
+        let mut events = Vec::new();
+        while !is_gone(&mut holder, &mut self.times) {
+            self.reader.drain(|event| events.push(event));
+        }
+        self.reader.drain(|event| events.push(event));
+        events
+    }
+}
+
+/// Waits for news, at most for a while; true where the link is gone.
+fn is_gone(holder: &mut Holder, times: &mut Vec<u64>) -> bool {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    poll(&mut [PollFd::new(&holder.fd(), PollFlags::IN)], Some(&timeout)).unwrap();
+    while let Some(news) = holder.news() {
+        match news {
+            News::Gone => return true,
+            News::Failed(error) => panic!("{error}"),
+            News::Opened { at_ns } | News::Closed { at_ns, .. } => times.push(at_ns),
+        }
+    }
+    false
+}
+
+/// What the program wrote down, by goroutine.
+fn entries(target: &mut Target, goroutines: usize, times: &[u64]) -> HashMap<u64, Vec<Entry>> {
+    let times: Vec<String> = times.iter().map(u64::to_string).collect();
+    target.say(&times.join(" "));
+    let mut logs = HashMap::new();
+    for _ in 0..goroutines {
+        let head = target.line();
+        let (goroutine, count) = head.split_once(' ').unwrap();
+        let entry = |line: String| {
+            let numbers: Vec<u64> = line.split(' ').map(|word| u64::from_str_radix(word, 16).unwrap()).collect();
+            Entry { at_ns: numbers[0], size_bytes: numbers[1], address: numbers[2] }
+        };
+        let count: usize = count.parse().unwrap();
+        logs.insert(goroutine.parse().unwrap(), (0..count).map(|_| entry(target.line())).collect());
+    }
+    logs
+}
+
+/// Compares births with what the program wrote down: the next entry of the goroutine after a birth is that object.
+fn tally(events: Vec<BurstEvent>, logs: &HashMap<u64, Vec<Entry>>, certain: bool) -> Tally {
+    let mut tally = Tally::default();
+    let mut slots = HashMap::new();
+    let mut births: Vec<Birth> = Vec::new();
+    for event in events {
+        match event {
+            BurstEvent::Birth(birth) => births.push(birth),
+            BurstEvent::Slot(slot) => {
+                slots.insert((slot.g, slot.birth_ns.unwrap()), slot.address);
+            }
+            BurstEvent::Cycle(_) => panic!("no probe tells of collections"),
+        }
+    }
+    for birth in births {
+        let Some(log) = logs.get(&birth.goroutine) else { continue };
+        let next = log.partition_point(|entry| entry.at_ns < birth.time_ns);
+        let Some(entry) = log.get(next).filter(|_| next > 0) else { continue };
+        let is_large = birth.size_class == 0;
+        // Of what the runtime allocates on the same stack nothing was written down.
+        if (is_large && birth.size_bytes < entry.size_bytes) || (!is_large && entry.size_bytes != birth.size_bytes) {
+            continue;
+        }
+        tally.known += 1;
+        tally.large += u64::from(is_large);
+        let slot = slots.get(&(birth.g, birth.time_ns)).copied();
+        let address = match (birth.address, birth.unplaced) {
+            (Some(address), _) => Some(address),
+            (None, Some(Unplaced::SpanFull)) => slot,
+            (None, Some(Unplaced::AssistDue)) => {
+                tally.assists += 1;
+                None
+            }
+            (None, other) => panic!("{other:?}"),
+        };
+        let Some(address) = address else {
+            tally.unresolved += u64::from(birth.unplaced == Some(Unplaced::SpanFull));
+            continue;
+        };
+        tally.placed += 1;
+        tally.refilled += u64::from(slot.is_some());
+        // `nextFree` gives the slot, in which the object may lie behind a header of 8 bytes; tiny ones share a slot.
+        let offset = entry.address.wrapping_sub(address.0);
+        let is_right = offset == 0 || (slot.is_some() && offset <= 8);
+        if !is_right {
+            *(if certain { &mut tally.wrong } else { &mut tally.wrong_at_entrance }) += 1;
+        }
+    }
+    tally
+}
+
+fn addresses_are_right(name: &str, program: PathBuf, gogc: &str) {
+    if !can_attach(name) {
+        return;
+    }
+    let mut command = std::process::Command::new(program);
+    command.args(["3", "2000"]).env("GOGC", gogc).env("GOMAXPROCS", "3");
+    let mut target = Target::spawn(command);
+    let mut bursts = Bursts::of(target.pid());
+    let mut events = Vec::new();
+    for burst in 0..WINDOWS {
+        // Half of the time all are taken, else some: what is not chosen must not disturb.
+        events.extend(bursts.window(burst, WindowKind::Births, if burst % 2 == 0 { 1 } else { 400 }));
+    }
+    let totals = bursts.counters.totals().unwrap();
+    assert_eq!(bursts.reader.undecodable(), 0);
+    let logs = entries(&mut target, 3, &bursts.times);
+    let tally = tally(events, &logs, bursts.certain);
+    println!("{name} GOGC={gogc}: {tally:?}; {totals:?}");
+    assert!(tally.known > 500, "{name}: {tally:?}");
+    assert_eq!(tally.wrong, 0, "{name}: {tally:?}");
+    assert!(tally.wrong_at_entrance * 1000 <= tally.placed * 3, "{name}: {tally:?}");
+    assert!(tally.unresolved * 1000 <= tally.known, "{name}: {tally:?}");
+    target.close_stdin();
+}
+
+macro_rules! addresses_are_right {
+    ($($test:ident: $toolchain:literal;)*) => {$(
+        #[test]
+        fn $test() {
+            let program = build("births", $toolchain, &[]);
+            addresses_are_right($toolchain, program.clone(), "100");
+            addresses_are_right($toolchain, program, "3000");
+        }
+    )*};
+}
+
+addresses_are_right! {
+    addresses_are_right_go1_19: "go1.19.13";
+    addresses_are_right_go1_20: "go1.20.14";
+    addresses_are_right_go1_21: "go1.21.13";
+    addresses_are_right_go1_22: "go1.22.12";
+    addresses_are_right_go1_23: "go1.23.12";
+    addresses_are_right_go1_24: "go1.24.11";
+    addresses_are_right_go1_25: "go1.25.5";
+    addresses_are_right_go1_26: "go1.26.6";
+    addresses_are_right_go1_27: "go1.27.3";
+}
+
+#[test]
+fn addresses_are_right_where_the_compiler_inlines() {
+    for toolchain in ["go1.22.12", "go1.26.6", "go1.27.3"] {
+        addresses_are_right(toolchain, build("births", toolchain, &[WITH_PROFILE]), "100");
+    }
+}
+
+#[test]
+fn addresses_are_right_with_cgo_and_with_the_race_detector() {
+    for (toolchain, flags) in [("go1.22.12", vec!["-race"]), ("go1.27.3", vec!["-race"]), ("go1.26.6", vec![])] {
+        let build = Build { program: "births", toolchain, flags: &flags, environment: &[("CGO_ENABLED", "1")] };
+        addresses_are_right(&format!("{toolchain} {flags:?} cgo"), build.path(), "100");
+    }
+}
