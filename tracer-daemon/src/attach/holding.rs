@@ -60,6 +60,9 @@ pub fn hold() -> Result<(), HoldError> {
     // A signal that would end this process ends system calls too early that put breakpoints in place or take them away.
     // SIGKILL alone cannot be kept out.
     let blocked = SigSet::all().thread_block();
+    // On a busy host it would else be late to close its window, while the target pays for each hit. Without it, or without that
+    // privilege, the cap and the clock in the kernel still bound what is recorded.
+    let _first = bpf::run_first();
     // Ctrl-C is for leakline alone, which then ends this process.
     let alone = setsid();
     let stdin = io::stdin();
