@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tracer_daemon::{
-    attach::{Limits, holding},
+    attach::{Limits, MultiSupport, TrapCosts, holding},
     cli::{
         AttachArgs, CheckArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, FailOn, LookArgs, MeansArgs,
         OutputFormat, PlanArgs, RecordArgs, ReplayArgs, RestoreArgs, RunArgs, SnapshotArgs, SuperviseArgs,
@@ -278,10 +278,13 @@ fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn diagnose(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let checks = host::examine();
+    let mut checks = host::examine();
+    let multi = MultiSupport::of_this_kernel();
+    checks.push(multi.check());
+    let costs = TrapCosts::measure().inspect_err(|error| tracing::debug!(%error, "what a hit costs is not known")).ok();
     print(&match args.output {
-        OutputFormat::Text => doctor::text(&checks),
-        OutputFormat::Json => doctor::line(&checks).context("cannot write the checks as JSON")?,
+        OutputFormat::Text => doctor::text(&checks, costs.as_ref()),
+        OutputFormat::Json => doctor::line(&checks, costs.as_ref()).context("cannot write the checks as JSON")?,
     })?;
     Ok(if doctor::can_attach(&checks) { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }

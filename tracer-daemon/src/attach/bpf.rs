@@ -2,7 +2,7 @@
 //! and makes no such link.
 //!
 //! The one file of the daemon with `unsafe`. It decides nothing: errors are the kernel's own, descriptors are closed by
-//! whoever holds them. What the structures mean is said in the kernel's include/uapi/linux/bpf.h and perf_event.h.
+//! whoever holds them. What the structures mean is said in the kernel's `include/uapi/linux/bpf.h` and `perf_event.h`.
 
 use std::{
     ffi::{CStr, c_char, c_long},

@@ -91,7 +91,8 @@ fn hold_link(socket: BorrowedFd<'_>, order: &Order, descriptors: Descriptors) ->
     let exe = std::fs::File::from(descriptors.exe);
     touch(&exe, &order.points);
     let hits_before = totals.as_ref().map(Totals::hits).transpose()?;
-    let path = CString::new(format!("/proc/self/fd/{}", exe.as_raw_fd())).map_err(|_| failed(Step::Order, None))?;
+    let path =
+        CString::new(format!("/proc/self/fd/{}", exe.as_raw_fd())).map_err(|_zero_byte| failed(Step::Order, None))?;
     let link = bpf::link_uprobe_multi(descriptors.program.as_fd(), &path, &order.points, order.pid)
         .map_err(|error| failed(Step::Link, error.raw_os_error()))?;
     // Closed by the exit of this process, never by a system call.

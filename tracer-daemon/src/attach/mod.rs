@@ -7,13 +7,16 @@
 
 pub mod adopt;
 mod bpf;
+mod calibration;
 mod claim;
 mod holder;
 pub mod holding;
 mod limits;
 mod messages;
 mod object;
+mod own_code;
 mod perf_event;
+mod self_test;
 
 use std::{collections::BTreeSet, fs::File, io, os::unix::fs::FileExt as _};
 
@@ -29,11 +32,14 @@ use crate::{
 };
 
 pub use bpf::{LinkPoint, bytes_of};
+pub use calibration::{TrapCost, TrapCosts};
 pub use claim::Claim;
 pub use holder::{Holder, Holders, Link, News, Until};
 pub use limits::Limits;
 pub use object::{KernelObject, Mechanism};
+pub use own_code::InstructionKind;
 use perf_event::PerfEventLinks;
+pub use self_test::MultiSupport;
 
 /// The kernel object that `cargo xtask ebpf` built from `tracer-ebpf/`.
 static KERNEL_OBJECT: &[u8] = include_bytes_aligned!(env!("LEAKLINE_EBPF_OBJECT"));
@@ -133,6 +139,26 @@ pub enum AttachError {
         pid: u32,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// Our own program file cannot be read or found.
+    #[error("cannot find our own code, to try probes on it")]
+    OwnCode {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The totals of the kernel programs could not be read.
+    #[error("cannot read map `TOTALS`")]
+    Totals {
+        /// aya's account of it.
+        source: MapError,
+    },
+    /// The probes on ourselves were not hit as they should be.
+    #[error("the price of a hit is not known: {hits} hits of our own probes came, {expected} should have")]
+    Uncalibrated {
+        /// Hits that came.
+        hits: u64,
+        /// Hits that should have come.
+        expected: u64,
     },
     /// A map could not be read or written by the process that holds a link.
     #[error("the process that holds the probes of process {pid} cannot use map `{map}`")]

@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_long_log_is_shown() {
-        let log: String = (0..1000).map(|line| format!("{line}\n")).collect();
+        let log = (0..1000).map(|line| line.to_string()).collect::<Vec<_>>().join("\n");
         let shown = last_lines(&log);
         assert_eq!(shown.lines().count(), LOG_LINES);
         assert!(shown.ends_with("999"));

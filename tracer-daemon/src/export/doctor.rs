@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::json::SCHEMA;
-use crate::host::{Check, Status};
+use crate::{
+    attach::{InstructionKind, TrapCost, TrapCosts},
+    host::{Check, Status},
+};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -17,6 +20,16 @@ struct Document<'a> {
 struct Doctor<'a> {
     can_attach: bool,
     checks: Vec<CheckDocument<'a>>,
+    /// Missing: not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hit_costs: Option<Vec<CostDocument>>,
+}
+
+#[derive(Serialize)]
+struct CostDocument {
+    instruction: &'static str,
+    cpu_ns: f64,
+    measured: bool,
 }
 
 #[derive(Serialize)]
@@ -33,8 +46,8 @@ pub fn can_attach(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.status != Status::Missing)
 }
 
-/// One line of JSON without the line feed.
-pub fn line(checks: &[Check]) -> serde_json::Result<String> {
+/// One line of JSON without the line feed. `costs`: None where they are not known.
+pub fn line(checks: &[Check], costs: Option<&TrapCosts>) -> serde_json::Result<String> {
     let checks_document = checks
         .iter()
         .map(|check| CheckDocument {
@@ -46,12 +59,25 @@ pub fn line(checks: &[Check]) -> serde_json::Result<String> {
         .collect();
     serde_json::to_string(&Document {
         schema: SCHEMA,
-        doctor: Doctor { can_attach: can_attach(checks), checks: checks_document },
+        doctor: Doctor {
+            can_attach: can_attach(checks),
+            checks: checks_document,
+            hit_costs: costs.map(cost_documents),
+        },
     })
 }
 
-/// For people.
-pub fn text(checks: &[Check]) -> String {
+fn cost_documents(costs: &TrapCosts) -> Vec<CostDocument> {
+    let document = |(kind, cost): (InstructionKind, TrapCost)| CostDocument {
+        instruction: kind.name(),
+        cpu_ns: cost.ns.round(),
+        measured: cost.is_measured,
+    };
+    costs.all().map(document).into()
+}
+
+/// For people. `costs`: None where they are not known.
+pub fn text(checks: &[Check], costs: Option<&TrapCosts>) -> String {
     let mut text = String::new();
     let id_width = checks.iter().map(|check| check.id.len()).max().unwrap_or(0);
     for check in checks {
@@ -60,6 +86,13 @@ pub fn text(checks: &[Check]) -> String {
         if let Some(fix) = &check.fix {
             let _infallible = writeln!(text, "{:<7}  {:<id_width$}  -> {fix}", "", "");
         }
+    }
+    if let Some(costs) = costs {
+        let costs = costs.all().map(|(kind, cost)| {
+            let guessed = if cost.is_measured { "" } else { " (not measured: as the others)" };
+            format!("{:.0} ns at a {}{guessed}", cost.ns, kind.name())
+        });
+        let _infallible = writeln!(text, "\nA hit of a probe costs the program CPU time: {}.", costs.join(", "));
     }
     let verdict = if can_attach(checks) {
         "leakline can attach on this host (evidence: exact)."
@@ -97,8 +130,26 @@ mod tests {
 
             leakline cannot attach on this host before what is missing is fixed.
         "]]
-        .assert_eq(&text(&checks()));
+        .assert_eq(&text(&checks(), None));
         expect![[r#"{"schema":"leakline/1","doctor":{"can_attach":false,"checks":[{"id":"kernel","status":"good","found":"Linux 6.12.1"},{"id":"capabilities","status":"missing","found":"lacking CAP_BPF","fix":"run as root"}]}}"#]]
-        .assert_eq(&line(&checks()).unwrap());
+        .assert_eq(&line(&checks(), None).unwrap());
+    }
+
+    #[test]
+    fn what_a_hit_costs_stands_below() {
+        let cost = |ns, is_measured| TrapCost { ns, is_measured };
+        let costs = TrapCosts { push: cost(570.4, true), call: cost(650.0, true), jump: cost(610.2, false) };
+        expect![[r"
+            good     kernel        Linux 6.12.1
+            missing  capabilities  lacking CAP_BPF
+                                   -> run as root
+
+            A hit of a probe costs the program CPU time: 570 ns at a push, 650 ns at a call, 610 ns at a jump (not measured: as the others).
+
+            leakline cannot attach on this host before what is missing is fixed.
+        "]]
+        .assert_eq(&text(&checks(), Some(&costs)));
+        let document = line(&[], Some(&costs)).unwrap();
+        assert!(document.contains(r#"{"instruction":"jump","cpu_ns":610.0,"measured":false}"#), "{document}");
     }
 }

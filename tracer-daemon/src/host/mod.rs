@@ -57,11 +57,13 @@ pub struct Check {
 }
 
 impl Check {
-    fn good(id: &'static str, found: impl Into<String>) -> Self {
+    /// Nothing to do.
+    pub fn good(id: &'static str, found: impl Into<String>) -> Self {
         Self { id, status: Status::Good, found: found.into(), fix: None }
     }
 
-    fn not_good(id: &'static str, status: Status, found: impl Into<String>, fix: impl Into<String>) -> Self {
+    /// Something to do.
+    pub fn not_good(id: &'static str, status: Status, found: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { id, status, found: found.into(), fix: Some(fix.into()) }
     }
 }

@@ -1,0 +1,80 @@
+//! Do links of `uprobe_multi` do on this kernel what windows need? Tried on ourselves, once.
+
+use std::{sync::OnceLock, thread};
+
+use super::{
+    AttachError,
+    own_code::{InstructionKind, OwnProbes, own_file, point_of},
+};
+use crate::host::{Check, Status};
+
+/// Calls of the probed function in another thread.
+const CALLS: u64 = 64;
+
+/// What this kernel makes of a link of `uprobe_multi`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MultiSupport {
+    /// Probes of a process are hit by all its threads.
+    Works,
+    /// Only its first thread hits them: the kernels from 6.6 to 6.9 without the fix of 6.10 (commit 46ba0e49b642).
+    ThreadsMissed,
+    /// There are no such links, or none for us.
+    Unsupported {
+        /// What the kernel said, or what did not come true.
+        reason: String,
+    },
+}
+
+impl MultiSupport {
+    /// What it is on this kernel. The first call takes some tens of ms, others nothing.
+    pub fn of_this_kernel() -> &'static Self {
+        static FOUND: OnceLock<MultiSupport> = OnceLock::new();
+        FOUND.get_or_init(|| try_it().unwrap_or_else(|error| Self::Unsupported { reason: with_cause(&error) }))
+    }
+
+    /// For `leakline doctor`.
+    pub fn check(&self) -> Check {
+        const ID: &str = "uprobe_multi";
+        match self {
+            Self::Works => Check::good(ID, "works: all probes of a process go on and off by one link"),
+            Self::ThreadsMissed => Check::not_good(
+                ID,
+                Status::Limited,
+                "only the first thread of a process hits its probes: not used",
+                "boot a kernel of 6.10 or newer, or one with the fix \"bpf: fix multi-uprobe PID filtering logic\"",
+            ),
+            Self::Unsupported { reason } => Check::not_good(
+                ID,
+                Status::Limited,
+                format!("not to be had: {reason}; probes are attached one by one (about 100 ms a probe to detach)"),
+                "boot a kernel of 6.6 or newer, and grant CAP_BPF and CAP_PERFMON",
+            ),
+        }
+    }
+}
+
+fn try_it() -> Result<MultiSupport, AttachError> {
+    let unsupported = |reason: &str| MultiSupport::Unsupported { reason: reason.to_owned() };
+    let exe = own_file()?;
+    for kind in InstructionKind::ALL {
+        let Some(point) = point_of(kind, &exe).map_err(|source| AttachError::OwnCode { source })? else { continue };
+        let mut probes = OwnProbes::attach(&exe, &[point])?;
+        // Not the thread that the process began with, whoever calls us.
+        if thread::Builder::new().spawn(move || kind.run(CALLS)).map(thread::JoinHandle::join).is_err() {
+            return Ok(unsupported("it cannot be tried, since no thread can be started"));
+        }
+        return Ok(match probes.hits()? {
+            0 => MultiSupport::ThreadsMissed,
+            CALLS => MultiSupport::Works,
+            hits => MultiSupport::Unsupported { reason: format!("{hits} of {CALLS} hits came") },
+        });
+    }
+    Ok(unsupported("it cannot be tried, since no instruction of our own code can be probed"))
+}
+
+fn with_cause(error: &AttachError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
