@@ -7,6 +7,7 @@
 
 pub mod adopt;
 mod claim;
+pub mod governor;
 mod limits;
 mod perf_event;
 
