@@ -9,6 +9,7 @@ pub mod adopt;
 mod bpf;
 mod calibration;
 mod claim;
+pub mod governor;
 mod holder;
 pub mod holding;
 mod limits;

@@ -1,0 +1,145 @@
+//! What windows and books have taught of a target: its rates, what happens before and behind a window, how many births come of a plan.
+
+use super::config::Costs;
+use super::types::{Observation, Outcome, WindowKind, WindowPlan};
+use super::window::Outlook;
+use crate::units::approximate;
+
+/// Hits of one kind of window.
+#[derive(Clone, Copy, Debug)]
+struct HitRate {
+    /// Per second, while nothing is slowed.
+    per_s: f64,
+    /// Hits for each allocation that the books count.
+    per_allocation: f64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Learnt {
+    births: HitRate,
+    slots: HitRate,
+    pub(super) busy_threads: f64,
+    /// Time before and behind windows in which hits cost and do not count, ns: mean, and mean distance from it.
+    tail_ns: (f64, f64),
+    /// How many windows that was learnt from.
+    tails: u16,
+    /// Frames of a birth's stack.
+    pub(super) frames: f64,
+    /// Births recorded for each that was expected.
+    pub(super) births_ratio: f64,
+}
+
+impl Default for Learnt {
+    fn default() -> Self {
+        Self {
+            births: HitRate { per_s: 10_000.0, per_allocation: 1.0 },
+            // A full span of small slots has hundreds, one of large slots a few.
+            slots: HitRate { per_s: 300.0, per_allocation: 1.0 / 32.0 },
+            busy_threads: 1.0,
+            tail_ns: (750_000.0, 250_000.0),
+            tails: 0,
+            frames: 12.0,
+            births_ratio: 1.0,
+        }
+    }
+}
+
+impl Learnt {
+    /// A look at the target: the books say how fast it is, and its CPU time how many threads run.
+    pub(super) fn observe(&mut self, seen: &Observation, used_ns: f64, passed_ns: f64) {
+        if passed_ns > 0.0 {
+            let most = f64::from(seen.threads_max.unwrap_or(u32::MAX)).max(1.0);
+            self.busy_threads = (used_ns / passed_ns).clamp(1.0, most);
+        }
+        if let Some(allocations_per_s) = sane(seen.allocations_per_s) {
+            self.births.per_s = allocations_per_s * self.births.per_allocation;
+            self.slots.per_s = allocations_per_s * self.slots.per_allocation;
+        }
+    }
+
+    pub(super) fn hits_per_s(&self, kind: WindowKind) -> f64 {
+        match kind {
+            WindowKind::Births => self.births.per_s,
+            WindowKind::Slots => self.slots.per_s,
+        }
+    }
+
+    /// The mean of the time before and behind a window, and what it is rarely above, ns.
+    pub(super) fn tail_ns(&self) -> (f64, f64) {
+        (self.tail_ns.0, self.tail_ns.0 + 3.0 * self.tail_ns.1)
+    }
+
+    /// How fast the program was in a window.
+    pub(super) fn learn_rate(&mut self, outlook: &Outlook, plan: &WindowPlan, outcome: &Outcome, books: Option<f64>) {
+        let open_s = approximate(outcome.closed_ns.saturating_sub(outcome.opened_ns)) / 1e9;
+        if open_s <= 0.0 {
+            return;
+        }
+        let hits = approximate(outcome.hits);
+        let births = approximate(outcome.births.min(outcome.hits));
+        let busy_s = (hits * outlook.hit_ns + births * outlook.birth_ns) / 1e9 / self.busy_threads;
+        // Of a thread that spends nearly all of its time in hits nothing is known but that it is fast.
+        let awake_s = (open_s - busy_s).max(0.05 * open_s);
+        let unslowed_per_s = hits / awake_s;
+        let rate = match plan.kind {
+            WindowKind::Births => &mut self.births,
+            WindowKind::Slots => &mut self.slots,
+        };
+        let before_per_s = rate.per_s;
+        match sane(books).filter(|books_per_s| *books_per_s > 0.0) {
+            Some(books_per_s) => {
+                let ratio = (unslowed_per_s / books_per_s).clamp(1.0 / 1_024.0, 8.0);
+                rate.per_allocation += 0.2 * (ratio - rate.per_allocation);
+                rate.per_s = books_per_s * rate.per_allocation;
+            }
+            None => rate.per_s += 0.3 * (unslowed_per_s - rate.per_s),
+        }
+        // A jump holds until the books say otherwise.
+        if hits >= 50.0 && unslowed_per_s > 2.0 * before_per_s.max(rate.per_s) {
+            rate.per_s = unslowed_per_s;
+        }
+    }
+
+    /// Hits that cost and did not count: as reported, else as expected.
+    pub(super) fn learn_tail(&mut self, outlook: &Outlook, outcome: &Outcome) -> f64 {
+        /// Where hits are few, their times say nothing.
+        const HITS_PER_S_MIN: f64 = 10_000.0;
+        let per_s = outlook.slowed_per_s(outlook.hit_ns);
+        let Some(outside) = outcome.hits_outside else { return per_s * self.tail_ns.0 / 1e9 };
+        let outside = approximate(outside);
+        if per_s >= HITS_PER_S_MIN {
+            let tail_ns = (outside / per_s * 1e9).min(1e8);
+            self.tails = self.tails.saturating_add(1);
+            let weight = (1.0 / (1.0 + f64::from(self.tails))).max(0.1);
+            self.tail_ns.1 += weight * ((tail_ns - self.tail_ns.0).abs() - self.tail_ns.1);
+            self.tail_ns.0 += weight * (tail_ns - self.tail_ns.0);
+        }
+        outside
+    }
+
+    /// What became of the births that were planned.
+    pub(super) fn learn_births(&mut self, plan: &WindowPlan, outcome: &Outcome) {
+        let (hits, births) = (approximate(outcome.hits), approximate(outcome.births));
+        if outcome.births > 0 {
+            self.frames += 0.2 * ((approximate(outcome.frames) / births).min(64.0) - self.frames);
+        }
+        let expected = plan.births * (hits / plan.hits.max(1.0));
+        if plan.mean_birth_bytes > 0 && expected >= 5.0 {
+            let ratio = (births / expected).clamp(0.25, 4.0);
+            self.births_ratio = (self.births_ratio * ratio.sqrt()).clamp(0.01, 100.0);
+        }
+    }
+}
+
+/// What a window has cost the target but for hooks beside it, ns.
+pub(super) fn cost_ns(outlook: &Outlook, outcome: &Outcome, outside: f64, costs: &Costs) -> f64 {
+    outlook.switch_ns
+        + (approximate(outcome.hits) + outside) * outlook.hit_ns
+        + approximate(outcome.births) * costs.birth_ns
+        + approximate(outcome.frames) * costs.frame_ns
+}
+
+/// A rate, where it is one.
+pub(super) fn sane(per_s: Option<f64>) -> Option<f64> {
+    per_s.filter(|per_s| per_s.is_finite() && *per_s >= 0.0)
+}

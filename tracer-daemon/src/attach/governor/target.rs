@@ -1,0 +1,408 @@
+//! One target: what is known of its rates, what it has paid, and how often windows may open.
+
+use super::budget::{LastMinute, MINUTE_NS, Purse};
+use super::gap::Gap;
+use super::hooks::{self, Hook, HookLoad, Mode};
+use super::learnt::{self, Learnt};
+use super::types::{
+    Account, Cause, HookHits, Hooks, Impulse, Observation, OpenFailure, Outcome, Refusal, TargetFacts, WindowKind,
+    WindowPlan,
+};
+use super::window::{Allowance, HITS_GOAL, Outlook, SLOTS_GOAL, Shape, births_for_tracker};
+use super::{Config, Shed};
+
+/// Share of a minute's budget that one window should cost.
+const WINDOW_SHARE: f64 = 0.01;
+/// A window may cost this many times what it should before it ends early.
+const CAP: f64 = 3.0;
+/// Part of the purse that a window should cost at most.
+const PURSE_PART: f64 = 0.6;
+/// What hits behind a window may cost above what they cost on average, as a share of a minute's budget. With what the purse holds it is below 0.2.
+const TAIL_SLACK: f64 = 0.06;
+/// Part of the time that windows of a target are open at most: beyond it next to nothing is learnt.
+const OPEN_SHARE: f64 = 0.25;
+/// Part of the time that windows of all targets are open or being switched.
+const HOST_OPEN_SHARE: f64 = 0.6;
+/// Hits from which a window is worth its cost.
+const HITS_WORTH: f64 = 20.0;
+/// Mean time to the next burst of a target that cannot pay for more, once the gap is over, s.
+const FLOOR_MEAN_S: f64 = 15.0;
+/// The same before the first burst of all.
+const FIRST_MEAN_S: f64 = 3.0;
+/// Windows per second, at most, however much may be spent.
+const RATE_MAX_PER_S: f64 = 200.0;
+/// How long a hook that has jumped is not continuous, ns.
+const JUMPED_NS: u64 = 60_000_000_000;
+/// Impulses have at least this distance, ns, and are forgotten when they could not be served for so long.
+const IMPULSE_GAP_NS: u64 = 10_000_000_000;
+const IMPULSE_LIFE_NS: u64 = 2_000_000_000;
+
+/// What the host says to each target.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Host {
+    /// Part of the time in which a window could open.
+    pub(super) live: f64,
+    pub(super) targets: f64,
+    pub(super) shed: Shed,
+    /// What the host's purse holds, and what it can hold, ns.
+    pub(super) purse_ns: f64,
+    pub(super) purse_capacity_ns: f64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) facts: TargetFacts,
+    pub(super) purse: Purse,
+    /// What would have come in without the others of this host.
+    pub(super) unshared: LastMinute,
+    /// ns per second that the host leaves to it.
+    pub(super) allowed_ns_per_s: f64,
+    pub(super) gap: Gap,
+    pub(super) hooks: Hooks,
+    account: Account,
+    cpu: LastMinute,
+    last_cpu: (u64, u64),
+    seen: Observation,
+    learnt: Learnt,
+    last_end_ns: Option<u64>,
+    failed: Option<(OpenFailure, u32, u64)>,
+    impulse: Option<(Impulse, u64)>,
+    last_impulse_ns: Option<u64>,
+    jumped_until_ns: [u64; 3],
+}
+
+impl Target {
+    pub(super) fn new(at_ns: u64, facts: TargetFacts, gap: Gap, config: &Config) -> Self {
+        // What it used in its last minute is not known: what it used in a minute on average is the best guess.
+        let approximate = crate::units::approximate;
+        let age_ns = approximate(facts.age_ns.max(1));
+        let minute_ns = approximate(MINUTE_NS);
+        let used_ns = approximate(facts.cpu_ns) * (minute_ns / age_ns).min(1.0);
+        let income_ns = config.max_overhead * used_ns.min(minute_ns);
+        Self {
+            facts,
+            purse: Purse::with_income(at_ns, income_ns),
+            unshared: LastMinute::even(at_ns, income_ns),
+            allowed_ns_per_s: f64::INFINITY,
+            gap,
+            hooks: Hooks::default(),
+            account: Account::default(),
+            cpu: LastMinute::default(),
+            last_cpu: (at_ns, facts.cpu_ns),
+            seen: Observation { at_ns, wanted: 1.0, ..Observation::default() },
+            learnt: Learnt::default(),
+            last_end_ns: None,
+            failed: None,
+            impulse: None,
+            last_impulse_ns: None,
+            jumped_until_ns: [0; 3],
+        }
+    }
+
+    /// What it costs and uses is taken into the account; rates are those of the books from now on. Gives the cost, ns.
+    pub(super) fn observe(&mut self, seen: Observation, config: &Config, shed: Shed) -> f64 {
+        let approximate = crate::units::approximate;
+        let (last_ns, last_cpu_ns) = self.last_cpu;
+        let passed_ns = approximate(seen.at_ns.saturating_sub(last_ns));
+        let used_ns = approximate(seen.cpu_ns.saturating_sub(last_cpu_ns));
+        self.last_cpu = (seen.at_ns.max(last_ns), seen.cpu_ns);
+        // Seconds of one core; a look that comes late brings no more than a minute.
+        let core_ns = used_ns.min(passed_ns).min(approximate(MINUTE_NS));
+        let unshared_ns = config.max_overhead * core_ns;
+        self.unshared.add(seen.at_ns, unshared_ns);
+        self.purse.earn(seen.at_ns, unshared_ns.min(self.allowed_ns_per_s * passed_ns / 1e9));
+        self.cpu.add(seen.at_ns, used_ns);
+        self.account.cpu_ns += used_ns;
+        self.learnt.observe(&seen, used_ns, passed_ns);
+        let cost_ns = self.hooks_cost_ns(seen.hits);
+        self.charge(seen.at_ns, cost_ns, Cause::Random);
+        self.note_jumps(seen, passed_ns / 1e9);
+        self.seen = seen;
+        self.decide_hooks(shed);
+        cost_ns
+    }
+
+    fn hooks_cost_ns(&mut self, hits: HookHits) -> f64 {
+        let approximate = crate::units::approximate;
+        let costs = self.facts.costs;
+        let sum = hits.cycles.saturating_add(hits.large_objects).saturating_add(hits.goroutines);
+        self.account.hits = self.account.hits.saturating_add(sum);
+        approximate(hits.cycles) * costs.cycle_ns
+            + approximate(hits.large_objects) * costs.large_ns
+            + approximate(hits.goroutines) * costs.goroutine_ns
+    }
+
+    fn note_jumps(&mut self, seen: Observation, passed_s: f64) {
+        let hits = [seen.hits.cycles, seen.hits.large_objects, seen.hits.goroutines];
+        let decisions = [&self.hooks.cycles, &self.hooks.large_objects, &self.hooks.goroutines];
+        for ((hits, decision), until_ns) in hits.into_iter().zip(decisions).zip(&mut self.jumped_until_ns) {
+            let most = crate::units::approximate(decision.hits_per_s_max) * passed_s.max(1.0);
+            if decision.mode == Mode::Continuous && crate::units::approximate(hits) >= most {
+                *until_ns = seen.at_ns.saturating_add(JUMPED_NS);
+            }
+        }
+    }
+
+    fn decide_hooks(&mut self, shed: Shed) {
+        let (seen, costs) = (self.seen, self.facts.costs);
+        let budget_ns_per_s = self.purse.minute_ns() / 60.0;
+        let [cycles_jump, large_jump, goroutines_jump] = self.jumped_until_ns.map(|until_ns| seen.at_ns < until_ns);
+        let load = |hits_per_s: Option<f64>, hit_ns, is_shed, has_jumped| HookLoad {
+            hits_per_s: learnt::sane(hits_per_s),
+            hit_ns,
+            budget_ns_per_s,
+            is_shed,
+            has_jumped,
+        };
+        let goroutine_hits = seen.goroutines_per_s.map(|rate| 2.0 * rate);
+        let goroutines = load(goroutine_hits, costs.goroutine_ns, shed >= Shed::GoroutineHooks, goroutines_jump);
+        let large_objects = load(seen.large_per_s, costs.large_ns, shed >= Shed::Bursts, large_jump);
+        let cycles = load(seen.collections_per_s, costs.cycle_ns, false, cycles_jump);
+        self.hooks = Hooks {
+            cycles: hooks::decide(Hook::Cycles, cycles, self.hooks.cycles.mode),
+            large_objects: hooks::decide(Hook::LargeObjects, large_objects, self.hooks.large_objects.mode),
+            goroutines: hooks::decide(Hook::Goroutines, goroutines, self.hooks.goroutines.mode),
+        };
+    }
+
+    fn charge(&mut self, at_ns: u64, cost_ns: f64, cause: Cause) {
+        self.account.cost_ns += cost_ns;
+        if cause == Cause::Floor {
+            self.purse.spend_floor(at_ns, cost_ns);
+        } else {
+            self.purse.spend(at_ns, cost_ns);
+        }
+    }
+
+    /// What is to be expected of a window.
+    pub(super) fn outlook(&self, kind: WindowKind) -> Outlook {
+        let costs = self.facts.costs;
+        let (trap_ns, points) = match kind {
+            WindowKind::Births => (costs.birth_trap_ns, self.facts.birth_points),
+            WindowKind::Slots => (costs.slot_trap_ns, self.facts.slot_points),
+        };
+        let beside = |decision: &hooks::HookDecision, per_s: Option<f64>, hit_ns: f64| match decision.mode {
+            Mode::Bursts => learnt::sane(per_s).unwrap_or(0.0) * hit_ns,
+            Mode::Continuous | Mode::Off => 0.0,
+        };
+        let seen = &self.seen;
+        let collections_per_s = learnt::sane(seen.collections_per_s).unwrap_or(0.0);
+        let (births_max, hits_goal) = match kind {
+            WindowKind::Births => {
+                (births_for_tracker(seen.tracked, self.facts.tracked_max, collections_per_s), HITS_GOAL)
+            }
+            WindowKind::Slots => (0.0, SLOTS_GOAL),
+        };
+        Outlook {
+            hits_per_s: self.learnt.hits_per_s(kind),
+            busy_threads: self.learnt.busy_threads,
+            hit_ns: trap_ns + costs.count_ns,
+            birth_ns: costs.birth_ns + self.learnt.frames * costs.frame_ns,
+            births_max,
+            hits_goal,
+            switch_ns: f64::from(points) * costs.point_ns,
+            tail_ns: self.learnt.tail_ns(),
+            beside_ns_per_s: beside(&self.hooks.large_objects, seen.large_per_s, costs.large_ns)
+                + beside(&self.hooks.goroutines, seen.goroutines_per_s.map(|rate| 2.0 * rate), costs.goroutine_ns),
+        }
+    }
+
+    /// What a window may cost where the target pays for it.
+    fn allowance(&self, outlook: &Outlook, host: Host, config: &Config) -> Option<Allowance> {
+        let (capacity_ns, minute_ns) = (self.purse.capacity_ns(), self.purse.minute_ns());
+        // A window that costs less than its switching, or less than it costs us, is better a longer and rarer one.
+        let worth_ns = (4.0 * outlook.switch_ns).max(2.0 * outlook.fixed_ns()).max(config.own_burst_ns);
+        let planned_ns = (WINDOW_SHARE * minute_ns).max(worth_ns).min(PURSE_PART * capacity_ns);
+        let slack_ns = TAIL_SLACK * minute_ns;
+        (planned_ns >= outlook.least_ns(slack_ns).max(worth_ns / 2.0)).then(|| Allowance {
+            planned_ns,
+            most_ns: (CAP * planned_ns).min(self.purse.content_ns()),
+            slack_ns,
+            longest_ns: longest_ns(host, config),
+        })
+    }
+
+    /// Windows per second that the target pays for now, or why there are none.
+    pub(super) fn paid_rate(&self, host: Host, config: &Config) -> Result<f64, Refusal> {
+        let outlook = self.outlook(WindowKind::Births);
+        let minute_ns = self.purse.minute_ns();
+        let too_small = Refusal::BudgetTooSmall { window_ns: 2.0 * outlook.fixed_ns(), minute_ns };
+        let allowance = self.allowance(&outlook, host, config).ok_or(too_small)?;
+        let full = Allowance { most_ns: CAP * allowance.planned_ns, ..allowance };
+        let shape = outlook.shape(full, config).ok_or(too_small)?;
+        let (mut cost_ns, mut length_ns) = (shape.cost_ns, shape.length_ns);
+        if self.facts.slot_points > 0 {
+            let slots = self.outlook(WindowKind::Slots).shape(full, config).unwrap_or(shape);
+            let share = config.slots_share.clamp(0.0, 1.0);
+            cost_ns += share * (slots.cost_ns - cost_ns);
+            length_ns += share * (slots.length_ns - length_ns);
+        }
+        let (content_ns, planned_ns) = (self.purse.content_ns(), allowance.planned_ns);
+        if content_ns < planned_ns {
+            return Err(Refusal::Debt { owed_ns: planned_ns - content_ns });
+        }
+        // Full speed at half a purse: so windows are less frequent after they have cost more, and what is earned is spent.
+        let fullness = (content_ns - cost_ns) / (self.purse.capacity_ns() - cost_ns).max(1.0);
+        let rate_per_s = 2.0 * fullness.max(0.0) * minute_ns / 60.0 / cost_ns.max(1.0);
+        let open_share = OPEN_SHARE.min(HOST_OPEN_SHARE / host.targets.max(1.0));
+        let worth = (shape.hits / HITS_WORTH).min(1.0) * self.wanted();
+        Ok(rate_per_s.min(open_share / length_ns * 1e9).min(RATE_MAX_PER_S) * worth / host.live)
+    }
+
+    fn wanted(&self) -> f64 {
+        if self.seen.wanted.is_finite() { self.seen.wanted.clamp(0.0, 1.0) } else { 1.0 }
+    }
+
+    /// Whether there would be anything to see.
+    fn allocates(&self, config: &Config) -> bool {
+        let longest_s = crate::units::approximate(config.long_window_ns) / 1e9;
+        learnt::sane(self.seen.allocations_per_s).is_none_or(|rate| rate * longest_s >= 1.0)
+    }
+
+    /// Windows per second from a time on, until when that holds, and why.
+    pub(super) fn rate(&self, at_ns: u64, host: Host, config: &Config) -> (f64, u64, Cause, Option<Refusal>) {
+        if let Some((failure, times, until_ns)) = self.failed.filter(|(_, _, until_ns)| at_ns < *until_ns) {
+            return (0.0, until_ns, Cause::Random, Some(Refusal::Failed { failure, times, until_ns }));
+        }
+        if !self.allocates(config) {
+            return (0.0, u64::MAX, Cause::Random, Some(Refusal::NothingAllocated));
+        }
+        let paid = if host.shed >= Shed::Bursts { Err(Refusal::Shed) } else { self.paid_rate(host, config) };
+        let (floor_from_ns, mean_s) = match self.last_end_ns {
+            Some(end_ns) => (end_ns.saturating_add(config.floor_gap_ns), FLOOR_MEAN_S),
+            None => (0, FIRST_MEAN_S),
+        };
+        let floor_per_s = if at_ns >= floor_from_ns { 1.0 / mean_s } else { 0.0 };
+        let until_ns = if at_ns < floor_from_ns { floor_from_ns } else { u64::MAX };
+        match paid {
+            Ok(per_s) if per_s >= floor_per_s => (per_s, until_ns, Cause::Random, None),
+            // It could pay, and little is gained: then rather seldom, within what it can pay.
+            Ok(_) => (floor_per_s, until_ns, Cause::Random, None),
+            Err(refusal) => (floor_per_s, until_ns, Cause::Floor, Some(refusal)),
+        }
+    }
+
+    /// The window that opens now. `None`: it cannot be paid for after all.
+    pub(super) fn plan(&self, cause: Cause, kind: WindowKind, host: Host, config: &Config) -> Option<(Shape, f64)> {
+        let outlook = self.outlook(kind);
+        let allowance = match cause {
+            Cause::Random | Cause::Impulse(_) => self.allowance(&outlook, host, config)?,
+            Cause::Floor => {
+                // All that a minute's budget has left, since there is no other burst within a minute; at least the smallest.
+                let left_ns = self.purse.minute_ns() - self.purse.spent_ns();
+                let slack_ns = TAIL_SLACK * self.purse.minute_ns();
+                let most_ns = left_ns.min(host.purse_ns).max(2.0 * outlook.least_ns(slack_ns));
+                Allowance { planned_ns: most_ns / 1.5, most_ns, slack_ns, longest_ns: longest_ns(host, config) }
+            }
+        };
+        let shape = outlook.shape(allowance, config)?;
+        Some((shape, self.mean_birth_bytes(&shape)))
+    }
+
+    /// With which mean size births are chosen, bytes; 0 where none are wanted.
+    fn mean_birth_bytes(&self, shape: &Shape) -> f64 {
+        if shape.births <= 0.0 {
+            return 0.0;
+        }
+        let rates = (learnt::sane(self.seen.bytes_per_s), learnt::sane(self.seen.allocations_per_s));
+        let mean_bytes = match rates {
+            (Some(bytes), Some(objects)) if bytes > 0.0 && objects > 0.0 => (bytes / objects).clamp(8.0, 32_768.0),
+            _ => 64.0,
+        };
+        (shape.hits * mean_bytes / shape.births * self.learnt.births_ratio).max(1.0)
+    }
+
+    /// An impulse that can be served now.
+    pub(super) fn impulse(&self, at_ns: u64) -> Option<Impulse> {
+        let is_backing_off = self.failed.is_some_and(|(_, _, until_ns)| at_ns < until_ns);
+        self.impulse.filter(|(_, until_ns)| at_ns < *until_ns && !is_backing_off).map(|(impulse, _)| impulse)
+    }
+
+    /// Asks for a window at once.
+    pub(super) fn demand(&mut self, at_ns: u64, impulse: Impulse, host: Host, config: &Config) -> Result<(), Refusal> {
+        if let Some((failure, times, until_ns)) = self.failed.filter(|(_, _, until_ns)| at_ns < *until_ns) {
+            return Err(Refusal::Failed { failure, times, until_ns });
+        }
+        if self.last_impulse_ns.is_some_and(|last_ns| at_ns < last_ns.saturating_add(IMPULSE_GAP_NS)) {
+            return Err(Refusal::TooSoon);
+        }
+        if host.shed >= Shed::Bursts {
+            return Err(Refusal::Shed);
+        }
+        self.paid_rate(host, config)?;
+        self.impulse = Some((impulse, at_ns.saturating_add(IMPULSE_LIFE_NS)));
+        self.last_impulse_ns = Some(at_ns);
+        Ok(())
+    }
+
+    pub(super) fn opened(&mut self) {
+        self.impulse = None;
+    }
+
+    /// A window has closed. Gives what it cost, ns.
+    pub(super) fn closed(&mut self, at_ns: u64, plan: &WindowPlan, outcome: &Outcome) -> f64 {
+        let outcome = Outcome { births: outcome.births.min(outcome.hits), ..*outcome };
+        self.learnt.learn_rate(&self.outlook(plan.kind), plan, &outcome, self.seen.allocations_per_s);
+        let outlook = self.outlook(plan.kind);
+        let outside = self.learnt.learn_tail(&outlook, &outcome);
+        if plan.kind == WindowKind::Births {
+            self.learnt.learn_births(plan, &outcome);
+        }
+        let cost_ns =
+            learnt::cost_ns(&outlook, &outcome, outside, &self.facts.costs) + self.hooks_cost_ns(outcome.beside);
+        self.charge(at_ns, cost_ns, plan.cause);
+        self.last_end_ns = Some(at_ns);
+        self.failed = None;
+        let account = &mut self.account;
+        account.bursts += 1;
+        account.floor_bursts += u64::from(plan.cause == Cause::Floor);
+        account.impulse_bursts += u64::from(matches!(plan.cause, Cause::Impulse(_)));
+        account.hits = account.hits.saturating_add(outcome.hits).saturating_add(crate::units::whole(outside));
+        account.open_ns = account.open_ns.saturating_add(outcome.closed_ns.saturating_sub(outcome.opened_ns));
+        cost_ns
+    }
+
+    /// A window could not be opened: the next is tried later each time.
+    pub(super) fn failed(&mut self, at_ns: u64, failure: OpenFailure) {
+        let (first_s, most_s) = match failure {
+            OpenFailure::Frozen | OpenFailure::Other => (5_u64, 300),
+            OpenFailure::Gone => (5, 60),
+            OpenFailure::NotAllowed => (60, 3_600),
+        };
+        let times = self.failed.map_or(0, |(_, times, _)| times).saturating_add(1);
+        let wait_s = first_s.saturating_mul(1 << (times - 1).min(20)).min(most_s);
+        self.failed = Some((failure, times, at_ns.saturating_add(wait_s * 1_000_000_000)));
+        self.account.failures += 1;
+    }
+
+    /// What it could use of the host's budget, ns per second: all that it earns if it spends that, else a little more than it spends.
+    pub(super) fn wants_ns_per_s(&self) -> f64 {
+        let earned_ns_per_s = self.unshared.sum() / 60.0;
+        if self.purse.content_ns() < 0.9 * self.purse.capacity_ns() {
+            earned_ns_per_s
+        } else {
+            earned_ns_per_s.min(1.5 * self.purse.spent_ns() / 60.0)
+        }
+    }
+
+    /// Whether it has earned less than it would without the others.
+    pub(super) fn is_shared(&self) -> bool {
+        self.purse.minute_ns() < 0.9 * self.unshared.sum()
+    }
+
+    pub(super) fn account(&self) -> Account {
+        let ratio = |cost: f64, cpu: f64| if cpu > 0.0 { cost / cpu } else { 0.0 };
+        Account {
+            ratio: ratio(self.account.cost_ns, self.account.cpu_ns),
+            ratio_last_minute: ratio(self.purse.spent_ns(), self.cpu.sum()),
+            last_minute_ns: self.purse.spent_ns(),
+            budget_last_minute_ns: self.purse.minute_ns(),
+            ..self.account
+        }
+    }
+}
+
+/// The longest window where several targets take turns, ns.
+fn longest_ns(host: Host, config: &Config) -> f64 {
+    crate::units::approximate(config.long_window_ns) * (2.0 / host.targets.max(2.0))
+}
