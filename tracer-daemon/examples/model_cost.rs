@@ -11,10 +11,11 @@ use std::env;
 
 use anyhow::{Context as _, Result, bail};
 use tracer_daemon::model::SiteId;
-use tracer_daemon::model::assess::{Assessor, ProfileReading, SiteSamples};
-use tracer_daemon::model::births::{Birth, BirthReading};
+use tracer_daemon::model::assess::{Assessor, BirthEvidence, ProfileReading, SiteSamples};
+use tracer_daemon::model::birth_look::CLUSTERS;
+use tracer_daemon::model::births::{BirthCell, BirthReading, ClassRate, estimate};
 use tracer_daemon::model::marked::Reading;
-use tracer_daemon::model::survival::Life;
+use tracer_daemon::model::survival::Lives;
 
 use self::own_cost::{status_kib, thread_cpu_ns};
 
@@ -43,7 +44,11 @@ fn main() -> Result<()> {
         let start = thread_cpu_ns();
         assessor.observe_profile(profile);
         if objects > 0 {
-            assessor.observe_births(&births);
+            assessor.observe_births(BirthEvidence {
+                window_s: births.window_s,
+                caught_per_byte: births.caught_per_byte(),
+                sites: estimate(&births).sites,
+            });
         }
         let report = assessor.report(1e9);
         cpu_ns.push(thread_cpu_ns().saturating_sub(start));
@@ -91,22 +96,33 @@ fn profile(sites: u64, run: u64) -> ProfileReading {
     ProfileReading { at_unix_ns: (1_000_600 + 10 * run) * NS, rate_bytes: 524_288.0, samples: samples.collect() }
 }
 
+/// Each object in a cell of its own: as many cells as there can be.
 fn births(sites: u64, objects: u64) -> BirthReading {
-    let births = (0..objects).map(|object| {
+    let cells = (0..objects).map(|object| {
         let mixed = object.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let site = mixed % sites.max(1);
         let died = object % 3 != 0;
-        Birth {
-            site: SiteId(site.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        BirthCell {
+            site: Some(SiteId(site.wrapping_mul(0x9e37_79b9_7f4a_7c15))),
+            path: u32::try_from(site).unwrap_or_default(),
             size_bytes: (site % CLASSES + 1) * 16,
-            burst: u32::try_from(object % u64::from(BURSTS)).unwrap_or_default(),
-            is_black: object % 7 == 0,
-            life: Life {
+            group: u32::try_from(mixed % 20).unwrap_or_default(),
+            cluster: u8::try_from(object % CLUSTERS as u64).unwrap_or_default(),
+            number: 1,
+            lives: Lives {
                 age_cycles: u32::try_from(mixed % if died { 2 } else { 40 }).unwrap_or_default(),
                 died,
                 weight: 50.0,
+                squares: 2_500.0,
             },
         }
     });
-    BirthReading { window_s: 60.0, bursts: BURSTS, births: births.collect(), counted: Vec::new() }
+    let class = |class: u64| ClassRate { size_bytes: Some(class * 16), bytes_per_s: 1e6 };
+    BirthReading {
+        window_s: 60.0,
+        bursts: [BURSTS / 8; CLUSTERS],
+        cells: cells.collect(),
+        classes: (1..=CLASSES).map(class).collect(),
+        ..BirthReading::default()
+    }
 }

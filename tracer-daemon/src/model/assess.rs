@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::attribution::{ClassGrowth, Corrected, Estimate, Sampled, SiteGrowth, share};
-use super::births::{BirthReading, SiteBirths, growth_of_sites};
+use super::births::SiteBirths;
 use super::marked::{MarkedSeries, Reading};
 use super::reason::{Doubt, Measured, Reason};
 use super::samples::SampleHistory;
-use super::slope::{POINTS_MIN, Point};
+use super::slope::{POINTS_MIN, Point, Z};
 use super::verdict::{self, Circumstances, Classes, Hysteresis, SAMPLES_TO_NAME, SPAN_MIN_S, Trend, Verdict};
 use super::{Rate, SiteId};
 use crate::units::approximate;
@@ -49,6 +49,17 @@ pub struct ProfileReading {
     pub rate_bytes: f64,
     /// In any order; a site and size may be there more than once.
     pub samples: Vec<SiteSamples>,
+}
+
+/// What is known of sampled births at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BirthEvidence {
+    /// The time that bursts stand for, seconds.
+    pub window_s: f64,
+    /// Births that are caught for each byte that is allocated.
+    pub caught_per_byte: f64,
+    /// What they say of each site and class.
+    pub sites: Vec<SiteBirths>,
 }
 
 /// What is said of one size class.
@@ -121,8 +132,7 @@ pub struct Assessor {
     judged_from_unix_ns: u64,
     series: MarkedSeries,
     profiles: SampleHistory,
-    births: Vec<SiteBirths>,
-    births_s: f64,
+    births: Option<BirthEvidence>,
     sites: BTreeMap<SiteId, History>,
     whole: Hysteresis,
     sizes: Vec<u64>,
@@ -143,6 +153,8 @@ struct Found {
     classes: Classes,
     /// Samples that nothing in the books explains, or that should be there and are not.
     disagreement: Option<Reason>,
+    /// Where births say it: the time that they stand for, seconds.
+    births_s: Option<f64>,
 }
 
 /// The sites of one class: who, what was sampled, and of which size.
@@ -159,8 +171,7 @@ impl Assessor {
             judged_from_unix_ns: 0,
             series: MarkedSeries::default(),
             profiles: SampleHistory::default(),
-            births: Vec::new(),
-            births_s: 0.0,
+            births: None,
             sites: BTreeMap::new(),
             whole: Hysteresis::default(),
             sizes: Vec::new(),
@@ -191,7 +202,7 @@ impl Assessor {
         self.series.observe(reading);
         if self.series.restarts != restarts {
             self.profiles.clear();
-            self.births.clear();
+            self.births = None;
             self.sites.clear();
             self.judged_from_unix_ns = 0;
         }
@@ -202,10 +213,15 @@ impl Assessor {
         self.profiles.observe(profile);
     }
 
-    /// All sampled births that are known now, in place of those before. They name sites where there is no profile.
-    pub fn observe_births(&mut self, reading: &BirthReading) {
-        self.births = growth_of_sites(reading);
-        self.births_s = reading.window_s;
+    /// What is known now of sampled births, in place of what was known before. They name sites where there is no profile, or where
+    /// it has too few samples yet.
+    pub fn observe_births(&mut self, births: BirthEvidence) {
+        self.births = Some(births);
+    }
+
+    /// Nothing is known of births any more.
+    pub fn forget_births(&mut self) {
+        self.births = None;
     }
 
     /// Collections before this are no longer judged, but for a few where they are rare. As much again is kept to compare with.
@@ -239,7 +255,7 @@ impl Assessor {
     /// What it takes, about, bytes.
     pub fn memory_bytes(&self) -> usize {
         let sites = self.sites.len() * (size_of::<SiteId>() + size_of::<History>());
-        let births = self.births.capacity() * size_of::<SiteBirths>();
+        let births = self.births.as_ref().map_or(0, |births| births.sites.capacity() * size_of::<SiteBirths>());
         size_of::<Self>() + self.series.memory_bytes() + self.profiles.memory_bytes() + sites + births
     }
 
@@ -414,11 +430,7 @@ impl Assessor {
         window: &Window,
         circumstances: &Circumstances,
     ) -> (Vec<SiteAssessment>, Option<f64>) {
-        if self.profiles.is_empty() {
-            let found = self.found_by_births(classes);
-            let circumstances = Circumstances { window_s: self.births_s, ..*circumstances };
-            return (self.judge(found, &circumstances), None);
-        }
+        let has_profile = !self.profiles.is_empty();
         let (sampled, profile_s) = self.profiles.since(window.from_unix_ns);
         let rate_bytes = self.profiles.rate_bytes();
         let sampled = by_class(sampled, &self.sizes);
@@ -426,8 +438,22 @@ impl Assessor {
         // Of the class that rises fastest, with its rate.
         let mut name_due: Option<(f64, f64)> = None;
         for class in classes {
-            let Some(sites) = sampled.get(&class.size_bytes) else { continue };
-            if let Some(due_s) = attribute(class, sites, rate_bytes, profile_s, circumstances, &mut found) {
+            let by_profile = sampled.get(&class.size_bytes).filter(|_| has_profile);
+            let births = self.births.as_ref().zip(rising(&class.trend)).filter(|(births, rate)| {
+                !has_profile || {
+                    let due = SAMPLES_TO_NAME * bytes_per_sample(class.size_bytes, by_profile, rate_bytes) / rate.value;
+                    due > profile_s && births.survivors(class.size_bytes) >= SAMPLES_TO_NAME
+                }
+            });
+            let due_s = match (births, by_profile) {
+                (Some((births, rate)), _) => {
+                    births.attribute(class, rate, &mut found);
+                    births.name_due_s(rate).filter(|_| rate.value > circumstances.floor_bytes_per_s)
+                }
+                (None, Some(sites)) => attribute(class, sites, rate_bytes, profile_s, circumstances, &mut found),
+                (None, None) => None,
+            };
+            if let Some(due_s) = due_s {
                 let rate = class.trend.rate().map_or(0.0, |rate| rate.value);
                 name_due = name_due.filter(|(fastest, _)| *fastest >= rate).or(Some((rate, due_s)));
             }
@@ -435,34 +461,6 @@ impl Assessor {
         let named = self.judge(found, circumstances);
         let is_named = named.iter().any(|site| site.verdict >= Verdict::Growing);
         (named, name_due.filter(|_| !is_named).map(|(_, due_s)| due_s.max(0.0)))
-    }
-
-    /// The sites by what is alive of what was born, in the classes that rise.
-    fn found_by_births(&self, classes: &[ClassAssessment]) -> BTreeMap<SiteId, Found> {
-        let mut found: BTreeMap<SiteId, Found> = BTreeMap::new();
-        for class in classes {
-            let is_of_class = |births: &&SiteBirths| match self.sizes.binary_search(&births.size_bytes) {
-                Ok(_) => class.size_bytes == Some(births.size_bytes),
-                Err(_) => class.size_bytes.is_none(),
-            };
-            let sites: Vec<(&SiteBirths, Estimate)> =
-                self.births.iter().filter(is_of_class).filter_map(|births| Some((births, births.growth?))).collect();
-            let Trend::Rising(rate) = class.trend else { continue };
-            let estimates: Vec<Estimate> = sites.iter().map(|(_, estimate)| *estimate).collect();
-            let positive: f64 = estimates.iter().map(|estimate| estimate.growth.max(0.0)).sum();
-            // A site that was not caught may have what chance alone would hide: as much as is uncertain of those that were.
-            let unseen = estimates.iter().map(|estimate| estimate.variance).sum::<f64>()
-                / f64::from(u32::try_from(sites.len().max(1)).unwrap_or(u32::MAX));
-            let corrected = Corrected::of(rate.value, &estimates, unseen.max(f64::MIN_POSITIVE));
-            for ((births, estimate), corrected) in sites.iter().zip(corrected.sites) {
-                let found = found.entry(births.site).or_default();
-                let others = positive - estimate.growth.max(0.0);
-                found.growth.add_births(rate, &corrected, births.stayed, others);
-                found.classes.rise = true;
-                found.classes.add(class, rate, corrected.growth.max(0.0));
-            }
-        }
-        found
     }
 
     fn remember(&mut self, site: SiteId, history: History) {
@@ -476,9 +474,11 @@ impl Assessor {
         let floor = circumstances.floor_bytes_per_s;
         let mut named = Vec::new();
         let before = std::mem::take(&mut self.sites);
-        for (site, Found { growth, classes, disagreement }) in found {
+        for (site, Found { growth, classes, disagreement, births_s }) in found {
             let mut history = before.get(&site).copied().unwrap_or_default();
-            let (mut verdict, mut why) = verdict::of_site(&growth, classes, circumstances);
+            let window_s = births_s.unwrap_or(circumstances.window_s);
+            let (mut verdict, mut why) =
+                verdict::of_site(&growth, classes, &Circumstances { window_s, ..*circumstances });
             if let Some(reason) = disagreement.filter(|_| verdict < Verdict::Growing) {
                 (verdict, why) = (Verdict::Unknown, reason);
             }
@@ -557,11 +557,7 @@ fn attribute(
     circumstances: &Circumstances,
     found: &mut BTreeMap<SiteId, Found>,
 ) -> Option<f64> {
-    // Large objects differ in size: the mean of those sampled stands for all.
-    let weighted: f64 = sites.iter().map(|(_, sampled, size)| weight_of(sampled) * approximate(*size)).sum();
-    let weights: f64 = sites.iter().map(|(_, sampled, _)| weight_of(sampled)).sum();
-    let size = class.size_bytes.map_or(if weights > 0.0 { weighted / weights } else { rate_bytes }, approximate);
-    let bytes_per_sample = size / -(-size / rate_bytes).exp_m1();
+    let bytes_per_sample = bytes_per_sample(class.size_bytes, Some(sites), rate_bytes);
     let profile_s = profile_s.max(1e-3);
     let grown: f64 = sites.iter().map(|(_, sampled, _)| sampled.growth()).sum();
     let variance: f64 = sites.iter().map(|(_, sampled, _)| sampled.variance()).sum();
@@ -603,6 +599,62 @@ fn attribute(
         found.classes.add(class, rate, share.bytes_per_s.max(0.0));
     }
     due
+}
+
+/// Bytes that one sample of the profile stands for. Large objects differ in size: the mean of those sampled stands for all.
+fn bytes_per_sample(size_bytes: Option<u64>, sites: Option<&Sites>, rate_bytes: f64) -> f64 {
+    let sites = || sites.into_iter().flatten();
+    let weighted: f64 = sites().map(|(_, sampled, size)| weight_of(sampled) * approximate(*size)).sum();
+    let weights: f64 = sites().map(|(_, sampled, _)| weight_of(sampled)).sum();
+    let size = size_bytes.map_or(if weights > 0.0 { weighted / weights } else { rate_bytes }, approximate);
+    size / -(-size / rate_bytes).exp_m1()
+}
+
+impl BirthEvidence {
+    fn of_class(&self, size_bytes: Option<u64>) -> impl Iterator<Item = (&SiteBirths, Estimate)> {
+        let of_class = self.sites.iter().filter(move |births| births.size_bytes == size_bytes);
+        of_class.filter_map(|births| Some((births, births.growth?)))
+    }
+
+    /// Objects of a class that were caught and stay.
+    fn survivors(&self, size_bytes: Option<u64>) -> f64 {
+        self.of_class(size_bytes).map(|(births, _)| births.stayed).sum()
+    }
+
+    /// In how many seconds enough survivors of what grows so fast are due. `None`: nothing is caught.
+    fn name_due_s(&self, rate: Rate) -> Option<f64> {
+        let due_s = SAMPLES_TO_NAME / (rate.value * self.caught_per_byte) - self.window_s;
+        due_s.is_finite().then_some(due_s)
+    }
+
+    /// Shares the growth of a class that rises among its sites, by what is alive of what was born.
+    fn attribute(&self, class: &ClassAssessment, rate: Rate, found: &mut BTreeMap<SiteId, Found>) {
+        let sites: Vec<(&SiteBirths, Estimate)> = self.of_class(class.size_bytes).collect();
+        let estimates: Vec<Estimate> = sites.iter().map(|(_, estimate)| *estimate).collect();
+        let all: f64 = estimates.iter().map(|estimate| estimate.growth).sum();
+        let variance: f64 = estimates.iter().map(|estimate| estimate.variance).sum();
+        // A site that was not caught may have what one survivor would stand for; and all that those that were cannot explain.
+        let survivor = 1.0 / (self.caught_per_byte * self.window_s);
+        let one = if survivor.is_finite() { survivor * survivor } else { variance };
+        let unexplained = rate.low - all;
+        let is_unexplained = unexplained > DISAGREEMENT * (variance + one).sqrt();
+        let unseen = one.max(f64::MIN_POSITIVE) + if is_unexplained { unexplained * unexplained } else { 0.0 };
+        let positive: f64 = estimates.iter().map(|estimate| estimate.growth.max(0.0)).sum();
+        let corrected = Corrected::of(rate.value, &estimates, unseen);
+        for ((births, estimate), corrected) in sites.iter().zip(corrected.sites) {
+            let Some(site) = births.site else { continue };
+            let found = found.entry(site).or_default();
+            let others = positive - estimate.growth.max(0.0);
+            // What others explain with what they may have at most needs nobody else. Survivors alone do not accuse: of what lives
+            // long, births are seen before deaths are.
+            let others_most = others + Z * (variance - estimate.variance).max(0.0).sqrt();
+            let is_needed = others_most < rate.low;
+            found.growth.add_births(rate, &corrected, births.stayed, others, is_needed);
+            found.classes.rise = true;
+            found.classes.add(class, rate, corrected.growth.max(0.0));
+            found.births_s = Some(self.window_s);
+        }
+    }
 }
 
 /// The rate of what rises.

@@ -1,9 +1,9 @@
 //! What is said when evidence is missing, broken, or contradicts itself.
 
 use super::*;
-use crate::model::births::Birth;
+use crate::model::births::tests::{Birth, reading_of};
+use crate::model::births::{ClassRate, estimate};
 use crate::model::marked::Restart;
-use crate::model::survival::Life;
 
 const NS: u64 = 1_000_000_000;
 const BEGIN_S: u64 = 1_000_000;
@@ -235,16 +235,23 @@ fn births_name_who_leaks_where_there_is_no_profile() {
         site: SiteId(site),
         size_bytes: 512,
         burst,
-        is_black: false,
-        life: Life { age_cycles: if died { 0 } else { 12 }, died, weight: 100.0 },
+        age_cycles: if died { 0 } else { 12 },
+        died,
+        weight: 100.0,
     };
     for _ in 0..12 {
         books.run(&mut assessor, 5);
         let births = (0..60).flat_map(|burst| {
             (0..6).map(move |_| birth(7, burst, false)).chain((0..20).map(move |_| birth(8, burst, true)))
         });
-        let reading = BirthReading { window_s: 70.0, bursts: 60, births: births.collect(), counted: Vec::new() };
-        assessor.observe_births(&reading);
+        let births: Vec<Birth> = births.collect();
+        let mut reading = reading_of(70.0, 60, &births);
+        reading.classes = vec![ClassRate { size_bytes: Some(512), bytes_per_s: 26.0 * 60.0 * 100.0 * 512.0 / 70.0 }];
+        assessor.observe_births(BirthEvidence {
+            window_s: reading.window_s,
+            caught_per_byte: reading.caught_per_byte(),
+            sites: estimate(&reading).sites,
+        });
         assessor.report(1e8);
     }
     let report = assessor.report(1e8);

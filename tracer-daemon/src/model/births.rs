@@ -1,53 +1,85 @@
 //! What is alive of what was born: growth of a site from births that were sampled and looks at them.
 //!
-//! Growth of a site is its rate of births times the part of them that stays (the plateau of `survival`). Births are sampled in
-//! bursts, and what one burst catches belongs together: so the error is that between bursts (a jackknife over groups of
-//! them), not that between objects. Where births are counted in full, only the plateau is uncertain.
+//! Growth of a site is its rate of births times the part of them that stays (the plateau of `survival`). What bursts see is
+//! slowed by being seen, most of all what is fastest, so that it says nothing of how much there is; it is only shared out:
+//!
+//! 1. How much each size class allocates is exact (the books).
+//! 2. How much of that each group of goroutines has is known from bursts that hook refills alone, which slow nobody much. Where there
+//!    are none, or few, births say it.
+//! 3. Which sites a group allocates at is known from births: within one goroutine all are slowed alike.
+//!
+//! `docs/decisions/0015-shares-between-goroutines.md` says why these and no others. What one burst catches belongs together: so errors
+//! are those between clusters of bursts (a jackknife that leaves out each in turn), never those between hits, but no less than so many
+//! objects could tell at best.
 //!
 //! An object that is born while the collector marks is black: the collection that runs keeps it unseen, and its first age says
-//! nothing. Its age counts from the next.
+//! nothing. Its age counts from the next (`tracked`).
 //!
 //! References: M. H. Quenouille, Notes on bias in estimation, Biometrika 43 (1956), and J. W. Tukey (1958) for the jackknife;
-//! K. M. Wolter, Introduction to Variance Estimation, chapter 4, for groups of it. Source of black births:
-//! runtime/malloc.go (mallocgc, gcmarknewobject), go1.26.
+//! K. M. Wolter, Introduction to Variance Estimation, chapter 4, for groups of it; W. G. Cochran, Sampling Techniques, 5A, for
+//! weighting strata by their known totals. Source of black births: runtime/malloc.go (mallocgc, gcmarknewobject), go1.26.
 
 use std::collections::BTreeMap;
 
 use super::attribution::Estimate;
+use super::birth_look::CLUSTERS;
 use super::slope::{Z, student};
-use super::survival::{Life, Survival, survival_at};
+use super::survival::{Lives, Stays, Survival, survival_at};
 use super::{Rate, SiteId};
+use crate::units::approximate;
 
-/// Groups of bursts that are left out in turn.
-const GROUPS: u32 = 10;
-/// Fewer bursts than this say nothing of how much they differ.
-const BURSTS_MIN: u32 = 3;
+/// Fewer clusters with bursts than this say nothing of how much they differ.
+const CLUSTERS_MIN: usize = 3;
+/// Refills that a group's births count for beside its own: so groups of which few were seen are not judged by chance.
+const REFILLS_PRIOR: f64 = 2.0;
+/// The largest size that has a class (runtime/sizeclasses.go).
+const SMALL_MAX_BYTES: u64 = 32 << 10;
+/// Variance of a number that may be anything between 0 and 1.
+const UNIFORM: f64 = 1.0 / 12.0;
+/// Added to counts of which a share is made, half of it to each side (Agresti and Coull 1998; see `attribution`).
+const FEW: f64 = 4.0;
 
-/// What is known of one sampled object.
+/// Births that are alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Birth {
-    /// Who allocated it.
-    pub site: SiteId,
-    /// Bytes of its slot.
+pub struct BirthCell {
+    /// Who allocated them; `None`: their stacks had no room, or no frame.
+    pub site: Option<SiteId>,
+    /// The number of the stack.
+    pub path: u32,
+    /// Bytes of the slot.
     pub size_bytes: u64,
-    /// The burst that caught it, counted from 0.
-    pub burst: u32,
-    /// Whether the collector marked when it was born.
-    pub is_black: bool,
-    /// What became of it; the age counts the collection that was running at its birth. The weight is that of its birth: how
-    /// many births of the whole window it stands for.
-    pub life: Life,
+    /// The group of goroutines.
+    pub group: u32,
+    /// Which part of the bursts caught them; below [`CLUSTERS`].
+    pub cluster: u8,
+    /// How many were caught.
+    pub number: u64,
+    /// How they lived: the age counts collections that tested them.
+    pub lives: Lives,
 }
 
-/// Births that were counted in full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CountedBirths {
-    /// Who allocated them.
-    pub site: SiteId,
-    /// Bytes of a slot.
+/// Refills of a group of goroutines.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RefillCell {
+    /// Bytes of the slots.
     pub size_bytes: u64,
-    /// Births in the window.
-    pub births: u64,
+    /// The group.
+    pub group: u32,
+    /// Which part of the bursts of refills counted them; below [`CLUSTERS`].
+    pub cluster: u8,
+    /// How many were counted.
+    pub number: u64,
+    /// How many they stand for.
+    pub weight: f64,
+}
+
+/// What a size class allocates, exactly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClassRate {
+    /// Bytes of a slot; `None`: large objects.
+    pub size_bytes: Option<u64>,
+    /// Bytes per second.
+    pub bytes_per_s: f64,
 }
 
 /// All births that are known at one moment.
@@ -55,143 +87,282 @@ pub struct CountedBirths {
 pub struct BirthReading {
     /// The time that the bursts stand for, seconds.
     pub window_s: f64,
-    /// Bursts in it, those that caught nothing included.
-    pub bursts: u32,
-    /// The objects that were caught, in any order.
-    pub births: Vec<Birth>,
-    /// Where births were counted in full.
-    pub counted: Vec<CountedBirths>,
+    /// Bursts of births by cluster, those that caught nothing included.
+    pub bursts: [u32; CLUSTERS],
+    /// What was caught, in any order.
+    pub cells: Vec<BirthCell>,
+    /// What bursts of refills counted, in any order.
+    pub refills: Vec<RefillCell>,
+    /// What is known of the classes. Of others the bursts say how much they allocate, too low.
+    pub classes: Vec<ClassRate>,
 }
 
-/// What births say of one site and size.
+impl BirthReading {
+    /// Births that were caught for each byte that was allocated: what leaks is caught so often.
+    pub fn caught_per_byte(&self) -> f64 {
+        let (caught, bytes) =
+            self.cells.iter().filter(|cell| is_sane(cell)).fold((0.0, 0.0), |(caught, bytes), cell| {
+                (caught + approximate(cell.number), bytes + cell.lives.weight * approximate(cell.size_bytes))
+            });
+        let all = self.classes.iter().map(|class| class.bytes_per_s).sum::<f64>() * self.window_s;
+        let bytes = if all > 0.0 { all } else { bytes };
+        if bytes > 0.0 { caught / bytes } else { 0.0 }
+    }
+}
+
+/// What births say of one site in one size class.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SiteBirths {
-    /// The site.
-    pub site: SiteId,
-    /// Bytes of a slot.
-    pub size_bytes: u64,
+    /// The site; `None`: those that cannot be told apart.
+    pub site: Option<SiteId>,
+    /// Bytes of a slot; `None`: large objects.
+    pub size_bytes: Option<u64>,
+    /// Bytes per second that it allocates, and the variance of that. `None`: bursts are too few.
+    pub allocates: Option<Estimate>,
     /// Growth in bytes per second and its variance. `None`: nothing is known of what stays.
     pub growth: Option<Estimate>,
-    /// Objects that were caught and stay.
+    /// The part that stays, with its interval. `None`: nothing is known of it; with the lower bound 0 where more may die.
+    pub survival: Option<Rate>,
+    /// Whether it is known what stays: else growth may be anything between none and twice of what is said.
+    pub is_settled: bool,
+    /// Objects that were caught.
+    pub caught: u64,
+    /// Effective number of those that stay, as far as is known.
     pub stayed: f64,
 }
 
-/// What each site and size grows by. Objects whose weight is not positive and finite are left out.
-pub fn growth_of_sites(reading: &BirthReading) -> Vec<SiteBirths> {
-    let key = |birth: &Birth| (birth.site, birth.size_bytes);
-    let mut births: Vec<Birth> = reading.births.iter().copied().filter(is_sane).collect();
-    births.sort_unstable_by_key(|birth| (key(birth), birth.life.age_cycles, birth.burst));
-    let mut counted: BTreeMap<(SiteId, u64), u64> = BTreeMap::new();
-    for count in &reading.counted {
-        let births = counted.entry((count.site, count.size_bytes)).or_default();
-        *births = births.saturating_add(count.births);
-    }
-    let sites = births.chunk_by(|one, next| key(one) == key(next)).filter_map(|births| {
-        let (site, size_bytes) = key(births.first()?);
-        Some(of_site(reading, births, (site, size_bytes), counted.get(&(site, size_bytes)).copied()))
-    });
-    sites.collect()
+/// One path's part of a site.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PathBirths {
+    /// The number of the stack.
+    pub path: u32,
+    /// Whose it is.
+    pub site: Option<SiteId>,
+    /// Bytes per second that it allocates.
+    pub allocates_bytes_per_s: f64,
+    /// Bytes per second of that which stay, as far as is known.
+    pub grows_bytes_per_s: f64,
 }
 
-fn of_site(
-    reading: &BirthReading,
-    births: &[Birth],
-    (site, size_bytes): (SiteId, u64),
-    counted: Option<u64>,
-) -> SiteBirths {
-    let mut lives: Vec<(u32, Life)> =
-        births.iter().filter_map(|birth| Some((birth.burst % GROUPS, tested(birth)?))).collect();
-    lives.sort_unstable_by_key(|(group, life)| (life.age_cycles, *group));
-    let all: Vec<Life> = lives.iter().map(|(_, life)| *life).collect();
-    let survival = Survival::of(&all);
-    let plateau = survival.plateau_step();
-    let stayed = plateau.map_or(0.0, |step| step.at_risk);
-    let growth = plateau.and_then(|plateau| {
-        let per_birth = crate::units::approximate(size_bytes) / reading.window_s;
-        let mut born_of_group = [0.0; GROUPS as usize];
-        for birth in births {
-            if let Ok(group) = usize::try_from(birth.burst % GROUPS)
-                && let Some(born) = born_of_group.get_mut(group)
-            {
-                *born += birth.life.weight;
+/// What all births say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BirthEstimates {
+    /// By class and site.
+    pub sites: Vec<SiteBirths>,
+    /// By path.
+    pub paths: Vec<PathBirths>,
+}
+
+/// What each site allocates, and by what it grows. Cells whose weight is not positive and finite are left out.
+pub fn estimate(reading: &BirthReading) -> BirthEstimates {
+    let mut classes: BTreeMap<Option<u64>, Vec<BirthCell>> = BTreeMap::new();
+    for cell in reading.cells.iter().filter(|cell| is_sane(cell)) {
+        classes.entry(class_of(cell.size_bytes)).or_default().push(*cell);
+    }
+    let mut estimates = BirthEstimates::default();
+    let mut paths: BTreeMap<(Option<SiteId>, u32), PathBirths> = BTreeMap::new();
+    for (size_bytes, mut cells) in classes {
+        cells.sort_unstable_by_key(|cell| (cell.site, cell.lives.age_cycles, cell.path, cell.cluster, cell.group));
+        let class = Class::new(reading, size_bytes, &cells);
+        for cells in cells.chunk_by(|one, next| one.site == next.site) {
+            estimates.sites.push(class.site(cells));
+            class.add_paths(cells, &mut paths);
+        }
+    }
+    estimates.paths = paths.into_values().collect();
+    estimates
+}
+
+fn class_of(size_bytes: u64) -> Option<u64> {
+    (size_bytes <= SMALL_MAX_BYTES).then_some(size_bytes)
+}
+
+fn is_sane(cell: &BirthCell) -> bool {
+    let is_positive = |value: f64| value.is_finite() && value > 0.0;
+    is_positive(cell.lives.weight) && is_positive(cell.lives.squares) && usize::from(cell.cluster) < CLUSTERS
+}
+
+/// What is left out of a jackknife: nothing, or one cluster.
+type LeftOut = Option<u8>;
+
+/// One size class: what each byte that was caught stands for.
+struct Class<'a> {
+    reading: &'a BirthReading,
+    size_bytes: Option<u64>,
+    /// By what is left out: nothing first, then each cluster. Bytes per second that a caught byte of each group stands for.
+    factors: Vec<BTreeMap<u32, f64>>,
+    /// Clusters that had bursts.
+    clusters: Vec<u8>,
+    rate_bytes_per_s: Option<f64>,
+    caught: u64,
+}
+
+impl<'a> Class<'a> {
+    fn new(reading: &'a BirthReading, size_bytes: Option<u64>, cells: &[BirthCell]) -> Self {
+        let clusters: Vec<u8> =
+            (0_u8..).zip(&reading.bursts).filter(|(_, bursts)| **bursts > 0).map(|(cluster, _)| cluster).collect();
+        let rate = reading.classes.iter().find(|class| class.size_bytes == size_bytes).map(|class| class.bytes_per_s);
+        let rate_bytes_per_s = rate.filter(|rate| rate.is_finite() && *rate >= 0.0);
+        let refills: Vec<RefillCell> = reading
+            .refills
+            .iter()
+            .filter(|cell| class_of(cell.size_bytes) == size_bytes && cell.weight.is_finite() && cell.weight > 0.0)
+            .copied()
+            .collect();
+        let caught = cells.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell.number));
+        let mut class = Self { reading, size_bytes, factors: Vec::new(), clusters, rate_bytes_per_s, caught };
+        let left_out: Vec<LeftOut> = std::iter::once(None).chain(class.clusters.iter().copied().map(Some)).collect();
+        class.factors = left_out.into_iter().map(|left_out| class.factors(cells, &refills, left_out)).collect();
+        class
+    }
+
+    /// What a caught byte of each group stands for, bytes per second.
+    fn factors(&self, cells: &[BirthCell], refills: &[RefillCell], left_out: LeftOut) -> BTreeMap<u32, f64> {
+        let is_kept = |cluster: u8| left_out != Some(cluster);
+        let mut groups: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
+        for cell in cells.iter().filter(|cell| is_kept(cell.cluster)) {
+            groups.entry(cell.group).or_default().0 += bytes_of(cell);
+        }
+        let (mut number, mut weight) = (0.0, 0.0);
+        for refill in refills.iter().filter(|refill| is_kept(refill.cluster)) {
+            // Of a group that no birth was caught of it is known how much it has, and of no site that it is its.
+            weight += refill.weight;
+            number += approximate(refill.number);
+            if let Some((_, own)) = groups.get_mut(&refill.group) {
+                *own += refill.weight;
             }
         }
-        let sampled: f64 = born_of_group.iter().sum();
-        let born = |sampled: f64| counted.map_or(sampled, crate::units::approximate);
-        let Rate { value: stays, low, high } = plateau.survival;
-        // What no look has seen stay or die yet is bounded by the interval of the plateau, however much bursts agree.
-        let least = born(sampled) * (high.unwrap_or(1.0) - stays).max(stays - low) / Z;
-        let variance = jackknife(reading.bursts, |left_out, kept| {
-            let without = usize::try_from(left_out).ok().and_then(|group| born_of_group.get(group)).copied();
-            let rest = lives.iter().filter(|(group, _)| *group != left_out).map(|(_, life)| life);
-            born((sampled - without.unwrap_or_default()) / kept) * survival_at(rest, plateau.age_cycles)
-        })?;
-        let growth = born(sampled) * stays * per_birth;
-        let variance = variance.max(least * least) * per_birth * per_birth;
-        (growth.is_finite() && variance.is_finite()).then_some(Estimate { growth, variance })
-    });
-    SiteBirths { site, size_bytes, growth, stayed }
-}
-
-fn is_sane(birth: &Birth) -> bool {
-    birth.life.weight.is_finite() && birth.life.weight > 0.0
-}
-
-/// The life of an object as far as collections tested it. `None`: none did.
-fn tested(birth: &Birth) -> Option<Life> {
-    if !birth.is_black {
-        return Some(birth.life);
+        let bytes: f64 = groups.values().map(|(bytes, _)| bytes).sum();
+        let bursts: u32 = self.reading.bursts.iter().sum();
+        let left_bursts = left_out.and_then(|cluster| self.reading.bursts.get(usize::from(cluster))).copied();
+        let kept = 1.0 - f64::from(left_bursts.unwrap_or_default()) / f64::from(bursts.max(1));
+        let per_byte = match self.rate_bytes_per_s {
+            Some(rate) => rate / bytes,
+            None => 1.0 / (self.reading.window_s * kept),
+        };
+        let per_refill = if weight > 0.0 { number / weight } else { 0.0 };
+        let factors = groups.into_iter().map(|(group, (own_bytes, own_weight))| {
+            let share = own_bytes / bytes;
+            let refilled = (own_weight * per_refill + REFILLS_PRIOR * share) / (number + REFILLS_PRIOR);
+            (group, per_byte * refilled / share)
+        });
+        factors.filter(|(_, factor)| factor.is_finite()).collect()
     }
-    let age_cycles = birth.life.age_cycles.checked_sub(1)?;
-    Some(Life { age_cycles, ..birth.life })
+
+    /// What the cells stand for by what is left out, weights in bytes per second.
+    fn lives<'b>(&'b self, cells: &'b [BirthCell], left_out: LeftOut) -> impl DoubleEndedIterator<Item = Lives> + 'b {
+        let index = match left_out {
+            None => Some(0),
+            Some(cluster) => self.clusters.iter().position(|known| *known == cluster).map(|place| place + 1),
+        };
+        let factors = index.and_then(|index| self.factors.get(index));
+        cells.iter().filter(move |cell| left_out != Some(cell.cluster)).filter_map(move |cell| {
+            let factor = factors?.get(&cell.group)? * approximate(cell.size_bytes);
+            let Lives { weight, squares, .. } = cell.lives;
+            Some(Lives { weight: weight * factor, squares: squares * factor * factor, ..cell.lives })
+        })
+    }
+
+    fn site(&self, cells: &[BirthCell]) -> SiteBirths {
+        let all: Vec<Lives> = self.lives(cells, None).collect();
+        let allocates: f64 = all.iter().map(|lives| lives.weight).sum();
+        let survival = Survival::of_all(all);
+        let stays = survival.stays();
+        let caught = cells.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell.number));
+        let sampling = self.sampling_variance(allocates, caught);
+        let born = |left_out| self.lives(cells, left_out).map(|lives| lives.weight).sum::<f64>();
+        let allocation =
+            self.jackknife(born).map(|variance| Estimate { growth: allocates, variance: variance.max(sampling) });
+        let growth = stays.and_then(|stays| match stays {
+            Stays::Settled(step) => {
+                let Rate { value, low, high } = step.survival;
+                let grows = |left_out| born(left_out) * survival_at(self.lives(cells, left_out), step.age_cycles);
+                // What no look has seen stay or die yet is bounded by the interval of the plateau, however much bursts agree.
+                let least = allocates * (high.unwrap_or(1.0) - value).max(value - low) / Z;
+                let least = least * least + sampling * value * value;
+                let variance = self.jackknife(grows)?.max(least);
+                Some(Estimate { growth: allocates * value, variance })
+            }
+            Stays::AtMost(step) => {
+                let most = allocates * step.survival.value;
+                let variance = self.jackknife(born)?.max(sampling) * step.survival.value.powi(2) / 4.0;
+                Some(Estimate { growth: most / 2.0, variance: variance + UNIFORM * most * most })
+            }
+        });
+        let (survival, is_settled, stayed) = match stays {
+            Some(Stays::Settled(step)) => {
+                let stayed = if step.survival.value > 0.0 { step.at_risk } else { 0.0 };
+                (Some(step.survival), true, stayed)
+            }
+            Some(Stays::AtMost(step)) => (Some(Rate { low: 0.0, ..step.survival }), false, step.at_risk),
+            None => (None, false, 0.0),
+        };
+        let is_finite = |estimate: &Estimate| estimate.growth.is_finite() && estimate.variance.is_finite();
+        SiteBirths {
+            site: cells.first().and_then(|cell| cell.site),
+            size_bytes: self.size_bytes,
+            allocates: allocation.filter(is_finite),
+            growth: growth.filter(is_finite),
+            survival,
+            is_settled,
+            caught,
+            stayed,
+        }
+    }
+
+    /// The least variance that an estimate from so few of all caught can have: of a share of what is known, or of a number.
+    fn sampling_variance(&self, allocates: f64, caught: u64) -> f64 {
+        let caught = approximate(caught);
+        match self.rate_bytes_per_s {
+            Some(rate) => {
+                let all = approximate(self.caught) + FEW;
+                let share = (caught + FEW / 2.0) / all;
+                rate * rate * share * (1.0 - share) / all
+            }
+            None => allocates * allocates / caught.max(1.0),
+        }
+    }
+
+    fn add_paths(&self, cells: &[BirthCell], paths: &mut BTreeMap<(Option<SiteId>, u32), PathBirths>) {
+        let mut of_path: BTreeMap<u32, Vec<BirthCell>> = BTreeMap::new();
+        for cell in cells {
+            of_path.entry(cell.path).or_default().push(*cell);
+        }
+        for (path, cells) in of_path {
+            let Some(site) = cells.first().map(|cell| cell.site) else { continue };
+            let all: Vec<Lives> = self.lives(&cells, None).collect();
+            let allocates: f64 = all.iter().map(|lives| lives.weight).sum();
+            let stays = match Survival::of_all(all).stays() {
+                Some(Stays::Settled(step)) => step.survival.value,
+                Some(Stays::AtMost(step)) => step.survival.value / 2.0,
+                None => 0.0,
+            };
+            let none = PathBirths { path, site, allocates_bytes_per_s: 0.0, grows_bytes_per_s: 0.0 };
+            let known = paths.entry((site, path)).or_insert(none);
+            known.allocates_bytes_per_s += allocates;
+            known.grows_bytes_per_s += allocates * stays;
+        }
+    }
+
+    /// Variance of an estimate that is made again without each cluster. Inflated to what the quantile of a normal distribution asks
+    /// for with so few clusters. `None`: too few bursts.
+    fn jackknife(&self, estimate: impl Fn(LeftOut) -> f64) -> Option<f64> {
+        if self.clusters.len() < CLUSTERS_MIN {
+            return None;
+        }
+        let clusters = f64::from(u32::try_from(self.clusters.len()).ok()?);
+        let values: Vec<f64> = self.clusters.iter().map(|cluster| estimate(Some(*cluster))).collect();
+        let mean = values.iter().sum::<f64>() / clusters;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let widening = student(self.clusters.len() - 1) / Z;
+        Some(squares * (clusters - 1.0) / clusters * widening * widening)
+    }
 }
 
-/// Variance of an estimate that is made again without each group of bursts; the second argument is the part of the bursts
-/// that is kept. Inflated to what the quantile of a normal distribution asks for with so few groups. `None`: too few bursts.
-fn jackknife(bursts: u32, estimate: impl Fn(u32, f64) -> f64) -> Option<f64> {
-    if bursts < BURSTS_MIN {
-        return None;
-    }
-    let groups = bursts.min(GROUPS);
-    let of_group = |group: u32| f64::from((bursts - group).div_ceil(GROUPS));
-    let values: Vec<f64> =
-        (0..groups).map(|group| estimate(group, 1.0 - of_group(group) / f64::from(bursts))).collect();
-    let mean = values.iter().sum::<f64>() / f64::from(groups);
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let widening = student(usize::try_from(groups - 1).ok()?) / Z;
-    Some(squares * f64::from(groups - 1) / f64::from(groups) * widening * widening)
+fn bytes_of(cell: &BirthCell) -> f64 {
+    cell.lives.weight * approximate(cell.size_bytes)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn birth(burst: u32, age_cycles: u32, died: bool, is_black: bool) -> Birth {
-        Birth { site: SiteId(1), size_bytes: 64, burst, is_black, life: Life { age_cycles, died, weight: 10.0 } }
-    }
-
-    #[test]
-    fn growth_is_births_times_what_stays() {
-        // In each burst 10 births, of which 8 die at once and 2 stay.
-        let births = (0..20).flat_map(|burst| {
-            let dead = (0..8).map(move |_| birth(burst, 0, true, false));
-            dead.chain((0..2).map(move |_| birth(burst, 9, false, false)))
-        });
-        let mut reading = BirthReading { window_s: 60.0, bursts: 20, births: births.collect(), counted: Vec::new() };
-        let growth = |reading: &BirthReading| growth_of_sites(reading)[0].growth.unwrap();
-        let expected = 20.0 * 2.0 * 10.0 * 64.0 / 60.0;
-        assert!((growth(&reading).growth / expected - 1.0).abs() < 1e-9, "{:?}", growth(&reading));
-        assert!(growth(&reading).variance > 0.0);
-        reading.counted = vec![CountedBirths { site: SiteId(1), size_bytes: 64, births: 1000 }];
-        assert!((growth(&reading).growth - 1000.0 * 0.2 * 64.0 / 60.0).abs() < 1e-6);
-        reading.bursts = 2;
-        assert_eq!(growth_of_sites(&reading)[0].growth, None, "two bursts say nothing of how much they differ");
-    }
-
-    #[test]
-    fn the_first_age_of_black_births_says_nothing() {
-        assert_eq!(tested(&birth(0, 0, false, true)), None);
-        assert_eq!(tested(&birth(0, 1, true, true)).unwrap().age_cycles, 0);
-        assert_eq!(tested(&birth(0, 1, true, false)).unwrap().age_cycles, 1);
-    }
-}
+#[path = "births_tests.rs"]
+pub(super) mod tests;

@@ -4,7 +4,10 @@
 
 pub mod assess;
 pub mod attribution;
+mod birth_history;
+pub mod birth_look;
 pub mod births;
+mod by_number;
 pub mod compare;
 mod exact;
 pub mod forecast;
@@ -36,12 +39,13 @@ mod site;
 pub mod slope;
 mod snapshot;
 pub mod survival;
+pub mod tracked;
 pub mod verdict;
 
 pub use exact::{ExactInput, Stack, summarize};
 pub use heap::{ClassAccount, Heap, HeapLook, account};
 pub use limit::{Limit, LimitSource};
 pub use snapshot::{
-    Counted, Evidence, ExactCounts, GoroutineSite, LossCount, Path, Profile, Rate, SharedSnapshot, Site, SiteId,
-    Snapshot, Totals, Turnover,
+    BirthSite, Births, Counted, Evidence, ExactCounts, GoroutineSite, LossCount, Path, Profile, Rate, SharedSnapshot,
+    Site, SiteId, Snapshot, Totals, Turnover,
 };

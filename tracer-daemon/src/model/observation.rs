@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Stack;
+use super::birth_look::BirthLook;
 use super::goroutines::GoroutineTable;
 use super::memory::MemoryStatement;
+use super::{Stack, by_number};
 use crate::read::Discards;
 use crate::read::books::Books;
 use crate::read::profile::Bucket;
@@ -38,6 +39,8 @@ pub enum Observation {
     Books(Box<Books>),
     /// The runtime's own heap profile.
     Profile(ProfileLook),
+    /// Births that were caught in bursts, and what became of them.
+    Births(Arc<BirthLook>),
     /// Every goroutine.
     Goroutines(Arc<GoroutineTable>),
     /// What the resident memory consists of.
@@ -61,40 +64,4 @@ pub struct ProfileLook {
     /// Counts that are others than at the look before, by the number of the stack.
     #[serde(with = "by_number")]
     pub changed: Vec<(u32, Bucket)>,
-}
-
-/// Counts as a map, of which a recording keeps what each number had last.
-mod by_number {
-    use std::fmt;
-
-    use serde::de::{MapAccess, Visitor};
-    use serde::{Deserializer, Serializer};
-
-    use crate::read::profile::Bucket;
-
-    pub(super) fn serialize<S: Serializer>(changed: &[(u32, Bucket)], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(changed.iter().map(|(number, bucket)| (number, bucket)))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(u32, Bucket)>, D::Error> {
-        struct Pairs;
-
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Vec<(u32, Bucket)>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("counts by number")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(pairs)
-            }
-        }
-
-        deserializer.deserialize_map(Pairs)
-    }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::assess::{Assessment, Assessor};
+use super::assess::{Assessment, Assessor, BirthEvidence};
+use super::birth_history::BirthHistory;
+use super::births::estimate;
 use super::forecast::Forecast;
 use super::goroutines::GoroutineTable;
 use super::goroutines::growth::{GoroutineGrowth, GoroutinesGrowth};
@@ -17,7 +19,7 @@ use super::memory::MemoryStatement;
 use super::memory::growth::{MemoryGrowth, MemoryGrowthReport, NativeGrowth};
 use super::observation::{Moment, Observation};
 use super::profile_history::ProfileHistory;
-use super::{Evidence, HeapLook, Limit, Profile, Snapshot, account};
+use super::{Births, Evidence, HeapLook, Limit, Profile, Snapshot, account};
 use crate::read::Discards;
 use crate::read::books::Books;
 use crate::units::approximate;
@@ -36,6 +38,8 @@ const LONG_WINDOW_S: f64 = 600.0;
 const LONG_PACE_S: f64 = 20.0;
 /// A profile that was not read for so long is none any more; then the books are judged without it.
 const PROFILE_STALE_S: f64 = 150.0;
+/// Births of which nothing was told for so long are no evidence any more.
+const BIRTHS_STALE_S: f64 = 150.0;
 /// Between two judgements, at least.
 const JUDGE_EVERY_S: f64 = 4.0;
 /// And so much of the window, beyond which news is little.
@@ -75,6 +79,8 @@ pub struct ProcessModel {
     /// The books when the window began, and at the last look.
     books: Option<[(Moment, Box<Books>); 2]>,
     profile: ProfileHistory,
+    births: BirthHistory,
+    births_report: Option<Arc<Births>>,
     goroutines: Option<Arc<GoroutineTable>>,
     memory: Option<Arc<MemoryStatement>>,
     memory_growth: MemoryGrowth,
@@ -109,6 +115,8 @@ impl ProcessModel {
             last: Moment::default(),
             books: None,
             profile: ProfileHistory::default(),
+            births: BirthHistory::default(),
+            births_report: None,
             goroutines: None,
             memory: None,
             memory_growth: MemoryGrowth::new(PARTS_WINDOW_S, constants.cgo),
@@ -151,6 +159,7 @@ impl ProcessModel {
                 if books.pacer.is_ok() {
                     self.assessor.observe_books(Reading::new(&books, at.unix_ns));
                 }
+                self.births.observe_books(at, &books);
                 self.in_use_max_bytes = self.in_use_max_bytes.max(books.heap_in_use_bytes);
                 self.assessor.was_larger(self.was_larger(&books));
                 match &mut self.books {
@@ -168,6 +177,12 @@ impl ProcessModel {
                     self.assessor.observe_profile(reading);
                 }
                 self.judge(at);
+            }
+            Observation::Births(look) => {
+                self.births.observe(at, &look, &self.constants);
+                if let Some([_, (read, books)]) = &self.books {
+                    self.births.observe_books(*read, books);
+                }
             }
             Observation::Goroutines(table) => {
                 self.goroutine_growth.observe(at.at_ns, &table);
@@ -212,7 +227,7 @@ impl ProcessModel {
     /// What is known of growth, anew where a collection has ended since it was judged last.
     fn judge(&mut self, at: Moment) {
         let Some([_, (_, books)]) = &self.books else { return };
-        let collections = books.collections;
+        let (collections, live_bytes) = (books.collections, live_bytes(books));
         let window_s = at.seconds_since(self.opened).min(WINDOW_MAX.as_secs_f64());
         let every_s = JUDGE_EVERY_S.max(JUDGE_EVERY_SHARE * window_s);
         let is_due = |(judged, known): (Moment, u32)| known != collections && at.seconds_since(judged) >= every_s;
@@ -220,20 +235,42 @@ impl ProcessModel {
             return;
         }
         self.judged = Some((at, collections));
+        self.estimate_births(at);
         let window_ns = u64::try_from(WINDOW_MAX.as_nanos()).unwrap_or(u64::MAX);
         self.assessor.forget_before(at.unix_ns.saturating_sub(window_ns));
-        let live_bytes = live_bytes(books);
         self.assessment = Some(Arc::new(self.assessor.report(live_bytes)));
+    }
+
+    /// What births say by now. They are not asked more often than it is judged, since there may be many.
+    fn estimate_births(&mut self, at: Moment) {
+        let is_stale = self.births.age_s(at).is_none_or(|age_s| age_s > BIRTHS_STALE_S);
+        let books = self.books.as_ref().map(|[_, (read, last)]| (*read, &**last));
+        let Some(reading) = self.births.reading(books).filter(|_| !is_stale) else {
+            self.births_report = None;
+            self.assessor.forget_births();
+            return;
+        };
+        let estimates = estimate(&reading);
+        let report = self.births.births(&estimates, reading.window_s, self.constants.program());
+        self.births_report = Some(Arc::new(report));
+        self.assessor.observe_births(BirthEvidence {
+            caught_per_byte: reading.caught_per_byte(),
+            window_s: reading.window_s,
+            sites: estimates.sites,
+        });
     }
 
     /// What is known now; `at`: when that is.
     pub fn snapshot(&self, at: Moment) -> Snapshot {
         let books = self.books.as_ref().map(|[_, (_, last)]| &**last);
         let profile = self.profile.live(books, at);
+        let looked = self.births_report.as_ref().is_some_and(|births| births.counts.cycles_looked > 0);
         let used = [
             (books.is_some(), Evidence::Books),
             (self.goroutines.is_some(), Evidence::GoroutineTable),
             (profile.is_some(), profile.as_ref().map_or(Evidence::Profile, Profile::evidence)),
+            (self.births_report.is_some(), Evidence::Bursts),
+            (looked, Evidence::Marks),
         ];
         Snapshot {
             window_s: self.window_s(),
@@ -244,6 +281,7 @@ impl ProcessModel {
                 account(first, last)
             }),
             profile,
+            births: self.births_report.clone(),
             assessment: self.assessment.clone(),
             forecast: self.forecast(books),
             goroutines: self.goroutines.clone(),

@@ -6,10 +6,12 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::assess::Assessment;
+use super::birth_look::BirthCounts;
 use super::forecast::Forecast;
 use super::goroutines::GoroutineTable;
 use super::goroutines::growth::GoroutinesGrowth;
-use super::live::LiveSite;
+use super::hints::Hint;
+use super::live::{LivePath, LiveSite};
 use super::memory::MemoryStatement;
 use super::memory::growth::MemoryGrowthReport;
 use super::{Heap, Limit};
@@ -37,13 +39,18 @@ pub enum Evidence {
     Profile,
     /// The same, where we turned the sampler on.
     Adopted,
+    /// Hooks on allocations during short windows at random times.
+    Bursts,
+    /// The collector's marks of the objects that these caught, read from the target's memory.
+    Marks,
     /// Hooks on every allocation and on goroutine creation and exit.
     Exact,
 }
 
 impl Evidence {
     /// All that this version knows.
-    pub const ALL: [Self; 5] = [Self::Books, Self::GoroutineTable, Self::Profile, Self::Adopted, Self::Exact];
+    pub const ALL: [Self; 7] =
+        [Self::Books, Self::GoroutineTable, Self::Profile, Self::Adopted, Self::Bursts, Self::Marks, Self::Exact];
 
     /// The name in JSON, metrics and text.
     pub const fn name(self) -> &'static str {
@@ -52,6 +59,8 @@ impl Evidence {
             Self::GoroutineTable => "goroutine-table",
             Self::Profile => "profile",
             Self::Adopted => "adopted",
+            Self::Bursts => "bursts",
+            Self::Marks => "marks",
             Self::Exact => "exact",
         }
     }
@@ -171,6 +180,8 @@ pub struct Snapshot {
     pub heap: Option<Heap>,
     /// What is alive by the runtime's own profile.
     pub profile: Option<Profile>,
+    /// What bursts caught and what became of it. `None`: there were none.
+    pub births: Option<Arc<Births>>,
     /// What grows, and who is named for it. `None`: the books could not be read.
     pub assessment: Option<Arc<Assessment>>,
     /// When memory runs out. `None`: what is alive does not grow, or the limit is not known.
@@ -211,6 +222,46 @@ impl Profile {
     pub fn evidence(&self) -> Evidence {
         if self.adopted_s.is_some() { Evidence::Adopted } else { Evidence::Profile }
     }
+}
+
+/// What bursts caught and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Births {
+    /// The time that the bursts stand for, seconds.
+    pub window_s: f64,
+    /// Bursts in it.
+    pub bursts: u32,
+    /// What happened to all births that were caught so far.
+    pub counts: BirthCounts,
+    /// Most bytes allocated first.
+    pub sites: Arc<[BirthSite]>,
+}
+
+/// An allocation place by births that were caught.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BirthSite {
+    /// Stable identity.
+    pub id: SiteId,
+    /// The line a person would change.
+    pub place: Frame,
+    /// The frame below the runtime, which allocates.
+    pub allocator: Frame,
+    /// Objects that were caught.
+    pub caught: u64,
+    /// Of those, the effective number that is known to stay so far.
+    pub stayed: f64,
+    /// Bytes per second. `None`: bursts are too few to say how sure it is.
+    pub alloc_bytes_per_s: Option<Rate>,
+    /// The part of the bytes that stays; `None`: not known yet.
+    pub survival: Option<Rate>,
+    /// Whether it is known what stays: else it is the part that has stayed so far.
+    pub is_settled: bool,
+    /// What the stack with most growth looks like.
+    pub hint: Option<Hint>,
+    /// Whether that stack goes through a pool.
+    pub is_behind_pool: bool,
+    /// Most growth first; where nothing stays, most bytes.
+    pub paths: Vec<LivePath>,
 }
 
 impl From<ExactCounts> for Snapshot {

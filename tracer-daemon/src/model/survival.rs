@@ -13,12 +13,13 @@ use super::Rate;
 use super::slope::Z;
 
 /// Objects at risk below which an age says nothing.
-const AT_RISK_MIN: f64 = 10.0;
-/// A plateau is flat where survival falls by less than this share over [`FLAT_AGES`] ages.
+const AT_RISK_MIN: f64 = 5.0;
+/// A plateau is flat where survival falls by less than this share, and one object, over [`FLAT_AGES`] ages and over the second half
+/// of all: what lives through five collections is flat through four.
 const FLAT: f64 = 0.05;
-const FLAT_AGES: usize = 3;
-/// Weights below this are what rounding leaves; those of objects are one or more.
-const ROUNDING: f64 = 1e-9;
+const FLAT_AGES: u32 = 6;
+/// Survival of less than this can be nothing that stays.
+const EXTINCT: f64 = 1e-6;
 
 /// What is known of one sampled object.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,6 +30,42 @@ pub struct Life {
     pub died: bool,
     /// The inverse of the probability with which it was sampled; positive.
     pub weight: f64,
+}
+
+/// Sampled objects that lived as long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lives {
+    /// As of [`Life`].
+    pub age_cycles: u32,
+    /// As of [`Life`].
+    pub died: bool,
+    /// The sum of their weights.
+    pub weight: f64,
+    /// The sum of the squares of these.
+    pub squares: f64,
+}
+
+impl From<Life> for Lives {
+    fn from(life: Life) -> Self {
+        let Life { age_cycles, died, weight } = life;
+        Self { age_cycles, died, weight, squares: weight * weight }
+    }
+}
+
+impl Lives {
+    fn is_sane(&self) -> bool {
+        let is_positive = |value: f64| value.is_finite() && value > 0.0;
+        is_positive(self.weight) && is_positive(self.squares)
+    }
+}
+
+/// What is known of how much stays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stays {
+    /// Survival has become flat, or nothing is left: it stays as at this step.
+    Settled(Step),
+    /// It is not known yet whether more will die than at this step.
+    AtMost(Step),
 }
 
 /// Survival after one age.
@@ -49,75 +86,97 @@ pub struct Survival(pub Vec<Step>);
 impl Survival {
     /// Of all sampled objects of one path. An object whose weight is not positive and finite is left out.
     pub fn of(lives: &[Life]) -> Self {
-        let mut lives: Vec<Life> =
-            lives.iter().copied().filter(|life| life.weight.is_finite() && life.weight > 0.0).collect();
+        Self::of_all(lives.iter().copied().map(Lives::from).collect())
+    }
+
+    /// The same of objects that were summed up.
+    pub fn of_all(mut lives: Vec<Lives>) -> Self {
+        lives.retain(Lives::is_sane);
         lives.sort_unstable_by_key(|life| life.age_cycles);
-        let mut at_risk = Weights::default();
-        for life in &lives {
-            at_risk.add(life, 1.0);
+        // From the oldest down, since sums that only grow lose nothing by rounding.
+        let mut left = Weights::default();
+        let mut ages: Vec<AtAge> = Vec::new();
+        for group in lives.chunk_by(|one, next| one.age_cycles == next.age_cycles).rev() {
+            let mut at_age = AtAge { age_cycles: group.first().map_or(0, |life| life.age_cycles), ..AtAge::default() };
+            at_age.after = left.sum;
+            group.iter().filter(|life| life.died).for_each(|life| left.add(life));
+            // The collection after this age tested those only of which it is known what it found.
+            (at_age.tested, at_age.tested_effective) = (left.sum, left.effective());
+            group.iter().filter(|life| !life.died).for_each(|life| left.add(life));
+            at_age.lived = left.effective();
+            ages.push(at_age);
         }
         let (mut survival, mut greenwood) = (1.0, 0.0);
-        let mut steps = Vec::new();
-        for group in lives.chunk_by(|one, next| one.age_cycles == next.age_cycles) {
-            let lived = at_risk.effective();
-            // The collection after this age tested those only of which it is known what it found.
-            for life in group.iter().filter(|life| !life.died) {
-                at_risk.add(life, -1.0);
-            }
-            let effective = at_risk.effective();
-            let before = at_risk.sum;
-            for life in group.iter().filter(|life| life.died) {
-                at_risk.add(life, -1.0);
-            }
-            let hazard = hazard(before, at_risk.sum);
+        let steps = ages.iter().rev().map(|at_age| {
+            let hazard = hazard(at_age.tested, at_age.after);
             survival *= 1.0 - hazard;
             // d / (r (r - d)) in effective objects.
-            greenwood += if hazard < 1.0 { hazard / (effective * (1.0 - hazard)) } else { 0.0 };
-            let age_cycles = group.first().map_or(0, |life| life.age_cycles);
-            steps.push(Step { age_cycles, survival: interval(survival, greenwood, lived), at_risk: lived });
-        }
-        Self(steps)
+            greenwood += if hazard < 1.0 { hazard / (at_age.tested_effective * (1.0 - hazard)) } else { 0.0 };
+            let (age_cycles, at_risk) = (at_age.age_cycles, at_age.lived);
+            Step { age_cycles, survival: interval(survival, greenwood, at_risk), at_risk }
+        });
+        Self(steps.collect())
     }
 
     /// The share that stays: survival at the largest age with enough objects at risk where it has become flat.
     /// `None`: not known yet.
     pub fn plateau(&self) -> Option<Rate> {
-        Some(self.plateau_step()?.survival)
+        match self.stays()? {
+            Stays::Settled(step) => Some(step.survival),
+            Stays::AtMost(_) => None,
+        }
     }
 
-    /// The step at which [`Self::plateau`] is read.
-    pub(super) fn plateau_step(&self) -> Option<&Step> {
+    /// What is known of how much stays. `None`: nothing, for want of objects.
+    pub fn stays(&self) -> Option<Stays> {
         let known: Vec<&Step> = self.0.iter().take_while(|step| step.at_risk >= AT_RISK_MIN).collect();
-        let last = known.last()?;
-        let is_earlier = |age: u32| usize::try_from(last.age_cycles - age).is_ok_and(|ages| ages >= FLAT_AGES);
+        let last = **known.last()?;
+        if last.survival.value < EXTINCT {
+            return Some(Stays::Settled(last));
+        }
+        let earlier_age = last.age_cycles.checked_sub(FLAT_AGES).map(|age| age.min(last.age_cycles / 2));
+        let Some(earlier_age) = earlier_age else { return Some(Stays::AtMost(last)) };
+        let earlier = known.iter().rev().find(|step| step.age_cycles <= earlier_age);
         // Before the first age all are alive.
-        let earlier = known.iter().rev().find(|step| is_earlier(step.age_cycles)).map(|step| step.survival.value);
-        let earlier = earlier.or_else(|| is_earlier(0).then_some(1.0))?;
-        let fall = earlier - last.survival.value;
-        (fall <= FLAT * earlier.max(f64::MIN_POSITIVE)).then_some(last)
+        let (survival, at_risk) = earlier.map_or((1.0, f64::INFINITY), |step| (step.survival.value, step.at_risk));
+        let fall = survival - last.survival.value;
+        let is_flat = fall <= (FLAT + 1.0 / at_risk) * survival;
+        Some(if is_flat { Stays::Settled(last) } else { Stays::AtMost(last) })
     }
 }
 
 /// Survival through more than this many collections, of some of those that were sampled: in order of age, youngest first, with
 /// positive and finite weights. The estimate alone, where it is wanted often.
-pub(super) fn survival_at<'a>(lives: impl Iterator<Item = &'a Life> + Clone, age_cycles: u32) -> f64 {
-    let mut at_risk: f64 = lives.clone().map(|life| life.weight).sum();
-    let (mut survival, mut age, mut unknown, mut dead) = (1.0, 0, 0.0, 0.0);
-    for life in lives.take_while(|life| life.age_cycles <= age_cycles) {
+pub(super) fn survival_at(lives: impl DoubleEndedIterator<Item = Lives>, age_cycles: u32) -> f64 {
+    let (mut survival, mut age, mut dead, mut unknown, mut left) = (1.0, u32::MAX, 0.0, 0.0, 0.0);
+    for life in lives.rev() {
         if life.age_cycles != age {
-            survival *= 1.0 - hazard(at_risk - unknown, at_risk - unknown - dead);
-            at_risk -= unknown + dead;
-            (age, unknown, dead) = (life.age_cycles, 0.0, 0.0);
+            // The collection after this age tested those only of which it is known what it found.
+            survival *= 1.0 - hazard(dead + left, left);
+            left += dead + unknown;
+            (age, dead, unknown) = (life.age_cycles, 0.0, 0.0);
         }
-        *if life.died { &mut dead } else { &mut unknown } += life.weight;
+        *if life.died && life.age_cycles <= age_cycles { &mut dead } else { &mut unknown } += life.weight;
     }
-    survival * (1.0 - hazard(at_risk - unknown, at_risk - unknown - dead))
+    survival * (1.0 - hazard(dead + left, left))
 }
 
 /// The part of what was tested that is gone.
-fn hazard(before: f64, after: f64) -> f64 {
-    // What rounding leaves of nothing is nothing.
-    if before > ROUNDING { ((before - after) / before).clamp(0.0, 1.0) } else { 0.0 }
+fn hazard(tested: f64, after: f64) -> f64 {
+    if tested > 0.0 { ((tested - after) / tested).clamp(0.0, 1.0) } else { 0.0 }
+}
+
+/// Sums at one age.
+#[derive(Clone, Copy, Debug, Default)]
+struct AtAge {
+    age_cycles: u32,
+    /// Weight of those that lived longer.
+    after: f64,
+    /// With those that died here.
+    tested: f64,
+    tested_effective: f64,
+    /// Effective number, also of those of which nothing more is known.
+    lived: f64,
 }
 
 /// Sums of weights and of their squares.
@@ -128,9 +187,9 @@ struct Weights {
 }
 
 impl Weights {
-    fn add(&mut self, life: &Life, sign: f64) {
-        self.sum += sign * life.weight;
-        self.squares += sign * life.weight * life.weight;
+    fn add(&mut self, life: &Lives) {
+        self.sum += life.weight;
+        self.squares += life.squares;
     }
 
     /// How many equally weighted objects would be as sure (Kish 1965).
@@ -189,8 +248,9 @@ mod tests {
         sample.extend(lives(&[(0, false); 10]));
         sample.sort_by_key(|life| life.age_cycles);
         let estimate = Survival::of(&sample).0[0].survival.value;
-        assert!((estimate - 0.5).abs() < 1e-12 && (survival_at(sample.iter(), 0) - 0.5).abs() < 1e-12, "{estimate}");
-        assert!((survival_at(sample.iter(), 9) - 0.5).abs() < 1e-12);
+        let all = || sample.iter().copied().map(Lives::from);
+        assert!((estimate - 0.5).abs() < 1e-12 && (survival_at(all(), 0) - 0.5).abs() < 1e-12, "{estimate}");
+        assert!((survival_at(all(), 9) - 0.5).abs() < 1e-12);
     }
 
     #[test]
@@ -202,7 +262,23 @@ mod tests {
         let plateau = Survival::of(&sample).plateau().unwrap();
         assert!((plateau.value - 0.2).abs() < 0.01, "{plateau:?}");
         assert!(plateau.low > 0.17 && plateau.high.unwrap() < 0.24, "{plateau:?}");
-        assert_eq!(Survival::of(&lives(&[(1, true); 700])).plateau(), None, "one age says nothing of later ones");
+        assert_eq!(Survival::of(&lives(&[(1, false); 700])).plateau(), None, "one age says nothing of later ones");
+        let none = Survival::of(&lives(&[(1, true); 700])).plateau().unwrap();
+        assert!(none.value.abs() < 1e-12 && none.high.unwrap() < 0.01, "of what is gone nothing stays: {none:?}");
+    }
+
+    #[test]
+    fn what_lives_through_five_collections_is_no_plateau_at_four() {
+        let kept = |ages: u32| -> Vec<Life> {
+            // As births of each cycle until now are known: the youngest are not yet old enough.
+            let life = |age: u32| Life { age_cycles: age.min(5), died: age > 5, weight: 1.0 };
+            (0..=ages).flat_map(|age| [life(age); 50]).collect()
+        };
+        for ages in 0..=5 {
+            assert_eq!(Survival::of(&kept(ages)).plateau(), None, "{ages}");
+        }
+        let known = Survival::of(&kept(20)).plateau();
+        assert!(known.is_some_and(|rate| rate.value.abs() < 1e-12), "{known:?}");
         assert_eq!(Survival::of(&[]).plateau(), None);
     }
 

@@ -13,7 +13,8 @@ use super::{
     REMEMBERED_MAX, REPORTS_MAX, RecordingError, SHARED_MAX, TEXT_BYTES_MAX, TEXT_WORK_MAX, TEXT_WORK_PER_BYTE_MAX,
     TEXTS_MAX, WORK_MAX, WORK_PER_BYTE_MAX,
 };
-use crate::model::observation::{Moment, Observation, ProfileLook};
+use crate::model::Stack;
+use crate::model::observation::{Moment, Observation};
 
 /// Reads one recording, entry by entry.
 #[derive(Debug)]
@@ -251,7 +252,8 @@ impl<R: Read> Reader<R> {
         let amount = left.less(source.left());
         self.spent = self.spent.plus(amount);
         match &entry {
-            Ok(Entry::Observation(Observation::Profile(look))) => self.profile(kind, look, amount)?,
+            Ok(Entry::Observation(Observation::Profile(look))) => self.stacks(kind, &look.new_stacks, amount)?,
+            Ok(Entry::Observation(Observation::Births(look))) => self.stacks(kind, &look.new_stacks, amount)?,
             Ok(Entry::Note(Note::Reported(_))) => self.report()?,
             Ok(_) => {
                 self.told.insert(kind, amount);
@@ -261,9 +263,9 @@ impl<R: Read> Reader<R> {
         entry
     }
 
-    /// Its stacks are kept.
-    fn profile(&mut self, kind: u32, look: &ProfileLook, amount: Amount) -> Result<(), RecordingError> {
-        let frames: usize = look.new_stacks.iter().map(|stack| stack.len() + 1).sum();
+    /// They are kept.
+    fn stacks(&mut self, kind: u32, new_stacks: &[Stack], amount: Amount) -> Result<(), RecordingError> {
+        let frames: usize = new_stacks.iter().map(|stack| stack.len() + 1).sum();
         self.profile_frames = self.profile_frames.saturating_add(frames);
         if self.profile_frames > PROFILE_FRAMES_MAX {
             return Err(RecordingError::TooLarge { what: "stacks of a heap profile", max: PROFILE_FRAMES_MAX });

@@ -6,8 +6,8 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use super::super::SiteId;
-use super::super::births::{Birth, BirthReading, CountedBirths, growth_of_sites};
-use super::super::survival::Life;
+use super::super::births::tests::{Birth, reading_of};
+use super::super::births::{BirthReading, ClassRate, estimate};
 use super::chance::{normal, poisson};
 
 const WINDOW_S: f64 = 120.0;
@@ -53,17 +53,16 @@ fn caught(truth: &Truth, random: &mut SmallRng) -> BirthReading {
                 }
                 age_cycles = cycle + 1;
             }
+            // Its first age says nothing (`tracked`).
+            if is_black {
+                let Some(tested) = age_cycles.checked_sub(1) else { continue };
+                age_cycles = tested;
+            }
             let weight = 1.0 / (CAUGHT * 0.95);
-            births.push(Birth {
-                site: SiteId(1),
-                size_bytes: SIZE_BYTES,
-                burst,
-                is_black,
-                life: Life { age_cycles, died, weight },
-            });
+            births.push(Birth { site: SiteId(1), size_bytes: SIZE_BYTES, burst, age_cycles, died, weight });
         }
     }
-    BirthReading { window_s: WINDOW_S, bursts: BURSTS, births, counted: Vec::new() }
+    reading_of(WINDOW_S, BURSTS, &births)
 }
 
 #[test]
@@ -76,10 +75,10 @@ fn growth_from_births_is_unbiased_and_covers_the_truth_though_bursts_cluster() {
             let truth = Truth { births: 60_000.0, stays: random.random_range(0.05..0.25) };
             let mut reading = caught(&truth, &mut random);
             if is_counted {
-                reading.counted =
-                    vec![CountedBirths { site: SiteId(1), size_bytes: SIZE_BYTES, births: truth.births as u64 }];
+                let bytes_per_s = truth.births * SIZE_BYTES as f64 / WINDOW_S;
+                reading.classes = vec![ClassRate { size_bytes: Some(SIZE_BYTES), bytes_per_s }];
             }
-            let Some(growth) = growth_of_sites(&reading).first().and_then(|site| site.growth) else { continue };
+            let Some(growth) = estimate(&reading).sites.first().and_then(|site| site.growth) else { continue };
             let expected = truth.births * truth.stays * SIZE_BYTES as f64 / WINDOW_S;
             known += 1;
             covered += u32::from((growth.growth - expected).abs() <= 1.96 * growth.variance.sqrt());

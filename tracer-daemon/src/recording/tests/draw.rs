@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::addr::Avma;
 use crate::export::Refusal;
 use crate::inspect::GlobalMissing;
+use crate::model::birth_look::{BirthCounts, BirthLook, CellKey, CellSum, Seen, Slice};
 use crate::model::goroutines::{
     AgeBounds, GoroutineTable, Holders, Object, ObjectKind, TablePath, TableSite, TableState,
 };
@@ -147,6 +148,32 @@ impl Draw {
         }
     }
 
+    fn births(&mut self) -> BirthLook {
+        let key = |draw: &mut Self| CellKey {
+            slice: 3,
+            cluster: 7,
+            group: 1,
+            size_bytes: draw.number(),
+            seen: match draw.flag() {
+                true => Seen::Refills,
+                false => Seen::Lives { path: u32::MAX, age_cycles: 9, died: draw.flag() },
+            },
+        };
+        let mut changed = self.list(20, |draw| {
+            let weight = [0.1, 1e300, f64::NEG_INFINITY][usize::try_from(draw.below(3)).unwrap()];
+            (u32::try_from(draw.below(40)).unwrap(), CellSum { number: draw.number(), weight, squares: 2.5 })
+        });
+        changed.sort_by_key(|(number, _)| *number);
+        changed.dedup_by_key(|(number, _)| *number);
+        BirthLook {
+            new_stacks: self.list(5, |draw| draw.list(5, Self::frame).into()),
+            new_cells: self.list(5, key),
+            changed,
+            slices: self.list(3, |draw| Slice { began_ns: draw.number(), stands_for_s: 60.5, ..Slice::default() }),
+            counts: BirthCounts { born: self.number(), ..BirthCounts::default() },
+        }
+    }
+
     fn age(&mut self) -> AgeBounds {
         AgeBounds { at_least_ns: self.number(), at_most_ns: self.some(Self::number) }
     }
@@ -214,7 +241,7 @@ impl Draw {
     }
 
     pub(super) fn entry(&mut self) -> Entry {
-        Entry::Observation(match self.below(8) {
+        Entry::Observation(match self.below(9) {
             0 => Observation::Opened,
             1 | 2 => Observation::Books(Box::new(self.books())),
             3 => Observation::Profile(self.profile()),
@@ -229,6 +256,7 @@ impl Draw {
                 self.list(3, |draw| discards.add(Discard::ALL[usize::try_from(draw.below(9)).unwrap()]));
                 Observation::Discards(discards)
             }
+            7 => Observation::Births(Arc::new(self.births())),
             _ => return Entry::Note(self.note()),
         })
     }

@@ -1,0 +1,85 @@
+//! Which goroutines are taken together: those that run long stand for themselves, the others for all that began with the same
+//! function.
+//!
+//! A goroutine that was seen in two bursts is taken to run long, and has a group from then on. What it did before counts for its
+//! function's group, in each kind of burst alike.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::Goroutine;
+use crate::model::birth_look::OTHER_GROUP;
+
+/// Goroutines with a group of their own at a time.
+const OWN_MAX: usize = 64;
+/// One that was not seen for so long has ended, nanoseconds.
+const IDLE_NS: u64 = 60_000_000_000;
+/// Goroutines that were seen once, of which is remembered in which burst.
+const ONCE_MAX: usize = 1024;
+/// Groups that are ever made.
+const GROUPS_MAX: u32 = 4096;
+
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    own: HashMap<u64, Own>,
+    of_function: HashMap<u64, u32>,
+    once: HashMap<u64, u32>,
+    once_order: VecDeque<u64>,
+    made: u32,
+}
+
+#[derive(Debug)]
+struct Own {
+    group: u32,
+    seen_ns: u64,
+}
+
+impl Groups {
+    /// The group of a goroutine that was seen in a burst.
+    pub(super) fn of(&mut self, goroutine: Goroutine, burst: u32, at_ns: u64) -> u32 {
+        if let Some(own) = self.own.get_mut(&goroutine.id) {
+            own.seen_ns = own.seen_ns.max(at_ns);
+            return own.group;
+        }
+        let is_second = self.once.get(&goroutine.id).is_some_and(|before| *before != burst);
+        if is_second && self.has_room(at_ns) && self.made < GROUPS_MAX {
+            let group = self.make();
+            self.own.insert(goroutine.id, Own { group, seen_ns: at_ns });
+            return group;
+        }
+        if !is_second && self.once.insert(goroutine.id, burst).is_none() {
+            self.once_order.push_back(goroutine.id);
+            if self.once_order.len() > ONCE_MAX
+                && let Some(oldest) = self.once_order.pop_front()
+            {
+                self.once.remove(&oldest);
+            }
+        }
+        if let Some(group) = self.of_function.get(&goroutine.start_pc) {
+            return *group;
+        }
+        if self.made >= GROUPS_MAX {
+            return OTHER_GROUP;
+        }
+        let group = self.make();
+        self.of_function.insert(goroutine.start_pc, group);
+        group
+    }
+
+    fn make(&mut self) -> u32 {
+        self.made += 1;
+        self.made - 1
+    }
+
+    fn has_room(&mut self, now_ns: u64) -> bool {
+        if self.own.len() >= OWN_MAX {
+            self.own.retain(|_, own| now_ns.saturating_sub(own.seen_ns) < IDLE_NS);
+        }
+        self.own.len() < OWN_MAX
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.own.capacity() * size_of::<(u64, Own)>()
+            + (self.of_function.capacity() + self.once.capacity()) * size_of::<(u64, u32)>()
+            + self.once_order.capacity() * size_of::<u64>()
+    }
+}
