@@ -75,10 +75,13 @@ pub struct TargetArgs {
 /// The kinds of evidence that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EvidenceChoice {
-    /// The best that costs the target nothing: `books`. Never `exact`
+    /// All that fits --max-overhead: `books`, and `bursts` where the kernel allows them. Never `exact`
     Auto,
     /// What the runtime knows by itself, read from the target's memory: no probe, no cost to the target
     Books,
+    /// `books`, and every allocation hooked in short windows at random times, within --max-overhead; objects that were caught
+    /// are followed through collections
+    Bursts,
     /// A trap on every allocation: exact counts per line, about 1 µs of the target's time each
     Exact,
 }
@@ -146,6 +149,9 @@ pub struct MeansArgs {
     /// What to measure with. What `exact` counts cannot be recorded
     #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
     pub evidence: EvidenceChoice,
+    /// How much of its CPU time, and of one core, `bursts` may cost the target
+    #[arg(long, default_value = "1%", value_name = "PERCENT", value_parser = overhead)]
+    pub max_overhead: f64,
     /// From this age on a program is taken to be warm: only then may what grows be said to leak, and not only to grow. 0s: it
     /// is warm already
     #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = duration_or_none)]
@@ -464,6 +470,12 @@ fn percentage(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim_end();
     let percent: f64 = number.parse().map_err(|_no_number| "must be a number, e.g. 20%".to_owned())?;
     if (0.0..=1000.0).contains(&percent) { Ok(percent / 100.0) } else { Err("must be from 0% to 1000%".to_owned()) }
+}
+
+/// A share of CPU time.
+fn overhead(text: &str) -> Result<f64, String> {
+    let share = percentage(text)?;
+    if (0.0005..=0.5).contains(&share) { Ok(share) } else { Err("must be from 0.05% to 50%".to_owned()) }
 }
 
 #[cfg(test)]

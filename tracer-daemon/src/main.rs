@@ -21,7 +21,7 @@ use tracer_daemon::{
     inspect::inspect_file,
     model::compare::Rules,
     pipeline::{
-        self, Means, StartError,
+        self, Bursts, Means, StartError,
         inventory::Scope,
         snapshot::{Adoption, State},
         stdout::print,
@@ -229,7 +229,7 @@ fn look(args: &LookArgs, print: fn(&Target, OutputFormat) -> anyhow::Result<()>)
 
 /// What to look with. Hooks on every allocation need no sampler.
 fn means(args: &MeansArgs, books_every: Duration) -> Means {
-    let MeansArgs { evidence, warm_after, adoption } = args.clone();
+    let MeansArgs { evidence, max_overhead, warm_after, adoption } = args.clone();
     let adopt = adoption.folder();
     if adopt.is_some() && evidence == EvidenceChoice::Exact {
         let message =
@@ -240,6 +240,8 @@ fn means(args: &MeansArgs, books_every: Duration) -> Means {
         evidence,
         limits: Limits::default(),
         adopt,
+        bursts: matches!(evidence, EvidenceChoice::Auto | EvidenceChoice::Bursts)
+            .then(|| Arc::new(Bursts::new(max_overhead))),
         books_every,
         warm_after: (!warm_after.is_zero()).then_some(warm_after),
         is_recorded: false,

@@ -200,7 +200,8 @@ pub(super) fn set_program(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> io:
 pub(super) fn run_first() -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: the structure lives through the call, which only reads it.
-    let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
+    let set =
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
     if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

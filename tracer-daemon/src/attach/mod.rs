@@ -241,7 +241,7 @@ impl Attachment {
 
 /// Compares the bytes at a point with those that were planned on. This also brings the page into the page cache:
 /// attaching to an uncached page made an ext4 kernel warn.
-fn verify_code(exe: &File, point: &ProbePoint) -> Result<(), AttachError> {
+pub fn verify_code(exe: &File, point: &ProbePoint) -> Result<(), AttachError> {
     let offset = point.file_offset();
     let mut now = vec![0; point.bytes().len()];
     exe.read_exact_at(&mut now, offset.0).map_err(|source| AttachError::ReadCode { offset, source })?;

@@ -1,6 +1,7 @@
 //! One target whose memory is read and that has no probe.
 
 use std::{
+    fs::File,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -8,7 +9,9 @@ use std::{
 
 use super::{
     Means, StartError, Subject,
-    looks::{Failures, GoroutineLooks, HeapLooks, Look, MemoryLooks, ProfileLooks},
+    bursts::Shown,
+    goroutines::monotonic_ns,
+    looks::{BirthLooks, Failures, GoroutineLooks, HeapLooks, Look, MemoryLooks, ProfileLooks},
     own,
 };
 use crate::{
@@ -34,6 +37,7 @@ pub struct BooksSession {
     profile: Option<ProfileLooks>,
     goroutines: Option<GoroutineLooks>,
     memory: MemoryLooks,
+    births: Option<BirthLooks>,
     model: ProcessModel,
     /// What the model was told, for whoever records it. `None`: nobody does.
     told: Option<Vec<(Moment, Observation)>>,
@@ -52,8 +56,13 @@ impl BooksSession {
     /// # Errors
     /// Where no part can be read: nothing would be left to report. Where the runtime has not begun: what is found then says
     /// nothing of what will be.
-    pub fn start(subject: Subject, means: &Means, refused: Vec<Refusal>) -> Result<Self, Box<(Subject, StartError)>> {
-        let now = own::now();
+    pub fn start(
+        subject: Subject,
+        exe: &File,
+        means: &Means,
+        refused: Vec<Refusal>,
+    ) -> Result<Self, Box<(Subject, StartError)>> {
+        let (now, now_ns) = (own::now(), monotonic_ns());
         let mut parts = Parts { refused, first_error: None };
         let heap = match begun(&subject, means.books_every) {
             Err(error @ ReadError::NotStarted) => {
@@ -87,6 +96,8 @@ impl BooksSession {
         if let Err(error) = subject.still_there() {
             return Err(Box::new((subject, error)));
         }
+        let births = means.bursts.as_deref().map(|bursts| BirthLooks::start(&subject, exe, bursts, now_ns));
+        let births = births.and_then(|started| started.map_err(|refusal| parts.refused.push(refusal)).ok());
         let refused = parts.refused;
         let constants = subject.constants(means.warm_after);
         let mut session = Self {
@@ -95,6 +106,7 @@ impl BooksSession {
             profile,
             goroutines,
             memory: MemoryLooks::new(),
+            births,
             model: ProcessModel::new(constants),
             told: means.is_recorded.then(Vec::new),
             began: now,
@@ -125,6 +137,9 @@ impl BooksSession {
         if !self.is_closed {
             self.is_closed = true;
             self.look(true);
+            if let Some(births) = &mut self.births {
+                births.stop();
+            }
             if let Some(profile) = &mut self.profile {
                 profile.restore(self.subject.identity.pid);
             }
@@ -163,10 +178,18 @@ impl BooksSession {
 
     /// Tells the model what was read.
     fn take(&mut self, at: Moment) {
-        let Self { subject, heap, profile, goroutines, memory, .. } = self;
+        let Self { subject, heap, profile, goroutines, memory, births, .. } = self;
         let profile = profile.as_mut().and_then(|profile| profile.take(subject));
+        let books = heap.as_mut().and_then(HeapLooks::take);
+        if let Some((births, books)) = births.as_mut().zip(books.as_deref()) {
+            births.read(books, own::now());
+        }
+        let is_closed = self.is_closed;
+        let births = births.as_mut().and_then(|births| births.look(subject, own::now(), at.at_ns, is_closed));
         let seen = [
-            heap.as_mut().and_then(HeapLooks::take).map(Observation::Books),
+            // What it means depends on what was born.
+            births,
+            books.map(Observation::Books),
             // What it means depends on the collections that the books know of.
             profile.map(Observation::Profile),
             goroutines.as_mut().and_then(GoroutineLooks::take).map(Arc::new).map(Observation::Goroutines),
@@ -207,6 +230,16 @@ impl BooksSession {
             self.goroutines.as_ref().map(GoroutineLooks::discards),
         ];
         discards.into_iter().flatten().fold(Discards::default(), Discards::plus)
+    }
+
+    /// Whether windows are opened in it.
+    pub fn has_bursts(&self) -> bool {
+        self.births.is_some()
+    }
+
+    /// What bursts have cost the target, and why there are few.
+    pub(super) fn bursts(&self) -> Option<Shown> {
+        self.births.as_ref().map(BirthLooks::shown)
     }
 
     /// For how long some part that could be read at first could not be: what is said of it is so old.

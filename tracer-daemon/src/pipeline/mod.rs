@@ -7,6 +7,7 @@
 
 pub mod attach;
 mod books_session;
+mod bursts;
 pub mod check;
 pub mod diff;
 mod error;
@@ -27,6 +28,7 @@ pub mod snapshot;
 pub mod stdout;
 mod subject;
 
+pub use bursts::Bursts;
 pub use error::StartError;
 pub use session::{Means, Session};
 pub use subject::Subject;

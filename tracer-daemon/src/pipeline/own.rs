@@ -19,6 +19,26 @@ pub(super) fn facts() -> OwnFacts {
     }
 }
 
+/// CPU time of this process and of the children that it has seen end, ns.
+pub(super) fn cpu_ns_with_children() -> u64 {
+    let stat = Process::myself().and_then(|process| process.stat());
+    stat.map_or(0, |stat| {
+        let children = stat.cutime.saturating_add(stat.cstime);
+        let ticks = (stat.utime + stat.stime).saturating_add(u64::try_from(children).unwrap_or(0));
+        ticks_ns(ticks)
+    })
+}
+
+/// CPU time of a process, ns. `None`: it is over.
+pub(super) fn cpu_ns_of(pid: u32) -> Option<u64> {
+    let stat = Process::new(i32::try_from(pid).ok()?).and_then(|process| process.stat()).ok()?;
+    Some(ticks_ns(stat.utime + stat.stime))
+}
+
+fn ticks_ns(ticks: u64) -> u64 {
+    ticks.saturating_mul(1_000_000_000 / procfs::ticks_per_second().max(1))
+}
+
 #[allow(clippy::disallowed_methods, reason = "the pipeline is where time comes from")]
 pub(super) fn now() -> Instant {
     Instant::now()

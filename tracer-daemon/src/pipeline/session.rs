@@ -1,8 +1,8 @@
 //! One target from discovery to snapshots, by whatever evidence was chosen for it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use super::{StartError, Subject, books_session::BooksSession, exact_session::ExactSession};
+use super::{Bursts, StartError, Subject, books_session::BooksSession, exact_session::ExactSession};
 use crate::{
     attach::Limits,
     cli::EvidenceChoice,
@@ -27,6 +27,8 @@ pub struct Means {
     pub adopt: Option<PathBuf>,
     /// From which age on a program is taken to be warm, so that what grows may be said to leak. `None`: it is warm already.
     pub warm_after: Option<Duration>,
+    /// Windows in which allocations are hooked, within a budget. `None`: no probes.
+    pub bursts: Option<Arc<Bursts>>,
     /// How often the books are looked at. A look takes about 0.1 ms of our own time.
     pub books_every: Duration,
     /// Whether what the model is told is kept for [`Session::take_told`].
@@ -65,12 +67,13 @@ impl Session {
                     }
                     let refusal = Refusal::new(error.reason(), error.full_text());
                     // Where the books cannot be read either, what was asked for decides what is said.
-                    let books = BooksSession::start(subject, means, vec![refusal]).map_err(|_unread| error)?;
+                    let books =
+                        BooksSession::start(subject, &target.exe, means, vec![refusal]).map_err(|_unread| error)?;
                     Ok(Self::Books(Box::new(books)))
                 }
             },
-            EvidenceChoice::Auto | EvidenceChoice::Books => {
-                let books = BooksSession::start(subject, means, Vec::new()).map_err(|failed| failed.1)?;
+            EvidenceChoice::Auto | EvidenceChoice::Books | EvidenceChoice::Bursts => {
+                let books = BooksSession::start(subject, &target.exe, means, Vec::new()).map_err(|failed| failed.1)?;
                 Ok(Self::Books(Box::new(books)))
             }
         }
@@ -83,7 +86,8 @@ impl Session {
             Self::Books(session) => {
                 let subject = session.subject();
                 let (pid, exe, go) = (subject.identity.pid, &subject.exe, &subject.facts.go_version.text);
-                tracing::info!(pid, exe, go, "reading its memory, without probes");
+                let how = if session.has_bursts() { "with probes in short windows" } else { "without probes" };
+                tracing::info!(pid, exe, go, "reading its memory, {how}");
                 subject.announce();
             }
         }

@@ -25,15 +25,17 @@ use super::{
 };
 use crate::{
     attach::{
-        AttachError,
+        AttachError, Holder, Holders, News,
         governor::{
             self, Config, Costs, Governor, HookHits, Next, Observation, OpenFailure, Outcome, TargetId, WindowPlan,
         },
-        holder::{Holder, Holders, News},
     },
     collect::births::BurstTotals,
     discover::{Presence, presence},
-    pipeline::{goroutines::monotonic_ns, own},
+    pipeline::{
+        goroutines::{began_ns, monotonic_ns},
+        own,
+    },
 };
 
 /// Between two looks at each target's CPU time.
@@ -104,7 +106,7 @@ impl BurstHost {
         let now_ns = monotonic_ns();
         let mut scheduler = Scheduler {
             shared: Arc::clone(&shared),
-            governor: Governor::new(now_ns, config, SmallRng::from_os_rng()),
+            governor: Governor::new(now_ns, config, SmallRng::seed_from_u64(own::unix_ns() ^ now_ns)),
             costs,
             holders,
             targets: BTreeMap::new(),
@@ -231,7 +233,8 @@ impl Scheduler {
     fn add(&mut self, id: TargetId, target: BurstTarget) {
         let now_ns = monotonic_ns();
         let cpu_ns = own::cpu_ns_of(target.identity.pid).unwrap_or_default();
-        let age_ns = own::age_ns_of(&target.identity, now_ns).unwrap_or_default();
+        let began_ns = began_ns(target.identity.start_ticks, now_ns);
+        let age_ns = began_ns.map_or(0, |began_ns| now_ns.saturating_sub(began_ns));
         self.governor.add(now_ns, id, target.facts(self.costs, cpu_ns, age_ns));
         let hosted = Hosted { target, cycle: None, retry_ns: 0, failure: None, cycles: 0 };
         self.targets.insert(id, hosted);
@@ -300,7 +303,8 @@ impl Scheduler {
             burst: burst_number(&window.plan),
             kind: window.kind,
             began_ns: opened_ns,
-            open_ns: closed_ns.saturating_sub(opened_ns),
+            // Who was late to close it had no say: the kernel side looks at the clock.
+            open_ns: closed_ns.saturating_sub(opened_ns).min(window.plan.length_ns),
             stands_for_ns: window.plan.stands_for_ns,
         });
     }
@@ -423,7 +427,7 @@ impl Scheduler {
         let before = hosted.target.counters.totals().unwrap_or_default();
         match hosted.target.open(&mut self.holders, &plan, kind) {
             Ok(holder) => {
-                tracing::debug!(pid = hosted.target.identity.pid, reason = plan.reason, "a window opens");
+                tracing::debug!(pid = hosted.target.identity.pid, reason = %plan.reason(), "a window opens");
                 self.window =
                     Some(OpenWindow { plan, kind, holder, before, opened_ns: None, closed_ns: None, failure: None });
             }

@@ -6,18 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use tracer_common::{
-    bursts::{BurstTotal, WindowKind, WindowState},
-    exact::TargetConfig,
-};
+use tracer_common::bursts::{BurstTotal, WindowKind, WindowState};
 
 use super::{desk::Desk, tracker::Tracker};
 use crate::{
     attach::{
-        AttachError, KernelObject, LinkPoint, Mechanism,
+        AttachError, Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, Until, bytes_of,
         governor::{Costs, TargetFacts, WindowPlan},
-        holder::{Holder, Holders, Link, Until},
-        verify_points,
+        verify_code,
     },
     collect::births::{BurstCounters, BurstReader},
     discover::ProcessIdentity,
@@ -69,19 +65,16 @@ impl BurstTarget {
         let pid = subject.identity.pid;
         let exe = exe.try_clone().map_err(|source| StartError::Exe { pid, source })?;
         let runtime = subject.runtime();
-        let address = |global| runtime.address(global).map_err(|error| subject.unread(error));
+        let address = |global| runtime.address(global).map_err(|missing| subject.unread(missing.into()));
         let config = plan.config(address(Global::GcBlackenEnabled)?, address(Global::Mheap)?, &subject.facts.layout);
-        let target: TargetConfig = plan.target_config(subject.bias);
+        let target = plan.target_config(subject.bias);
         let constants = [("TARGET", bytes_of(&target)), ("BURST", bytes_of(&config))];
         let mut capacities = UNUSED.to_vec();
         capacities.push(("BIRTHS", RING_BYTES));
-        let mut object = KernelObject::embedded(&constants, &capacities)?;
         for point in plan.window().chain(&plan.cycle) {
-            verify_points(&exe, point)?;
+            verify_code(&exe, point)?;
         }
-        // What cannot be loaded is to be known before it is scheduled.
-        object.program(BURST, Mechanism::UprobeMulti)?;
-        object.program(CYCLE, Mechanism::UprobeMulti)?;
+        let mut object = KernelObject::embedded(&constants, &capacities, &[BURST, CYCLE], Mechanism::UprobeMulti)?;
         let clone = |source| StartError::Exe { pid, source };
         let totals = object.map_fd("BURST_TOTALS")?.try_clone_to_owned().map_err(clone)?;
         let counters = BurstCounters::new(|name| object.take_map(name))?;
@@ -102,6 +95,16 @@ impl BurstTarget {
         })
     }
 
+    /// Who follows what is caught in it.
+    pub(in crate::pipeline) fn tracker(&self) -> Arc<Tracker> {
+        Arc::clone(&self.tracker)
+    }
+
+    /// Where its session and the scheduler meet.
+    pub(in crate::pipeline) fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
+    }
+
     /// What the governor is told of it.
     pub(super) fn facts(&self, costs: Costs, cpu_ns: u64, age_ns: u64) -> TargetFacts {
         let count = |points: &[LinkPoint]| u32::try_from(points.len()).unwrap_or(u32::MAX);
@@ -116,7 +119,12 @@ impl BurstTarget {
     }
 
     /// Orders a window.
-    pub(super) fn open(&mut self, holders: &mut Holders, plan: &WindowPlan, kind: WindowKind) -> Result<Holder, AttachError> {
+    pub(super) fn open(
+        &mut self,
+        holders: &mut Holders,
+        plan: &WindowPlan,
+        kind: WindowKind,
+    ) -> Result<Holder, AttachError> {
         let pid = self.identity.pid;
         let points = match kind {
             WindowKind::Births => &self.births,
@@ -128,8 +136,6 @@ impl BurstTarget {
             burst: burst_number(plan),
             kind: kind as u32,
         };
-        let program = self.object.program(BURST, Mechanism::UprobeMulti)?.try_clone_to_owned();
-        let program = program.map_err(|source| AttachError::Holder { doing: "give orders to", source })?;
         let until = Until::Window {
             map: self.object.map_fd("WINDOW")?,
             state,
@@ -137,7 +143,7 @@ impl BurstTarget {
             hits_max: plan.hit_cap,
         };
         holders.open(&Link {
-            program: program.as_fd(),
+            program: self.object.program(BURST)?,
             exe: self.exe.as_fd(),
             pid,
             points,
@@ -152,7 +158,7 @@ impl BurstTarget {
             return None;
         }
         let pid = self.identity.pid;
-        let program = match self.object.program(CYCLE, Mechanism::UprobeMulti) {
+        let program = match self.object.program(CYCLE) {
             Ok(program) => program,
             Err(error) => return Some(Err(error)),
         };

@@ -21,7 +21,7 @@ use tracer_common::bursts::WindowKind;
 
 use crate::{
     addr::Avma,
-    collect::births::{Birth, BurstEvent, BurstReader, BurstTotals, CycleMarked, SlotFound, Unplaced},
+    collect::births::{Birth, BurstEvent, BurstReader, CycleMarked, SlotFound, Unplaced},
     model::tracked::{BirthEvent, BurstEnd, BurstKind, Goroutine, Limits, Refill, Taken, Tracked},
     read::{
         ReadError, Runtime,
@@ -58,18 +58,9 @@ pub(super) struct EndedWindow {
     pub(super) stands_for_ns: u64,
 }
 
-/// What the ring said of one window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Caught {
-    /// Births that were recorded.
-    pub(super) births: u64,
-    /// Slots.
-    pub(super) slots: u64,
-}
-
 /// The thread and what it shares.
 #[derive(Debug)]
-pub(super) struct Tracker {
+pub(in crate::pipeline) struct Tracker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -86,9 +77,6 @@ struct State {
     tracked: Tracked,
     /// Windows that have ended and were not told to `tracked` yet.
     ended: VecDeque<EndedWindow>,
-    /// Of windows that were told, until someone asks.
-    caught: HashMap<u32, Caught>,
-    totals: BurstTotals,
     undecodable: u64,
     /// Why looks fail now.
     failure: Option<ReadError>,
@@ -114,14 +102,7 @@ impl Tracker {
         epoch_ns: u64,
     ) -> Result<Self, ReadError> {
         let marks = MarksReader::new(runtime)?;
-        let state = State {
-            tracked: Tracked::new(limits),
-            ended: VecDeque::new(),
-            caught: HashMap::new(),
-            totals: BurstTotals::default(),
-            undecodable: 0,
-            failure: None,
-        };
+        let state = State { tracked: Tracked::new(limits), ended: VecDeque::new(), undecodable: 0, failure: None };
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), state: Mutex::new(state) });
         let mut follower = Follower {
             shared: Arc::clone(&shared),
@@ -131,7 +112,6 @@ impl Tracker {
             epoch_ns,
             waiting: HashMap::new(),
             refills: HashMap::new(),
-            caught: HashMap::new(),
             looked: None,
         };
         let thread = thread::Builder::new().name(format!("marks-{pid}")).spawn(move || follower.run());
@@ -143,20 +123,19 @@ impl Tracker {
         self.shared.state().ended.push_back(window);
     }
 
-    /// What was caught in a window, once it is known: soon after [`Self::ended`].
-    pub(super) fn caught(&self, burst: u32) -> Option<Caught> {
-        self.shared.state().caught.remove(&burst)
+    /// How many objects are followed.
+    pub(super) fn followed(&self) -> u64 {
+        u64::try_from(self.shared.state().tracked.followed()).unwrap_or(u64::MAX)
     }
 
     /// What is new for the model.
-    pub(super) fn take(&self, now_ns: u64) -> Taken {
+    pub(in crate::pipeline) fn take(&self, now_ns: u64) -> Taken {
         self.shared.state().tracked.take(now_ns)
     }
 
-    /// What was counted so far, and records that followed no contract.
-    pub(super) fn totals(&self) -> (BurstTotals, u64) {
-        let state = self.shared.state();
-        (state.totals, state.undecodable)
+    /// Records that followed no contract; anything but 0 is a bug.
+    pub(super) fn undecodable(&self) -> u64 {
+        self.shared.state().undecodable
     }
 }
 
@@ -181,8 +160,6 @@ struct Follower {
     waiting: HashMap<(Avma, u64), Birth>,
     /// Of windows that weigh goroutines: who asked for slots of which size, how often.
     refills: HashMap<(u32, Goroutine, u64), u64>,
-    /// What came of each window that has not ended.
-    caught: HashMap<u32, Caught>,
     /// The cycle of the last look.
     looked: Option<Cycle>,
 }
@@ -207,11 +184,10 @@ impl Follower {
         let (mut births, mut marked) = (0, None);
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
-        let Self { reader, waiting, refills, caught, epoch_ns, .. } = self;
+        let Self { reader, waiting, refills, epoch_ns, .. } = self;
         reader.drain(|event| match event {
             BurstEvent::Birth(birth) => {
                 births += 1;
-                caught.entry(birth.burst).or_default().births += 1;
                 if birth.unplaced == Some(Unplaced::SpanFull) && waiting.len() < WAITING_MAX {
                     waiting.insert((birth.g, birth.time_ns), birth);
                 } else {
@@ -224,7 +200,7 @@ impl Follower {
                         tell(&mut state.tracked, &birth, Some(slot.address), *epoch_ns);
                     }
                 }
-                None => count_refill(caught, refills, &slot),
+                None => count_refill(refills, &slot),
             },
             BurstEvent::Cycle(cycle) => marked = Some(cycle),
         });
@@ -239,17 +215,10 @@ impl Follower {
         }
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
-        if let Ok(totals) = self.reader.totals() {
-            state.totals = totals;
-        }
         for window in ended {
             // A slot that has not come by now was found otherwise.
-            let unplaced: Vec<(Avma, u64)> = self
-                .waiting
-                .iter()
-                .filter(|(_, birth)| birth.burst == window.burst)
-                .map(|(key, _)| *key)
-                .collect();
+            let unplaced: Vec<(Avma, u64)> =
+                self.waiting.iter().filter(|(_, birth)| birth.burst == window.burst).map(|(key, _)| *key).collect();
             for key in unplaced {
                 if let Some(birth) = self.waiting.remove(&key) {
                     tell(&mut state.tracked, &birth, None, self.epoch_ns);
@@ -266,8 +235,6 @@ impl Follower {
                     WindowKind::Slots => BurstKind::Refills(&refills),
                 },
             });
-            let caught = self.caught.remove(&window.burst).unwrap_or_default();
-            state.caught.insert(window.burst, caught);
         }
     }
 
@@ -319,9 +286,8 @@ impl Follower {
 
 fn tell(tracked: &mut Tracked, birth: &Birth, address: Option<Avma>, epoch_ns: u64) {
     let born = Cycle(birth.sweepgen);
-    let object = address
-        .filter(|_| birth.sweepgen != 0)
-        .map(|address| TrackedObject { address, span: None, born, alive: born });
+    let object =
+        address.filter(|_| birth.sweepgen != 0).map(|address| TrackedObject { address, span: None, born, alive: born });
     let frames: Vec<u64> = birth.frames.iter().map(|frame| frame.0).collect();
     tracked.born(&BirthEvent {
         at_ns: birth.time_ns.saturating_sub(epoch_ns),
@@ -332,19 +298,18 @@ fn tell(tracked: &mut Tracked, birth: &Birth, address: Option<Avma>, epoch_ns: u
         slot_bytes: if birth.is_tiny { TINY_SLOT_BYTES } else { birth.bytes },
         is_black: birth.is_black,
         // Several tiny objects share a slot: each is a part of one.
-        weight: if birth.is_tiny { birth.weight * approximate(birth.bytes) / approximate(TINY_SLOT_BYTES) } else { birth.weight },
+        weight: if birth.is_tiny {
+            birth.weight * approximate(birth.bytes) / approximate(TINY_SLOT_BYTES)
+        } else {
+            birth.weight
+        },
     });
 }
 
 /// The slot that tiny objects share.
 const TINY_SLOT_BYTES: u64 = 16;
 
-fn count_refill(
-    caught: &mut HashMap<u32, Caught>,
-    refills: &mut HashMap<(u32, Goroutine, u64), u64>,
-    slot: &SlotFound,
-) {
-    caught.entry(slot.burst).or_default().slots += 1;
+fn count_refill(refills: &mut HashMap<(u32, Goroutine, u64), u64>, slot: &SlotFound) {
     let goroutine = Goroutine { id: slot.goroutine, start_pc: slot.goroutine_entry.0 };
     let key = (slot.burst, goroutine, slot.slot_bytes);
     if refills.len() < REFILLS_MAX || refills.contains_key(&key) {

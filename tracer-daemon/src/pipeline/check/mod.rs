@@ -267,6 +267,8 @@ impl<'a> Run<'a> {
             evidence: self.options.evidence,
             limits: Limits::default(),
             adopt: self.options.adopt_sampler.then(state_folder),
+            // Its sampler names lines; a gate is to need no more privilege than that.
+            bursts: None,
             books_every: Means::BOOKS_OFTEN,
             // That is what was waited for.
             warm_after: None,

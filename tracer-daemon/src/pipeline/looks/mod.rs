@@ -1,12 +1,14 @@
 //! The parts of a target that are read without probes, each with its own reader, pace, and last look. What one of them
 //! cannot read is refused by itself; the others go on.
 
+mod births;
 mod failures;
 mod goroutines;
 mod heap;
 mod memory;
 mod profile;
 
+pub(super) use self::births::BirthLooks;
 pub(super) use self::failures::{Failures, Look};
 pub(super) use self::goroutines::GoroutineLooks;
 pub(super) use self::heap::HeapLooks;

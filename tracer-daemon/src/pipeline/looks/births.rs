@@ -1,0 +1,130 @@
+//! Births that bursts catch, and what became of them: taken from the tracker, told to the model.
+
+use std::{
+    fs::File,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::Pace;
+use crate::{
+    addr::Avma,
+    export::Refusal,
+    model::{Stack, observation::Observation},
+    pipeline::{
+        Subject,
+        bursts::{BookRates, BurstTarget, Bursts, Desk, Place, Shown, Tracker},
+    },
+    read::books::Books,
+    units::approximate,
+};
+
+/// How often the model is told what is new.
+const EVERY: Duration = Duration::from_secs(1);
+/// Rates of the books are over at least so long.
+const RATES_OVER: Duration = Duration::from_secs(1);
+
+/// The bursts of one target, as its session sees them.
+#[derive(Debug)]
+pub(in crate::pipeline) struct BirthLooks {
+    tracker: Arc<Tracker>,
+    desk: Arc<Desk>,
+    /// While it is kept, windows are opened.
+    place: Option<Place>,
+    pace: Pace,
+    /// The books that rates are counted from.
+    books: Option<(Instant, Amounts)>,
+}
+
+/// What was ever allocated.
+#[derive(Clone, Copy, Debug)]
+struct Amounts {
+    objects: u64,
+    bytes: u64,
+    large: u64,
+    collections: u32,
+}
+
+impl Amounts {
+    fn of(books: &Books) -> Self {
+        Self {
+            objects: books.allocs(),
+            bytes: books.alloc_bytes(),
+            large: books.large_allocs,
+            collections: books.collections,
+        }
+    }
+
+    fn since(self, earlier: Self, seconds: f64, threads_max: Option<u32>) -> BookRates {
+        let per_s = |now: u64, before: u64| Some(approximate(now.saturating_sub(before)) / seconds);
+        BookRates {
+            allocations_per_s: per_s(self.objects, earlier.objects),
+            bytes_per_s: per_s(self.bytes, earlier.bytes),
+            large_per_s: per_s(self.large, earlier.large),
+            collections_per_s: per_s(self.collections.into(), earlier.collections.into()),
+            threads_max,
+        }
+    }
+}
+
+impl BirthLooks {
+    /// Loads the programs; windows open from now on. `epoch_ns`: from when the model counts, by the monotonic clock.
+    ///
+    /// # Errors
+    /// The reason for which there are no bursts.
+    pub(in crate::pipeline) fn start(
+        subject: &Subject,
+        exe: &File,
+        bursts: &Bursts,
+        epoch_ns: u64,
+    ) -> Result<Self, Refusal> {
+        let host = bursts.host().map_err(Clone::clone)?;
+        let target = BurstTarget::load(subject, exe, epoch_ns)?;
+        let (tracker, desk) = (target.tracker(), target.desk());
+        Ok(Self { tracker, desk, place: Some(host.add(target)), pace: Pace::new(EVERY), books: None })
+    }
+
+    /// What the books say now.
+    pub(in crate::pipeline) fn read(&mut self, books: &Books, now: Instant) {
+        let amounts = Amounts::of(books);
+        match self.books {
+            Some((at, before)) if now.saturating_duration_since(at) >= RATES_OVER => {
+                let seconds = now.saturating_duration_since(at).as_secs_f64();
+                self.desk.tell_rates(amounts.since(before, seconds, Some(books.processors)));
+                self.books = Some((now, amounts));
+            }
+            Some(_) => {}
+            None => self.books = Some((now, amounts)),
+        }
+    }
+
+    /// What is new for the model, where it is time to tell it or it must be told. `at_ns`: now, by the model's clock.
+    pub(in crate::pipeline) fn look(
+        &mut self,
+        subject: &mut Subject,
+        now: Instant,
+        at_ns: u64,
+        must: bool,
+    ) -> Option<Observation> {
+        if !(self.pace.is_due(now) || must) {
+            return None;
+        }
+        let taken = self.tracker.take(at_ns);
+        let mut look = taken.look;
+        let paths: Vec<Vec<Avma>> =
+            taken.new_paths.iter().map(|path| path.iter().copied().map(Avma).collect()).collect();
+        let addresses: Vec<&[Avma]> = paths.iter().map(Vec::as_slice).collect();
+        look.new_stacks = subject.symbolizer.stacks(&addresses).into_iter().map(Stack::from).collect();
+        Some(Observation::Births(Arc::new(look)))
+    }
+
+    /// No window opens any more.
+    pub(in crate::pipeline) fn stop(&mut self) {
+        self.place = None;
+    }
+
+    /// What the scheduler says.
+    pub(in crate::pipeline) fn shown(&self) -> Shown {
+        self.desk.shown()
+    }
+}
