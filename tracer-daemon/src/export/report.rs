@@ -112,6 +112,10 @@ impl ProcessFacts {
 pub struct CostFacts {
     /// How often a probe fired in the target.
     pub probe_hits: u64,
+    /// Windows in which allocations were hooked. None: none was to be opened.
+    pub bursts: Option<u64>,
+    /// How long they were open in all, seconds.
+    pub bursts_open_s: Option<f64>,
     /// The share of the target's CPU time that we may cost it; None where there is no budget, as in `exact`.
     pub budget_ratio: Option<f64>,
     /// CPU time added to the target / CPU time of the target.

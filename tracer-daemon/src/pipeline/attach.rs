@@ -22,7 +22,7 @@ use super::{
 use crate::{
     cli::OutputFormat,
     discover::{Presence, Target},
-    export::{CostFacts, Report, check::doubt, human, json, leak_profile, metrics::OwnFacts, pprof::Mapping, text},
+    export::{Report, check::doubt, human, json, leak_profile, metrics::OwnFacts, pprof::Mapping, text},
     inspect::cache::FactsCache,
     model::{Snapshot, gate::is_at_least, verdict::Verdict},
 };
@@ -218,7 +218,7 @@ async fn watch(
 /// One document about a session.
 fn report(session: &Session, snapshot: Snapshot, started_unix_ms: u64, is_final: bool) -> Report {
     Report {
-        cost: CostFacts::counted_in(&snapshot),
+        cost: session.cost(&snapshot),
         snapshot: Arc::new(snapshot),
         process: session.subject().process_facts(),
         started_unix_ms,

@@ -9,13 +9,12 @@ use std::{
 
 use super::{
     Means, StartError, Subject,
-    bursts::Shown,
     goroutines::monotonic_ns,
     looks::{BirthLooks, Failures, GoroutineLooks, HeapLooks, Look, MemoryLooks, ProfileLooks},
     own,
 };
 use crate::{
-    export::Refusal,
+    export::{CostFacts, Refusal},
     model::{
         Snapshot,
         observation::{Moment, Observation},
@@ -237,9 +236,9 @@ impl BooksSession {
         self.births.is_some()
     }
 
-    /// What bursts have cost the target, and why there are few.
-    pub(super) fn bursts(&self) -> Option<Shown> {
-        self.births.as_ref().map(BirthLooks::shown)
+    /// What looking has cost the target so far.
+    pub fn cost(&self) -> CostFacts {
+        self.births.as_ref().map(BirthLooks::cost).unwrap_or_default()
     }
 
     /// For how long some part that could be read at first could not be: what is said of it is so old.
@@ -264,7 +263,8 @@ impl BooksSession {
 
     /// What is not measured now, and why.
     pub fn refused(&self) -> Vec<Refusal> {
-        self.refused.iter().chain(self.failures.refusals()).chain(self.memory.refused()).cloned().collect()
+        let known = self.refused.iter().chain(self.failures.refusals()).chain(self.memory.refused()).cloned();
+        known.chain(self.births.as_ref().into_iter().flat_map(BirthLooks::refused)).collect()
     }
 
     /// Between the first look and the last.

@@ -7,7 +7,7 @@ use crate::{
     attach::Limits,
     cli::EvidenceChoice,
     discover::Target,
-    export::{Refusal, untrusted},
+    export::{CostFacts, Refusal, untrusted},
     inspect::cache::FactsCache,
     model::{
         Snapshot,
@@ -210,6 +210,14 @@ impl Session {
         match self {
             Self::Exact(session) => session.refused().to_vec(),
             Self::Books(session) => session.refused(),
+        }
+    }
+
+    /// What looking has cost the target so far. `snapshot`: of now.
+    pub fn cost(&self, snapshot: &Snapshot) -> CostFacts {
+        match self {
+            Self::Exact(_) => CostFacts::counted_in(snapshot),
+            Self::Books(session) => session.cost(),
         }
     }
 

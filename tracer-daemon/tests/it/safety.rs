@@ -176,6 +176,7 @@ fn exact_session(pid: u32, limits: Limits) -> Session {
         evidence: EvidenceChoice::Exact,
         limits,
         adopt: None,
+        bursts: None,
         books_every,
         is_recorded: false,
         warm_after: None,

@@ -403,4 +403,10 @@ pub struct Cost {
     pub self_rss_bytes: Option<u64>,
     /// How often a probe fired.
     pub probe_hits: u64,
+    /// Windows in which allocations were hooked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bursts: Option<u64>,
+    /// How long they were open in all, seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bursts_open_s: Option<f64>,
 }

@@ -84,6 +84,8 @@ pub fn document(report: &Report) -> Document {
             self_cpu_ratio: report.cost.self_cpu_ratio.and_then(finite),
             self_rss_bytes: report.cost.self_rss_bytes,
             probe_hits: report.cost.probe_hits,
+            bursts: report.cost.bursts,
+            bursts_open_s: report.cost.bursts_open_s.and_then(finite),
         },
         loss: loss(snapshot),
     }

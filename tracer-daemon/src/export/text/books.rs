@@ -1,10 +1,10 @@
-//! The page about what was read from the target's memory, without a probe.
+//! The page about what was read from the target's memory, and caught in windows.
 
 use std::sync::Arc;
 
 use super::{binary, go_version, goroutine_table, layout::Page, live, memory, verdict, workload};
 use crate::{
-    export::{human, report::Report, untrusted},
+    export::{CostFacts, human, report::Report, untrusted},
     model::{Heap, assess::Assessment, verdict::Verdict},
 };
 
@@ -73,7 +73,7 @@ fn headline(page: &mut Page, report: &Report) {
 fn facts(page: &mut Page, report: &Report) {
     let snapshot = &*report.snapshot;
     let used = snapshot.evidence.iter().map(|evidence| evidence.name()).collect::<Vec<_>>().join(", ");
-    page.fact("evidence", &format!("{used}: read from its memory; it was neither stopped nor probed"));
+    page.fact("evidence", &format!("{used}: {}", how(&report.cost)));
     if let Some(heap) = &snapshot.heap {
         page.fact("collector", &collector(heap));
     }
@@ -85,6 +85,27 @@ fn facts(page: &mut Page, report: &Report) {
         page.fact("not done", &format!("{} ({})", untrusted::name(&refusal.text), untrusted::name(&refusal.id)));
     }
     page.blank();
+}
+
+/// How it was looked at, and what that has cost it.
+fn how(cost: &CostFacts) -> String {
+    let Some(bursts) = cost.bursts else {
+        return "read from its memory; it was neither stopped nor probed".to_owned();
+    };
+    let windows = match bursts {
+        1 => "1 window".to_owned(),
+        _ => format!("{} windows", human::count(human::approximate(bursts))),
+    };
+    let open = cost.bursts_open_s.map_or_else(String::new, |open_s| format!(" of {} in all", human::seconds(open_s)));
+    let share = |ratio: f64| format!("{:.2}\u{a0}%", 100.0 * ratio);
+    let paid = match (cost.target_ratio, cost.budget_ratio) {
+        (Some(paid), Some(budget)) => {
+            format!("; that took {} of its CPU time, of {} allowed", share(paid), share(budget))
+        }
+        (Some(paid), None) => format!("; that took {} of its CPU time", share(paid)),
+        (None, _) => String::new(),
+    };
+    format!("read from its memory; its allocations were probed in {windows}{open}{paid}")
 }
 
 fn collector(heap: &Heap) -> String {

@@ -11,7 +11,7 @@ mod tracker;
 
 use std::sync::OnceLock;
 
-pub(super) use self::desk::{BookRates, Desk, Shown};
+pub(super) use self::desk::{BookRates, Desk};
 pub(super) use self::scheduler::{BurstHost, Place};
 pub(super) use self::target::BurstTarget;
 pub(super) use self::tracker::Tracker;

@@ -166,6 +166,12 @@ struct Follower {
 
 impl Follower {
     fn run(&mut self) {
+        self.follow();
+        let state = self.shared.state();
+        tracing::debug!(counts = ?state.tracked.counts(), undecodable = state.undecodable, "what became of births");
+    }
+
+    fn follow(&mut self) {
         while !self.shared.stop.load(Ordering::Relaxed) {
             // Interrupted or not: the ring says what there is.
             let _interrupted = poll(&mut [PollFd::new(&self.reader.descriptor(), PollFlags::IN)], Some(&NAP));

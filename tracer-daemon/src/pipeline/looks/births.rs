@@ -9,11 +9,12 @@ use std::{
 use super::Pace;
 use crate::{
     addr::Avma,
-    export::Refusal,
+    attach::governor::Standing,
+    export::{CostFacts, Refusal},
     model::{Stack, observation::Observation},
     pipeline::{
         Subject,
-        bursts::{BookRates, BurstTarget, Bursts, Desk, Place, Shown, Tracker},
+        bursts::{BookRates, BurstTarget, Bursts, Desk, Place, Tracker},
     },
     read::books::Books,
     units::approximate,
@@ -32,6 +33,7 @@ pub(in crate::pipeline) struct BirthLooks {
     /// While it is kept, windows are opened.
     place: Option<Place>,
     pace: Pace,
+    budget_ratio: f64,
     /// The books that rates are counted from.
     books: Option<(Instant, Amounts)>,
 }
@@ -81,7 +83,14 @@ impl BirthLooks {
         let host = bursts.host().map_err(Clone::clone)?;
         let target = BurstTarget::load(subject, exe, epoch_ns)?;
         let (tracker, desk) = (target.tracker(), target.desk());
-        Ok(Self { tracker, desk, place: Some(host.add(target)), pace: Pace::new(EVERY), books: None })
+        Ok(Self {
+            tracker,
+            desk,
+            place: Some(host.add(target)),
+            pace: Pace::new(EVERY),
+            budget_ratio: bursts.max_overhead(),
+            books: None,
+        })
     }
 
     /// What the books say now.
@@ -123,8 +132,30 @@ impl BirthLooks {
         self.place = None;
     }
 
-    /// What the scheduler says.
-    pub(in crate::pipeline) fn shown(&self) -> Shown {
-        self.desk.shown()
+    /// What it has cost the target, by the governor's account.
+    pub(in crate::pipeline) fn cost(&self) -> CostFacts {
+        let account = self.desk.shown().account;
+        CostFacts {
+            probe_hits: account.hits,
+            bursts: Some(account.bursts),
+            bursts_open_s: Some(approximate(account.open_ns) / 1e9),
+            budget_ratio: Some(self.budget_ratio),
+            target_ratio: (account.cpu_ns > 0.0).then_some(account.ratio),
+            ..CostFacts::default()
+        }
+    }
+
+    /// Why there are few windows, or none.
+    pub(in crate::pipeline) fn refused(&self) -> Vec<Refusal> {
+        let shown = self.desk.shown();
+        let standing = match shown.standing {
+            None | Some(Standing::Scheduled { .. }) => None,
+            Some(Standing::Floor(why)) => {
+                Some(Refusal::new("bursts_few", format!("about one window a minute: {why} (--max-overhead)")))
+            }
+            Some(Standing::Refused(why)) => Some(Refusal::new("bursts_refused", format!("no windows: {why}"))),
+        };
+        let failure = shown.failure.map(|failure| Refusal::new("bursts_failed", failure));
+        standing.into_iter().chain(failure).collect()
     }
 }
