@@ -8,8 +8,10 @@ use serde_json::Value;
 pub(super) enum Evidence {
     /// The program has the runtime's heap profile.
     Sampler,
-    /// It has none.
+    /// It has none, and leakline reads its books only.
     None,
+    /// It has none, and leakline may probe it in windows.
+    Bursts,
     /// It has none, and leakline turns it on.
     Adopted,
 }
@@ -19,6 +21,7 @@ impl Evidence {
         match self {
             Self::Sampler => "sampler",
             Self::None => "none",
+            Self::Bursts => "bursts",
             Self::Adopted => "adopted",
         }
     }

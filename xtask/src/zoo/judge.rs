@@ -19,6 +19,11 @@ const WINDOW_DUE_S: f64 = 20.0;
 /// profile lags behind by two collections.
 const LATE_SHARE: f64 = 0.5;
 const LATE_LEAST_S: f64 = 15.0;
+/// Where there are windows and no profile, with the lateness that is allowed: one minute.
+const PROBED_S: f64 = 40.0;
+/// The same where a case is watched for longer than this, since it is slow: three minutes.
+const PROBED_LONG_S: f64 = 120.0;
+const LONG_S: u64 = 300;
 /// Leaks of goroutines need no samples.
 const COUNTED_DUE_S: f64 = 30.0;
 /// Memory outside the heap is what the kernel counts of all mappings less the runtime's own: it needs more looks.
@@ -57,8 +62,8 @@ fn latest_s(due_s: f64) -> f64 {
     due_s + LATE_LEAST_S.max(LATE_SHARE * due_s)
 }
 
-/// Documents are in the order in which they were printed.
-pub(super) fn judge(evidence: Evidence, truth: &Truth, documents: &[Value]) -> Judgement {
+/// Documents are in the order in which they were printed; `seconds`: for how long it was to be watched.
+pub(super) fn judge(evidence: Evidence, seconds: u64, truth: &Truth, documents: &[Value]) -> Judgement {
     let mut judgement = Judgement::default();
     let Some(last) = documents.last() else {
         judgement.failures.push("no document was printed".to_owned());
@@ -68,7 +73,12 @@ pub(super) fn judge(evidence: Evidence, truth: &Truth, documents: &[Value]) -> J
     for leak in &truth.leaks {
         let finding = match leak.kind {
             Kind::Heap if evidence == Evidence::None => run.unnamed(leak, &mut judgement.failures),
-            Kind::Heap => run.named(leak, &mut judgement.failures),
+            Kind::Heap => {
+                // Of windows it is asked when a name comes, of a profile when six of its samples are due.
+                let due_s =
+                    (evidence == Evidence::Bursts).then_some(if seconds > LONG_S { PROBED_LONG_S } else { PROBED_S });
+                run.named(leak, due_s, &mut judgement.failures)
+            }
             Kind::Goroutine => run.goroutines(leak, &mut judgement.failures),
             Kind::Native => run.native(leak, &mut judgement.failures),
         };
@@ -118,7 +128,7 @@ impl Run<'_> {
     }
 
     /// A leak of the heap whose line must be named.
-    fn named(&self, leak: &Leak, failures: &mut Vec<String>) -> Finding {
+    fn named(&self, leak: &Leak, probed_due_s: Option<f64>, failures: &mut Vec<String>) -> Finding {
         let (from, to) = Self::window(self.last);
         let truth = leak.rate(from, to);
         let sites: Vec<&Value> = sites(self.last).filter(|site| is_of(leak, site)).collect();
@@ -134,7 +144,8 @@ impl Run<'_> {
         finding.named_after_s = self.first(|document| sites_with(document, "sites", leak, is_growth));
         let collections = self.truth.collections_passed_after_s(from, COLLECTIONS_DUE);
         let samples_per_s = samples_per_s(&truth.sizes, truth.objects);
-        let due = collections.map(|seconds| seconds.max(SAMPLES_DUE / samples_per_s).max(WINDOW_DUE_S));
+        let due = collections
+            .map(|seconds| seconds.max(probed_due_s.unwrap_or(SAMPLES_DUE / samples_per_s)).max(WINDOW_DUE_S));
         finding.due_after_s = due;
         let window = window_s(self.last);
         if finding.named_after_s.is_none()
@@ -146,7 +157,9 @@ impl Run<'_> {
             failures.push(format!("{} has no rate at the end", leak.name));
         }
         if let Some(error) = finding.error {
-            let expected = (samples_per_s * window).max(1.0);
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+            let caught = finding.samples.unwrap_or_default() as f64;
+            let expected = if probed_due_s.is_some() { caught } else { samples_per_s * window }.max(1.0);
             let allowed = RATE_ERROR.max(2.0 / expected.sqrt());
             if window >= SETTLED_S && error.abs() > allowed {
                 failures.push(format!("{}: the rate is {:+.0} % off", leak.name, error * 100.0));

@@ -35,7 +35,7 @@ const QUICK_SECONDS: u64 = 130;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Eight telling cases on one version of Go each, at most 15 minutes; what is found is not written down, and how late it was
+    /// Telling cases on one version of Go each, at most 15 minutes; what is found is not written down, and how late it was
     /// found is told and not judged
     #[arg(long)]
     quick: bool,
@@ -85,15 +85,18 @@ impl Planned {
     }
 }
 
-/// All cells that the options ask for. With a sampler each case runs on two versions, without on the first of them; some run
-/// with an adopted one on the second.
+/// All cells that the options ask for. With a sampler, and without one with windows, each case runs on two versions, with books alone
+/// on the first of them; some run with an adopted sampler on the second.
 fn planned(options: &Options) -> Vec<Planned> {
     let mut planned = Vec::new();
     for case in CASES.iter().filter(|case| !options.quick || case.is(Trait::Quick)) {
         let [first, second] = case.releases;
         let mut cells = vec![(first, Evidence::Sampler)];
-        if !options.quick {
+        if options.quick {
+            cells.extend(case.is(Trait::Probed).then_some((second, Evidence::Bursts)));
+        } else {
             cells.extend([(second, Evidence::Sampler), (first, Evidence::None)]);
+            cells.extend([(first, Evidence::Bursts), (second, Evidence::Bursts)]);
             cells.extend(case.is(Trait::Adopted).then_some((second, Evidence::Adopted)));
         }
         let of = |(release, evidence): (&str, Evidence)| Planned { case: *case, release: release.to_owned(), evidence };
@@ -213,7 +216,7 @@ fn look(place: &Place, planned: &Planned, program: &Path, options: &Options, com
 fn watch(place: &Place, planned: &Planned, program: &Path, seconds: u64, cell: &mut Cell) -> Result<()> {
     let said = place.watch(program, planned.evidence, seconds)?;
     let truth = Truth::parse(&said.truth, &Marks::read(&place.zoo, &planned.case.folder())?)?;
-    let judgement = judge::judge(planned.evidence, &truth, &said.documents);
+    let judgement = judge::judge(planned.evidence, seconds, &truth, &said.documents);
     cell.findings = judgement.findings;
     cell.accused = judgement.accused;
     cell.failures = judgement.failures;
@@ -252,12 +255,12 @@ mod tests {
         let shards: Vec<String> = ["1/3", "2/3", "3/3"].iter().flat_map(|share| names(&["--shard", share])).collect();
         assert_eq!(all.iter().collect::<BTreeSet<_>>(), shards.iter().collect());
         assert_eq!(all.len(), shards.len());
-        assert_eq!(all.len(), CASES.len() * 3 + 8);
+        assert_eq!(all.len(), CASES.len() * 5 + 8);
     }
 
     #[test]
     fn cells_are_chosen_by_case_evidence_and_version() {
-        assert_eq!(names(&["--quick"]).len(), 8);
+        assert_eq!(names(&["--quick"]).len(), 11);
         let lru = names(&["--case", "lru", "--evidence", "sampler"]);
         assert_eq!(lru.len(), 2);
         assert_eq!(names(&["--case", "lru", "--evidence", "sampler", "--go", "1.25.5"]), ["lru 1.25.5 sampler"]);

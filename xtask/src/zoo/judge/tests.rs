@@ -60,7 +60,7 @@ fn failures(judgement: &Judgement) -> String {
 
 #[test]
 fn a_leak_that_is_named_in_time_with_the_right_rate_is_right() {
-    let judgement = judge(Evidence::Sampler, &truth("heap", 5000), &documents(|_, _| {}));
+    let judgement = judge(Evidence::Sampler, 150, &truth("heap", 5000), &documents(|_, _| {}));
     assert_eq!(failures(&judgement), "");
     let finding = &judgement.findings[0];
     assert!((finding.error.unwrap() + 0.02).abs() < 1e-9, "{finding:?}");
@@ -73,13 +73,28 @@ fn a_leak_that_is_named_in_time_with_the_right_rate_is_right() {
 #[test]
 fn a_leak_that_is_never_named_is_wrong_and_one_that_is_named_late_too() {
     let never = documents(|_, document| document["sites"][0]["verdict"] = json!("unknown"));
-    assert!(failures(&judge(Evidence::Sampler, &truth("heap", 5000), &never)).contains("never named, due after 32 s"));
+    assert!(
+        failures(&judge(Evidence::Sampler, 150, &truth("heap", 5000), &never)).contains("never named, due after 32 s")
+    );
     let late = documents(|window_s, document| {
         document["sites"][0]["verdict"] = json!(if window_s < 140 { "unknown" } else { "leaking" });
     });
-    let judgement = judge(Evidence::Sampler, &truth("heap", 5000), &late);
+    let judgement = judge(Evidence::Sampler, 150, &truth("heap", 5000), &late);
     let late: Vec<String> = judgement.findings.iter().filter_map(super::late).collect();
     assert!(late[0].contains("named after 140 s"), "{late:?}");
+}
+
+#[test]
+fn where_it_is_probed_a_name_is_due_after_a_minute_and_of_a_slow_case_after_three() {
+    let named = |evidence, seconds, after_s| {
+        let documents = documents(|window_s, document| {
+            document["sites"][0]["verdict"] = json!(if window_s < after_s { "unknown" } else { "leaking" });
+        });
+        let judgement = judge(evidence, seconds, &truth("heap", 5000), &documents);
+        judgement.findings.iter().find_map(super::late).is_none()
+    };
+    assert!(named(Evidence::Bursts, 150, 60) && !named(Evidence::Bursts, 150, 65));
+    assert!(named(Evidence::Bursts, 310, 145));
 }
 
 #[test]
@@ -87,14 +102,14 @@ fn an_innocent_line_may_grow_for_two_minutes_and_never_leak() {
     let grows = documents(|window_s, document| {
         document["sites"][2]["verdict"] = json!(if window_s <= 120 { "growing" } else { "steady" });
     });
-    assert_eq!(failures(&judge(Evidence::Sampler, &truth("heap", 5000), &grows)), "");
+    assert_eq!(failures(&judge(Evidence::Sampler, 150, &truth("heap", 5000), &grows)), "");
     let grows_on = documents(|_, document| document["sites"][2]["verdict"] = json!("growing"));
-    let judgement = judge(Evidence::Sampler, &truth("heap", 5000), &grows_on);
+    let judgement = judge(Evidence::Sampler, 150, &truth("heap", 5000), &grows_on);
     assert_eq!(judgement.accused, ["main.main main.go:3 is growing after 125 s"]);
     let leaks = documents(|window_s, document| {
         document["sites"][2]["verdict"] = json!(if window_s == 30 { "leaking" } else { "steady" });
     });
-    let judgement = judge(Evidence::Sampler, &truth("heap", 5000), &leaks);
+    let judgement = judge(Evidence::Sampler, 150, &truth("heap", 5000), &leaks);
     assert_eq!(judgement.accused, ["main.main main.go:3 is leaking after 30 s"]);
     assert!(failures(&judgement).contains("accused"));
 }
@@ -105,12 +120,14 @@ fn a_rate_and_a_size_class_that_are_off_are_wrong() {
         document["sites"][0]["growth_bytes_per_s"] = rate(160e3);
         document["heap"]["size_classes"][0]["growth_bytes_per_s"] = rate(50e3);
     });
-    let judgement = judge(Evidence::Sampler, &truth("heap", 5000), &off);
+    let judgement = judge(Evidence::Sampler, 150, &truth("heap", 5000), &off);
     assert!(failures(&judgement).contains("the rate is +60 % off"), "{:?}", judgement.failures);
     assert!(failures(&judgement).contains("size class of 5000 bytes is -50 % off"), "{:?}", judgement.failures);
     assert_eq!(judgement.findings[0].covered, Some(false));
     let absent = documents(|_, document| document["heap"]["size_classes"] = json!([]));
-    assert!(failures(&judge(Evidence::Sampler, &truth("heap", 5000), &absent)).contains("no growth of the size class"));
+    assert!(
+        failures(&judge(Evidence::Sampler, 150, &truth("heap", 5000), &absent)).contains("no growth of the size class")
+    );
 }
 
 #[test]
@@ -118,7 +135,7 @@ fn large_objects_are_the_class_without_a_size() {
     let large = documents(|_, document| {
         document["heap"]["size_classes"] = json!([{"growth_bytes_per_s": rate(100e3)}]);
     });
-    let judgement = judge(Evidence::Sampler, &truth("heap", 0), &large);
+    let judgement = judge(Evidence::Sampler, 150, &truth("heap", 0), &large);
     assert_eq!(failures(&judgement), "");
 }
 
@@ -126,16 +143,16 @@ fn large_objects_are_the_class_without_a_size() {
 fn without_names_the_heap_must_grow_and_the_way_out_be_said() {
     let truth = truth("heap", 5000);
     let silent = documents(|_, document| document["sites"] = json!([]));
-    assert_eq!(failures(&judge(Evidence::None, &truth, &silent)), "nobody says how to get a name");
+    assert_eq!(failures(&judge(Evidence::None, 150, &truth, &silent)), "nobody says how to get a name");
     let told = documents(|_, document| {
         document["sites"] = json!([]);
         document["heap"]["why"] = json!("names need --evidence exact or --adopt-sampler");
     });
-    let judgement = judge(Evidence::None, &truth, &told);
+    let judgement = judge(Evidence::None, 150, &truth, &told);
     assert_eq!(failures(&judgement), "");
     assert_eq!(judgement.findings[0].verdict.as_deref(), Some("growing"));
     let named = documents(|_, document| document["heap"]["why"] = json!("--adopt-sampler"));
-    assert!(failures(&judge(Evidence::None, &truth, &named)).contains("main.go:1 is leaking"));
+    assert!(failures(&judge(Evidence::None, 150, &truth, &named)).contains("main.go:1 is leaking"));
 }
 
 #[test]
@@ -150,10 +167,10 @@ fn goroutines_are_counted_exactly() {
         })
     };
     // The last window ends at 151 s.
-    let right = judge(Evidence::Sampler, &truth("goroutine", 0), &of(3020));
+    let right = judge(Evidence::Sampler, 150, &truth("goroutine", 0), &of(3020));
     assert_eq!(failures(&right), "");
     assert_eq!(right.findings[0].named_after_s, Some(5.0));
-    let wrong = judge(Evidence::Sampler, &truth("goroutine", 0), &of(2500));
+    let wrong = judge(Evidence::Sampler, 150, &truth("goroutine", 0), &of(2500));
     assert!(failures(&wrong).contains("2500 goroutines of a, and the truth is 2990 to 3050"), "{:?}", wrong.failures);
 }
 
@@ -167,14 +184,15 @@ fn what_leaks_outside_the_heap_is_a_line_of_the_memory_statement() {
             document["memory"]["native"] = json!({"verdict": "growing"});
         })
     };
-    assert_eq!(failures(&judge(Evidence::Sampler, &truth("native", 1024), &of("steady"))), "");
-    let judgement = judge(Evidence::Sampler, &truth("native", 1024), &of("leaking"));
+    assert_eq!(failures(&judge(Evidence::Sampler, 150, &truth("native", 1024), &of("steady"))), "");
+    let judgement = judge(Evidence::Sampler, 150, &truth("native", 1024), &of("leaking"));
     assert_eq!(judgement.accused, ["the heap as a whole is leaking after 5 s"]);
 }
 
 #[test]
 fn no_document_is_a_failure_and_a_strange_one_no_panic() {
-    assert_eq!(failures(&judge(Evidence::Sampler, &truth("heap", 5000), &[])), "no document was printed");
-    let judgement = judge(Evidence::Sampler, &truth("heap", 5000), &[json!(null), json!({"sites": 3, "heap": []})]);
+    assert_eq!(failures(&judge(Evidence::Sampler, 150, &truth("heap", 5000), &[])), "no document was printed");
+    let judgement =
+        judge(Evidence::Sampler, 150, &truth("heap", 5000), &[json!(null), json!({"sites": 3, "heap": []})]);
     assert_eq!((judgement.findings.len(), judgement.accused.len()), (1, 0));
 }
