@@ -90,7 +90,11 @@ pub enum News {
     /// The link was not made, or could not be used.
     Failed(AttachError),
     /// The process has ended, and with it the link: the target runs as if nobody had been there. Always the last one.
-    Gone,
+    Gone {
+        /// False: it was killed while it put the probes in place, and some breakpoints may have been left; [`Holders::heal`] takes
+        /// them away.
+        is_clean: bool,
+    },
 }
 
 /// Starts processes that hold links.
@@ -114,7 +118,7 @@ impl Holders {
 
     /// Starts a process in reserve, where there is none. To be called when there is time.
     pub fn prepare(&mut self) -> Result<(), AttachError> {
-        if self.spare.as_mut().is_some_and(|spare| !spare.has_ended()) {
+        if self.spare.as_mut().is_some_and(|spare| spare.end().is_none()) {
             return Ok(());
         }
         self.spare = Some(Process::start(&self.program)?);
@@ -133,6 +137,13 @@ impl Holders {
         process.order(link)?;
         Ok(Holder::new(process, link))
     }
+
+    /// Makes a link and ends it at once: the kernel takes away what it finds at its points, also what an earlier link has left.
+    pub fn heal(&mut self, link: &Link<'_>) -> Result<Holder, AttachError> {
+        let holder = self.open(link)?;
+        holder.close();
+        Ok(holder)
+    }
 }
 
 /// A link, or what becomes one. Dropping it ends the link: the process is told, and another thread waits for its end.
@@ -141,6 +152,8 @@ pub struct Holder {
     process: Process,
     pid: u32,
     points: usize,
+    /// Whether it has said that the probes are in place, or that it could not put them there.
+    is_past_opening: bool,
     state: State,
 }
 
@@ -154,7 +167,7 @@ enum State {
 
 impl Holder {
     fn new(process: Process, link: &Link<'_>) -> Self {
-        Self { process, pid: link.pid, points: link.points.len(), state: State::Speaks }
+        Self { process, pid: link.pid, points: link.points.len(), is_past_opening: false, state: State::Speaks }
     }
 
     /// Readable when there is news. Another one as soon as news were taken.
@@ -174,9 +187,11 @@ impl Holder {
                 Heard::End => self.state = State::Silent,
             }
         }
-        if self.state == State::Silent && self.process.has_ended() {
+        if self.state == State::Silent
+            && let Some(end) = self.process.end()
+        {
             self.state = State::Gone;
-            return Some(News::Gone);
+            return Some(News::Gone { is_clean: self.is_past_opening || end == Ended::ByItself });
         }
         None
     }
@@ -196,7 +211,8 @@ impl Holder {
         self.process.child.id()
     }
 
-    fn news_of(&self, said: Said) -> News {
+    fn news_of(&mut self, said: Said) -> News {
+        self.is_past_opening = true;
         match said {
             Said::Opened { at_ns } => News::Opened { at_ns },
             Said::Closed { at_ns, hits } => News::Closed { at_ns, hits },
@@ -237,6 +253,12 @@ struct Process {
     child: Child,
     /// A descriptor of the process, readable when it has ended.
     ended: OwnedFd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    ByItself,
+    Killed,
 }
 
 enum Heard {
@@ -317,17 +339,21 @@ impl Process {
         }
     }
 
-    /// Also takes notice of its end, so that nothing is left of it.
-    fn has_ended(&mut self) -> bool {
-        // An error says that somebody else has taken notice.
-        self.child.try_wait().map_or(true, |status| status.is_some())
+    /// How it ended. None: it has not. Also takes notice of its end, so that nothing is left of it.
+    fn end(&mut self) -> Option<Ended> {
+        match self.child.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) if status.code().is_some() => Some(Ended::ByItself),
+            // An error says that somebody else has taken notice: then it is not known how.
+            Ok(Some(_)) | Err(_) => Some(Ended::Killed),
+        }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.say(Word::Close);
-        if self.has_ended() {
+        if self.end().is_some() {
             return;
         }
         // The end of a process that holds a link takes tens of milliseconds. It ends by itself; this only takes notice.

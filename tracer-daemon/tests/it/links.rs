@@ -72,6 +72,19 @@ impl Parts {
         })
     }
 
+    /// Takes away what a link may have left.
+    fn heal(&mut self) -> Holder {
+        let link = Link {
+            program: self.object.program("allocation").unwrap(),
+            exe: self.exe.as_fd(),
+            pid: self.pid,
+            points: &self.points,
+            hits: None,
+            until: Until::HeartbeatsStop,
+        };
+        self.holders.heal(&link).unwrap()
+    }
+
     fn hits(&mut self) -> u64 {
         let map = self.object.map_mut("TOTALS").unwrap();
         let totals: aya::maps::PerCpuArray<_, u64> = (&*map).try_into().unwrap();
@@ -113,7 +126,7 @@ fn closed(holder: &mut Holder) -> (u64, u64) {
 
 fn gone(holder: &mut Holder) {
     let news = next(holder);
-    assert!(matches!(news, News::Gone), "{news:?}");
+    assert!(matches!(news, News::Gone { is_clean: true }), "{news:?}");
     assert!(holder.news().is_none());
 }
 
@@ -311,7 +324,7 @@ fn is_another_leakline() -> bool {
     loop {
         std::thread::sleep(std::time::Duration::from_millis(100));
         holder.beat();
-        if let Some(News::Gone) = holder.news() {
+        if let Some(News::Gone { .. }) = holder.news() {
             return true;
         }
     }
@@ -355,4 +368,107 @@ fn nothing_stays_when_leakline_is_killed_while_a_link_is_open() {
 #[test]
 fn nothing_stays_when_leakline_is_stopped_while_a_link_is_open() {
     is_clean_after("nothing_stays_when_leakline_is_stopped_while_a_link_is_open", Signal::STOP);
+}
+
+/// Random enough, and the same each time (`SplitMix64`).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+/// Ends a process that may have ended.
+fn kill(holder: &Holder) {
+    let _gone = kill_process(Pid::from_raw(holder.process_id().cast_signed()).unwrap(), Signal::KILL);
+}
+
+/// Waits for the end of a link and says whether it left nothing for sure.
+fn end(holder: &mut Holder) -> bool {
+    loop {
+        if let News::Gone { is_clean } = next(holder) {
+            return is_clean;
+        }
+    }
+}
+
+fn sleep_us(time: u64) {
+    std::thread::sleep(std::time::Duration::from_micros(time));
+}
+
+/// Many windows on a target that allocates as fast as it can, of which `cut` cuts some short.
+fn is_clean_after_windows(count: usize, mut cut: impl FnMut(&mut Dice, &mut Holder)) {
+    let quiet = Target::start(&go::build("allocrate", "go1.27.3", &[]), &["-wait"]);
+    let before = text_bytes(quiet.pid());
+    let mut target = busy_target();
+    let mut parts = Parts::of(target.pid());
+    let mut dice = Dice(42);
+    let (mut unclean, mut left) = (0, 0);
+    for window in 0..count {
+        parts.holders.prepare().unwrap();
+        let mut holder = parts.open(Some((10_000_000, 20_000))).unwrap();
+        cut(&mut dice, &mut holder);
+        if !end(&mut holder) {
+            unclean += 1;
+            left += usize::from(changed(&before, &text_bytes(target.pid())) > 0);
+            let mut healing = parts.heal();
+            assert!(end(&mut healing));
+        }
+        assert_eq!(changed(&before, &text_bytes(target.pid())), 0, "window {window}");
+        assert!(target.is_running(), "window {window}");
+    }
+    println!(
+        "{count} windows; {unclean} were killed while they opened, {left} of them left breakpoints, until these were healed"
+    );
+}
+
+#[test]
+fn nothing_stays_of_windows_that_are_cut_short() {
+    if !can_attach("nothing_stays_of_windows_that_are_cut_short") {
+        return;
+    }
+    cut_short(12);
+}
+
+#[test]
+#[ignore = "the long form, for `cargo xtask bench links`"]
+fn nothing_stays_of_300_windows_that_are_cut_short() {
+    cut_short(300);
+}
+
+fn cut_short(count: usize) {
+    is_clean_after_windows(count, |dice, holder| {
+        opened(holder);
+        sleep_us(dice.below(12_000));
+        match dice.below(3) {
+            0 => holder.close(),
+            1 => kill(holder),
+            _ => {}
+        }
+    });
+}
+
+#[test]
+fn what_a_holder_leaves_that_is_killed_while_it_opens_is_known_and_healed() {
+    if !can_attach("what_a_holder_leaves_that_is_killed_while_it_opens_is_known_and_healed") {
+        return;
+    }
+    killed_at_any_moment(24);
+}
+
+#[test]
+#[ignore = "the long form, for `cargo xtask bench links`"]
+fn what_300_holders_leave_that_are_killed_at_any_moment_is_known_and_healed() {
+    killed_at_any_moment(300);
+}
+
+fn killed_at_any_moment(count: usize) {
+    is_clean_after_windows(count, |dice, holder| {
+        sleep_us(dice.below(40_000));
+        kill(holder);
+    });
 }
