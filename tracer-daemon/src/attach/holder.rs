@@ -34,6 +34,9 @@ use super::{
 /// What a link without an end of its own waits for the next heartbeat, ns.
 const SILENCE_MAX_NS: u64 = 1_000_000_000;
 
+/// Processes that are started to take away what a killed one has left.
+const REMEDIES_MAX: u32 = 3;
+
 /// The program that runs now, also where its file was replaced.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
@@ -90,11 +93,7 @@ pub enum News {
     /// The link was not made, or could not be used.
     Failed(AttachError),
     /// The process has ended, and with it the link: the target runs as if nobody had been there. Always the last one.
-    Gone {
-        /// False: it was killed while it put the probes in place, and some breakpoints may have been left; [`Holders::heal`] takes
-        /// them away.
-        is_clean: bool,
-    },
+    Gone,
 }
 
 /// Starts processes that hold links.
@@ -131,18 +130,11 @@ impl Holders {
         if let Some(spare) = self.spare.take()
             && spare.order(link).is_ok()
         {
-            return Ok(Holder::new(spare, link));
+            return Holder::new(spare, link, &self.program);
         }
         let process = Process::start(&self.program)?;
         process.order(link)?;
-        Ok(Holder::new(process, link))
-    }
-
-    /// Makes a link and ends it at once: the kernel takes away what it finds at its points, also what an earlier link has left.
-    pub fn heal(&mut self, link: &Link<'_>) -> Result<Holder, AttachError> {
-        let holder = self.open(link)?;
-        holder.close();
-        Ok(holder)
+        Holder::new(process, link, &self.program)
     }
 }
 
@@ -150,11 +142,24 @@ impl Holders {
 #[derive(Debug)]
 pub struct Holder {
     process: Process,
-    pid: u32,
-    points: usize,
+    state: State,
     /// Whether it has said that the probes are in place, or that it could not put them there.
     is_past_opening: bool,
-    state: State,
+    /// Whether the process is one that takes away what the first one left.
+    is_cleaning_up: bool,
+    remedy: Remedy,
+}
+
+/// What takes away what is left by a process that was killed while it put probes in place: another link at the same points.
+#[derive(Debug)]
+struct Remedy {
+    own_program: PathBuf,
+    program: OwnedFd,
+    exe: OwnedFd,
+    pid: u32,
+    points: Vec<LinkPoint>,
+    /// Times that it may be tried: somebody may be killing whatever we start.
+    tries: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,8 +171,20 @@ enum State {
 }
 
 impl Holder {
-    fn new(process: Process, link: &Link<'_>) -> Self {
-        Self { process, pid: link.pid, points: link.points.len(), is_past_opening: false, state: State::Speaks }
+    fn new(process: Process, link: &Link<'_>, own_program: &Path) -> Result<Self, AttachError> {
+        let copy = |descriptor: BorrowedFd<'_>| {
+            let copied = descriptor.try_clone_to_owned();
+            copied.map_err(|source| AttachError::Holder { doing: "keep what is needed to clean up after", source })
+        };
+        let remedy = Remedy {
+            own_program: own_program.to_owned(),
+            program: copy(link.program)?,
+            exe: copy(link.exe)?,
+            pid: link.pid,
+            points: link.points.to_vec(),
+            tries: REMEDIES_MAX,
+        };
+        Ok(Self { process, state: State::Speaks, is_past_opening: false, is_cleaning_up: false, remedy })
     }
 
     /// Readable when there is news. Another one as soon as news were taken.
@@ -183,17 +200,44 @@ impl Holder {
         if self.state == State::Speaks {
             match self.process.hear() {
                 Heard::Nothing => return None,
-                Heard::Said(said) => return Some(self.news_of(said)),
+                Heard::Said(said) => {
+                    self.is_past_opening = true;
+                    if !self.is_cleaning_up {
+                        return Some(self.news_of(said));
+                    }
+                    return None;
+                }
                 Heard::End => self.state = State::Silent,
             }
         }
         if self.state == State::Silent
             && let Some(end) = self.process.end()
         {
+            if end == Ended::Killed && !self.is_past_opening && self.remedy.tries > 0 {
+                self.clean_up();
+                return None;
+            }
             self.state = State::Gone;
-            return Some(News::Gone { is_clean: self.is_past_opening || end == Ended::ByItself });
+            return Some(News::Gone);
         }
         None
+    }
+
+    /// A process that is killed while it puts breakpoints in place may leave some. A link at the same points that ends well takes
+    /// them away: it is made and closed before news of the end are told. What it says is nobody's business.
+    fn clean_up(&mut self) {
+        self.remedy.tries -= 1;
+        match self.remedy.begin() {
+            Ok(process) => {
+                self.process = process;
+                self.state = State::Speaks;
+                self.is_cleaning_up = true;
+            }
+            Err(error) => {
+                tracing::warn!(pid = self.remedy.pid, %error, "breakpoints may have been left in a process");
+                self.remedy.tries = 0;
+            }
+        }
     }
 
     /// Keeps a link without an end of its own for another second.
@@ -211,8 +255,7 @@ impl Holder {
         self.process.child.id()
     }
 
-    fn news_of(&mut self, said: Said) -> News {
-        self.is_past_opening = true;
+    fn news_of(&self, said: Said) -> News {
         match said {
             Said::Opened { at_ns } => News::Opened { at_ns },
             Said::Closed { at_ns, hits } => News::Closed { at_ns, hits },
@@ -221,7 +264,7 @@ impl Holder {
     }
 
     fn failure(&self, step: Step, errno: i32) -> AttachError {
-        let pid = self.pid;
+        let pid = self.remedy.pid;
         let source = io::Error::from_raw_os_error(errno);
         match step {
             Step::Order => {
@@ -229,8 +272,25 @@ impl Holder {
             }
             Step::Totals => AttachError::HolderMap { pid, map: "totals", source },
             Step::Window => AttachError::HolderMap { pid, map: "WINDOW", source },
-            Step::Link => link_error(source, self.points, pid),
+            Step::Link => link_error(source, self.remedy.points.len(), pid),
         }
+    }
+}
+
+impl Remedy {
+    /// Starts a process that makes the link and ends it at once.
+    fn begin(&self) -> Result<Process, AttachError> {
+        let process = Process::start(&self.own_program)?;
+        process.order(&Link {
+            program: self.program.as_fd(),
+            exe: self.exe.as_fd(),
+            pid: self.pid,
+            points: &self.points,
+            hits: None,
+            until: Until::HeartbeatsStop,
+        })?;
+        process.say(Word::Close);
+        Ok(process)
     }
 }
 
