@@ -34,6 +34,9 @@ use super::{
 /// What a link without an end of its own waits for the next heartbeat, ns.
 const SILENCE_MAX_NS: u64 = 1_000_000_000;
 
+/// Processes that are started to take away what a killed one has left.
+const REMEDIES_MAX: u32 = 3;
+
 /// The program that runs now, also where its file was replaced.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
@@ -114,7 +117,7 @@ impl Holders {
 
     /// Starts a process in reserve, where there is none. To be called when there is time.
     pub fn prepare(&mut self) -> Result<(), AttachError> {
-        if self.spare.as_mut().is_some_and(|spare| !spare.has_ended()) {
+        if self.spare.as_mut().is_some_and(|spare| spare.end().is_none()) {
             return Ok(());
         }
         self.spare = Some(Process::start(&self.program)?);
@@ -127,11 +130,11 @@ impl Holders {
         if let Some(spare) = self.spare.take()
             && spare.order(link).is_ok()
         {
-            return Ok(Holder::new(spare, link));
+            return Holder::new(spare, link, &self.program);
         }
         let process = Process::start(&self.program)?;
         process.order(link)?;
-        Ok(Holder::new(process, link))
+        Holder::new(process, link, &self.program)
     }
 }
 
@@ -139,9 +142,24 @@ impl Holders {
 #[derive(Debug)]
 pub struct Holder {
     process: Process,
-    pid: u32,
-    points: usize,
     state: State,
+    /// Whether it has said that the probes are in place, or that it could not put them there.
+    is_past_opening: bool,
+    /// Whether the process is one that takes away what the first one left.
+    is_cleaning_up: bool,
+    remedy: Remedy,
+}
+
+/// What takes away what is left by a process that was killed while it put probes in place: another link at the same points.
+#[derive(Debug)]
+struct Remedy {
+    own_program: PathBuf,
+    program: OwnedFd,
+    exe: OwnedFd,
+    pid: u32,
+    points: Vec<LinkPoint>,
+    /// Times that it may be tried: somebody may be killing whatever we start.
+    tries: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,8 +171,20 @@ enum State {
 }
 
 impl Holder {
-    fn new(process: Process, link: &Link<'_>) -> Self {
-        Self { process, pid: link.pid, points: link.points.len(), state: State::Speaks }
+    fn new(process: Process, link: &Link<'_>, own_program: &Path) -> Result<Self, AttachError> {
+        let copy = |descriptor: BorrowedFd<'_>| {
+            let copied = descriptor.try_clone_to_owned();
+            copied.map_err(|source| AttachError::Holder { doing: "keep what is needed to clean up after", source })
+        };
+        let remedy = Remedy {
+            own_program: own_program.to_owned(),
+            program: copy(link.program)?,
+            exe: copy(link.exe)?,
+            pid: link.pid,
+            points: link.points.to_vec(),
+            tries: REMEDIES_MAX,
+        };
+        Ok(Self { process, state: State::Speaks, is_past_opening: false, is_cleaning_up: false, remedy })
     }
 
     /// Readable when there is news. Another one as soon as news were taken.
@@ -170,15 +200,44 @@ impl Holder {
         if self.state == State::Speaks {
             match self.process.hear() {
                 Heard::Nothing => return None,
-                Heard::Said(said) => return Some(self.news_of(said)),
+                Heard::Said(said) => {
+                    self.is_past_opening = true;
+                    if !self.is_cleaning_up {
+                        return Some(self.news_of(said));
+                    }
+                    return None;
+                }
                 Heard::End => self.state = State::Silent,
             }
         }
-        if self.state == State::Silent && self.process.has_ended() {
+        if self.state == State::Silent
+            && let Some(end) = self.process.end()
+        {
+            if end == Ended::Killed && !self.is_past_opening && self.remedy.tries > 0 {
+                self.clean_up();
+                return None;
+            }
             self.state = State::Gone;
             return Some(News::Gone);
         }
         None
+    }
+
+    /// A process that is killed while it puts breakpoints in place may leave some. A link at the same points that ends well takes
+    /// them away: it is made and closed before news of the end are told. What it says is nobody's business.
+    fn clean_up(&mut self) {
+        self.remedy.tries -= 1;
+        match self.remedy.begin() {
+            Ok(process) => {
+                self.process = process;
+                self.state = State::Speaks;
+                self.is_cleaning_up = true;
+            }
+            Err(error) => {
+                tracing::warn!(pid = self.remedy.pid, %error, "breakpoints may have been left in a process");
+                self.remedy.tries = 0;
+            }
+        }
     }
 
     /// Keeps a link without an end of its own for another second.
@@ -205,7 +264,7 @@ impl Holder {
     }
 
     fn failure(&self, step: Step, errno: i32) -> AttachError {
-        let pid = self.pid;
+        let pid = self.remedy.pid;
         let source = io::Error::from_raw_os_error(errno);
         match step {
             Step::Order => {
@@ -213,8 +272,25 @@ impl Holder {
             }
             Step::Totals => AttachError::HolderMap { pid, map: "totals", source },
             Step::Window => AttachError::HolderMap { pid, map: "WINDOW", source },
-            Step::Link => link_error(source, self.points, pid),
+            Step::Link => link_error(source, self.remedy.points.len(), pid),
         }
+    }
+}
+
+impl Remedy {
+    /// Starts a process that makes the link and ends it at once.
+    fn begin(&self) -> Result<Process, AttachError> {
+        let process = Process::start(&self.own_program)?;
+        process.order(&Link {
+            program: self.program.as_fd(),
+            exe: self.exe.as_fd(),
+            pid: self.pid,
+            points: &self.points,
+            hits: None,
+            until: Until::HeartbeatsStop,
+        })?;
+        process.say(Word::Close);
+        Ok(process)
     }
 }
 
@@ -237,6 +313,12 @@ struct Process {
     child: Child,
     /// A descriptor of the process, readable when it has ended.
     ended: OwnedFd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    ByItself,
+    Killed,
 }
 
 enum Heard {
@@ -317,17 +399,21 @@ impl Process {
         }
     }
 
-    /// Also takes notice of its end, so that nothing is left of it.
-    fn has_ended(&mut self) -> bool {
-        // An error says that somebody else has taken notice.
-        self.child.try_wait().map_or(true, |status| status.is_some())
+    /// How it ended. None: it has not. Also takes notice of its end, so that nothing is left of it.
+    fn end(&mut self) -> Option<Ended> {
+        match self.child.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) if status.code().is_some() => Some(Ended::ByItself),
+            // An error says that somebody else has taken notice: then it is not known how.
+            Ok(Some(_)) | Err(_) => Some(Ended::Killed),
+        }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.say(Word::Close);
-        if self.has_ended() {
+        if self.end().is_some() {
             return;
         }
         // The end of a process that holds a link takes tens of milliseconds. It ends by itself; this only takes notice.

@@ -63,6 +63,8 @@ pub fn hold() -> Result<(), HoldError> {
     // On a busy host it would else be late to close its window, while the target pays for each hit. Without it, or without that
     // privilege, the cap and the clock in the kernel still bound what is recorded.
     let _first = bpf::run_first();
+    // Who runs out of memory is not to look for it here: this process has little, and not for long. Takes CAP_SYS_RESOURCE.
+    let _killable = std::fs::write("/proc/self/oom_score_adj", "-1000");
     // Ctrl-C is for leakline alone, which then ends this process.
     let alone = setsid();
     let stdin = io::stdin();

@@ -128,7 +128,9 @@ fn within(kind: InstructionKind, code: &[u8]) -> Option<u64> {
         if kind.is(&instruction) {
             return Some(instruction.ip());
         }
-        if !matches!(instruction.flow_control(), FlowControl::Next | FlowControl::Call) || instruction.is_invalid() {
+        let goes_on =
+            matches!(instruction.flow_control(), FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall);
+        if !goes_on || instruction.is_invalid() {
             return None;
         }
     }

@@ -14,7 +14,10 @@ use rustix::{
 };
 use tracer_common::{bursts::WindowState, exact::Total};
 use tracer_daemon::{
-    attach::{AttachError, Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, News, Until},
+    attach::{
+        AttachError, Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, MultiSupport, News, TrapCosts, Until,
+    },
+    host::Status,
     inspect::inspect_file,
     plan::ProbePlan,
 };
@@ -355,4 +358,143 @@ fn nothing_stays_when_leakline_is_killed_while_a_link_is_open() {
 #[test]
 fn nothing_stays_when_leakline_is_stopped_while_a_link_is_open() {
     is_clean_after("nothing_stays_when_leakline_is_stopped_while_a_link_is_open", Signal::STOP);
+}
+
+/// Random enough, and the same each time (`SplitMix64`).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+/// Ends a process that may have ended.
+fn kill(holder: &Holder) {
+    let _gone = kill_process(Pid::from_raw(holder.process_id().cast_signed()).unwrap(), Signal::KILL);
+}
+
+fn sleep_us(time: u64) {
+    std::thread::sleep(std::time::Duration::from_micros(time));
+}
+
+/// Many windows on a target that allocates as fast as it can, of which `cut` cuts some short.
+fn is_clean_after_windows(count: usize, mut cut: impl FnMut(&mut Dice, &mut Holder)) {
+    let quiet = Target::start(&go::build("allocrate", "go1.27.3", &[]), &["-wait"]);
+    let before = text_bytes(quiet.pid());
+    let mut target = busy_target();
+    let mut parts = Parts::of(target.pid());
+    let mut dice = Dice(42);
+    let mut killed_too_early = 0;
+    for window in 0..count {
+        parts.holders.prepare().unwrap();
+        let mut holder = parts.open(Some((10_000_000, 20_000))).unwrap();
+        let process = holder.process_id();
+        cut(&mut dice, &mut holder);
+        while !matches!(next(&mut holder), News::Gone) {}
+        killed_too_early += usize::from(holder.process_id() != process);
+        assert_eq!(changed(&before, &text_bytes(target.pid())), 0, "window {window}");
+        assert!(target.is_running(), "window {window}");
+    }
+    println!("{count} windows; what {killed_too_early} may have left was taken away");
+}
+
+#[test]
+fn nothing_stays_of_windows_that_are_cut_short() {
+    if !can_attach("nothing_stays_of_windows_that_are_cut_short") {
+        return;
+    }
+    cut_short(12);
+}
+
+#[test]
+#[ignore = "the long form, for `cargo xtask bench links`"]
+fn nothing_stays_of_300_windows_that_are_cut_short() {
+    cut_short(300);
+}
+
+fn cut_short(count: usize) {
+    is_clean_after_windows(count, |dice, holder| {
+        opened(holder);
+        sleep_us(dice.below(12_000));
+        match dice.below(3) {
+            0 => holder.close(),
+            1 => kill(holder),
+            _ => {}
+        }
+    });
+}
+
+#[test]
+fn what_a_holder_leaves_that_is_killed_while_it_opens_is_taken_away() {
+    if !can_attach("what_a_holder_leaves_that_is_killed_while_it_opens_is_taken_away") {
+        return;
+    }
+    killed_at_any_moment(24);
+}
+
+#[test]
+#[ignore = "the long form, for `cargo xtask bench links`"]
+fn what_300_holders_leave_that_are_killed_at_any_moment_is_taken_away() {
+    killed_at_any_moment(300);
+}
+
+fn killed_at_any_moment(count: usize) {
+    is_clean_after_windows(count, |dice, holder| {
+        sleep_us(dice.below(40_000));
+        kill(holder);
+    });
+}
+
+#[test]
+fn this_kernel_s_links_are_tried_on_ourselves() {
+    if !can_attach("this_kernel_s_links_are_tried_on_ourselves") {
+        return;
+    }
+    // Where this fails on an older kernel, all other tests of this file must, too.
+    assert_eq!(*MultiSupport::of_this_kernel(), MultiSupport::Works);
+    assert_eq!(MultiSupport::of_this_kernel().check().status, Status::Good);
+    let before = text_bytes(std::process::id());
+    let costs = TrapCosts::measure().unwrap();
+    for (kind, cost) in costs.all() {
+        println!("{}: {} ns, measured: {}", kind.name(), cost.ns, cost.is_measured);
+        // No trap is as cheap as an instruction; a number that is none would be as odd.
+        assert!(cost.ns.is_finite() && cost.ns > 0.0);
+    }
+    assert_eq!(changed(&before, &text_bytes(std::process::id())), 0);
+}
+
+#[test]
+fn who_may_load_no_programs_is_told_which_capabilities_are_missing() {
+    if is_run_without_capabilities() || !can_attach("who_may_load_no_programs_is_told_which_capabilities_are_missing") {
+        return;
+    }
+    let status = Command::new("setpriv")
+        .args(["--bounding-set", "-all,+sys_ptrace,+dac_override,+dac_read_search", "--inh-caps", "-all"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "links::who_may_load_no_programs_is_told_which_capabilities_are_missing"])
+        .env(WITHOUT_CAPABILITIES, "1")
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// What tells a process of a test that it is to try without capabilities.
+const WITHOUT_CAPABILITIES: &str = "LEAKLINE_TEST_WITHOUT_CAPABILITIES";
+
+fn is_run_without_capabilities() -> bool {
+    if std::env::var_os(WITHOUT_CAPABILITIES).is_none() {
+        return false;
+    }
+    let refused = KernelObject::embedded(&[], SMALL, &["allocation"], Mechanism::UprobeMulti).unwrap_err();
+    assert!(matches!(refused, AttachError::NotAllowed { .. }), "{refused:?}");
+    let text = refused.to_string();
+    assert!(text.contains("CAP_BPF") && text.contains("CAP_PERFMON") && text.contains("root"), "{text}");
+    let MultiSupport::Unsupported { reason } = MultiSupport::of_this_kernel() else { panic!("it works without them") };
+    assert!(reason.contains("CAP_BPF"), "{reason}");
+    true
 }

@@ -5,6 +5,7 @@ mod books;
 mod cost;
 mod goroutines;
 mod inspect;
+mod links;
 mod marks;
 mod model;
 pub(crate) mod services;
@@ -42,6 +43,8 @@ enum Bench {
     Inspect(inspect::InspectArgs),
     /// CPU time and memory of one look at the goroutine table, for up to a million goroutines. A minute; 4 GB of memory.
     Goroutines(goroutines::GoroutinesArgs),
+    /// What windows cost leakline, in CPU time, and what stays of many of them. Needs root; two minutes after the build.
+    Links(links::LinksArgs),
     /// CPU time of looking whether objects of a running program are alive; a minute after the build.
     Marks(marks::MarksArgs),
     /// CPU time and memory of one judgement over 10,000 lines and 100,000 tracked objects; seconds after the build
@@ -59,6 +62,7 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
         Bench::SoakVerdict(args) => soak_verdict::run(root, args),
         Bench::Inspect(args) => inspect::run(root, args),
         Bench::Goroutines(args) => goroutines::run(root, args),
+        Bench::Links(args) => links::run(root, args),
         Bench::Marks(args) => marks::run(root, args),
         Bench::Model => model::run(root),
         Bench::Symbolize(args) => symbolize::run(root, args),
