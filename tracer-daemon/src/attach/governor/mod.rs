@@ -29,7 +29,7 @@
 //! loses k·w and no more: which is why the cost is bounded whatever the rate.
 //!
 //! The planned cost is a hundredth of M, at least four times the switching and what a burst costs ourselves, at most half a purse. From it follows w, within
-//! 2 to 20 ms. Where 20 ms would see fewer than 3,000 hits w is longer, up to 500 ms (`docs/decisions/0014-…`). The cap is in hits,
+//! 2 to 20 ms. Where 20 ms would see fewer than 4,000 hits w is longer, up to 500 ms (`docs/decisions/0014-…`). The cap is in hits,
 //! (most − switching − tail)/h: a jump of the rate costs one cap and no more, and the next decision knows it.
 //!
 //! Of n hits n/4 are wanted as births, within 20 and 2,000, fewer where many objects are tracked or collections are frequent; a birth of so many bytes is chosen with
@@ -167,7 +167,7 @@ impl Governor {
         let is_dead = self.open.is_some() || self.now_ns < self.free_ns;
         let Some(target) = self.targets.get_mut(&id) else { return };
         if !is_dead {
-            advance(target, self.now_ns, host, &self.config);
+            target.advance(self.now_ns, host, &self.config);
         }
         let seen = Observation { at_ns: self.now_ns, ..seen };
         let cost_ns = target.observe(seen, &self.config, self.shedding.level());
@@ -219,7 +219,7 @@ impl Governor {
         let (host, now_ns) = (self.host(), self.now_ns);
         let mut first: Option<(u64, TargetId, Cause, f64)> = None;
         for (id, target) in &mut self.targets {
-            advance(target, now_ns, host, &self.config);
+            target.advance(now_ns, host, &self.config);
             let due = match target.impulse(now_ns) {
                 Some(impulse) => Some((0, Cause::Impulse(impulse), 0.0)),
                 None => end_of_gap(target, now_ns, host, &self.config),
@@ -242,7 +242,7 @@ impl Governor {
             WindowKind::Births
         };
         let Some((shape, mean_bytes)) = target.plan(cause, kind, host, &self.config) else {
-            target.opened();
+            target.forget_impulse();
             return None;
         };
         // Who is due waits for the host's purse; what an impulse asked for is forgotten after a while.
@@ -250,14 +250,13 @@ impl Governor {
         if host.purse_ns < needed_ns {
             return None;
         }
-        target.opened();
-        target.gap = Gap::begin(self.now_ns, &mut self.random);
+        let stands_for_s = if matches!(cause, Cause::Impulse(_)) { 0.0 } else { target.stands_for_s(per_s) };
+        if matches!(cause, Cause::Impulse(_)) {
+            target.forget_impulse();
+        } else {
+            target.begin(Gap::begin(self.now_ns, &mut self.random));
+        }
         self.windows += 1;
-        let stands_for_s = match cause {
-            Cause::Random => 1.0 / per_s.max(1e-6),
-            Cause::Floor => 1.0 / per_s.max(1e-6) + crate::units::approximate(self.config.floor_gap_ns) / 1e9,
-            Cause::Impulse(_) => 0.0,
-        };
         let whole = crate::units::whole;
         let plan = WindowPlan {
             window: self.windows,
@@ -314,7 +313,7 @@ impl Governor {
         self.free_ns = self.now_ns.max(opened_ns.saturating_add(distance_ns));
         self.dead.add(self.now_ns, crate::units::approximate(self.free_ns.saturating_sub(opened_ns)));
         for target in self.targets.values_mut() {
-            target.gap.skip(self.free_ns);
+            target.skip(self.free_ns);
         }
     }
 
@@ -392,19 +391,6 @@ impl Governor {
     /// How many times less often than usual targets are to be read; at least 1.
     pub fn reads_slower(&self) -> f64 {
         self.shedding.reads_slower()
-    }
-}
-
-/// Brings a target's gap to a time; its rate may change on the way.
-fn advance(target: &mut Target, to_ns: u64, host: Host, config: &Config) {
-    // A rate changes by time alone at the end of a wait only, of which there are two.
-    for _ in 0..4 {
-        let from_ns = target.gap.until_ns();
-        if from_ns >= to_ns || target.gap.is_over() {
-            return;
-        }
-        let (per_s, until_ns, ..) = target.rate(from_ns, host, config);
-        target.gap.advance(until_ns.clamp(from_ns, to_ns), per_s);
     }
 }
 
