@@ -225,7 +225,7 @@ impl Run {
         // The books count objects, so a rate is the mean between two looks.
         let (mut objects, mut passed_cpu_s) = (0.0, 1e-9);
         while state.cpu_until_s < at_s {
-            let step_s = 0.01_f64.min(at_s - state.cpu_until_s);
+            let step_s = 0.02_f64.min(at_s - state.cpu_until_s);
             state.cpu_s += (state.program.cores)(state.cpu_until_s) * step_s;
             objects += (state.program.allocations_per_s)(state.cpu_until_s) * step_s;
             passed_cpu_s += step_s;
@@ -286,7 +286,7 @@ impl Run {
             WindowKind::Births | WindowKind::Slots => 0.0,
         };
         let hit_ns = costs.birth_trap_ns + costs.count_ns + birth_share * (costs.birth_ns + 10.0 * costs.frame_ns);
-        let step_ns = (plan.length_ns / 200).clamp(5_000, 200_000);
+        let step_ns = (plan.length_ns / 100).clamp(5_000, 200_000);
         while open_ns < plan.length_ns && hits < cap {
             let here_s = time_s(opened_ns + open_ns);
             let per_s = self.slowed(index, plan.kind, here_s, hit_ns);
