@@ -1,5 +1,6 @@
 //! What windows and books have taught of a target: its rates, what happens before and behind a window, how many births come of a plan.
 
+use super::budget::MINUTE_NS;
 use super::config::Costs;
 use super::types::{Observation, Outcome, WindowKind, WindowPlan};
 use super::window::Outlook;
@@ -12,6 +13,18 @@ struct HitRate {
     per_s: f64,
     /// Hits for each allocation that the books count.
     per_allocation: f64,
+    /// The highest rate of the minute that runs, and of the one before.
+    peaks: (f64, f64),
+}
+
+impl HitRate {
+    fn new(per_s: f64, per_allocation: f64) -> Self {
+        Self { per_s, per_allocation, peaks: (0.0, 0.0) }
+    }
+
+    fn raise(&mut self) {
+        self.peaks.0 = self.peaks.0.max(self.per_s);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -19,12 +32,16 @@ pub(super) struct Learnt {
     births: HitRate,
     slots: HitRate,
     pub(super) busy_threads: f64,
+    /// When the minute of the peaks began, ns.
+    minute_ns: u64,
     /// Time before and behind windows in which hits cost and do not count, ns: mean, and mean distance from it.
     tail_ns: (f64, f64),
     /// How many windows that was learnt from.
     tails: u16,
     /// Frames of a birth's stack.
     pub(super) frames: f64,
+    /// What windows have cost of late on average, ns. `None`: there was none.
+    pub(super) cost_ns: Option<f64>,
     /// Births recorded for each that was expected.
     pub(super) births_ratio: f64,
 }
@@ -32,13 +49,15 @@ pub(super) struct Learnt {
 impl Default for Learnt {
     fn default() -> Self {
         Self {
-            births: HitRate { per_s: 10_000.0, per_allocation: 1.0 },
+            births: HitRate::new(10_000.0, 1.0),
             // A full span of small slots has hundreds, one of large slots a few.
-            slots: HitRate { per_s: 300.0, per_allocation: 1.0 / 32.0 },
+            slots: HitRate::new(300.0, 1.0 / 32.0),
             busy_threads: 1.0,
+            minute_ns: 0,
             tail_ns: (750_000.0, 250_000.0),
             tails: 0,
             frames: 12.0,
+            cost_ns: None,
             births_ratio: 1.0,
         }
     }
@@ -55,6 +74,16 @@ impl Learnt {
             self.births.per_s = allocations_per_s * self.births.per_allocation;
             self.slots.per_s = allocations_per_s * self.slots.per_allocation;
         }
+        let is_over = seen.at_ns >= self.minute_ns.saturating_add(MINUTE_NS);
+        for rate in [&mut self.births, &mut self.slots] {
+            if is_over {
+                rate.peaks = (0.0, rate.peaks.0);
+            }
+            rate.raise();
+        }
+        if is_over {
+            self.minute_ns = seen.at_ns;
+        }
     }
 
     pub(super) fn hits_per_s(&self, kind: WindowKind) -> f64 {
@@ -62,6 +91,15 @@ impl Learnt {
             WindowKind::Births => self.births.per_s,
             WindowKind::Slots => self.slots.per_s,
         }
+    }
+
+    /// The highest rate of the last minute or two.
+    pub(super) fn peak_per_s(&self, kind: WindowKind) -> f64 {
+        let rate = match kind {
+            WindowKind::Births => &self.births,
+            WindowKind::Slots => &self.slots,
+        };
+        rate.per_s.max(rate.peaks.0).max(rate.peaks.1)
     }
 
     /// The mean of the time before and behind a window, and what it is rarely above, ns.
@@ -98,6 +136,7 @@ impl Learnt {
         if hits >= 50.0 && unslowed_per_s > 2.0 * before_per_s.max(rate.per_s) {
             rate.per_s = unslowed_per_s;
         }
+        rate.raise();
     }
 
     /// Hits that cost and did not count: as reported, else as expected.
@@ -128,6 +167,12 @@ impl Learnt {
             let ratio = (births / expected).clamp(0.25, 4.0);
             self.births_ratio = (self.births_ratio * ratio.sqrt()).clamp(0.01, 100.0);
         }
+    }
+
+    /// What a window has cost.
+    pub(super) fn learn_cost(&mut self, cost_ns: f64) {
+        let before_ns = self.cost_ns.unwrap_or(cost_ns);
+        self.cost_ns = Some(before_ns + 0.1 * (cost_ns - before_ns));
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) struct Target {
     /// ns per second that the host leaves to it.
     pub(super) allowed_ns_per_s: f64,
     pub(super) gap: Gap,
+    /// Time since the last window in which none could open, because of what it had cost or since one was open, ns.
+    blocked_ns: u64,
     pub(super) hooks: Hooks,
     account: Account,
     cpu: LastMinute,
@@ -85,6 +87,7 @@ impl Target {
             unshared: LastMinute::even(at_ns, income_ns),
             allowed_ns_per_s: f64::INFINITY,
             gap,
+            blocked_ns: 0,
             hooks: Hooks::default(),
             account: Account::default(),
             cpu: LastMinute::default(),
@@ -195,6 +198,7 @@ impl Target {
         };
         Outlook {
             hits_per_s: self.learnt.hits_per_s(kind),
+            peak_per_s: self.learnt.peak_per_s(kind),
             busy_threads: self.learnt.busy_threads,
             hit_ns: trap_ns + costs.count_ns,
             birth_ns: costs.birth_ns + self.learnt.frames * costs.frame_ns,
@@ -210,11 +214,13 @@ impl Target {
     /// What a window may cost where the target pays for it.
     fn allowance(&self, outlook: &Outlook, host: Host, config: &Config) -> Option<Allowance> {
         let (capacity_ns, minute_ns) = (self.purse.capacity_ns(), self.purse.minute_ns());
-        // A window that costs less than its switching, or less than it costs us, is better a longer and rarer one.
-        let worth_ns = (4.0 * outlook.switch_ns).max(2.0 * outlook.fixed_ns()).max(config.own_burst_ns);
+        // A window that costs less than its switching is better a longer and rarer one. So is one that costs less than it costs us, where the purse holds several.
+        let least_ns = (4.0 * outlook.switch_ns).max(2.0 * outlook.fixed_ns());
+        let several = if self.is_shared() { 1.0 } else { 2.0 };
+        let worth_ns = least_ns.max((2.0 * config.own_burst_ns).min(PURSE_PART / several * capacity_ns));
         let planned_ns = (WINDOW_SHARE * minute_ns).max(worth_ns).min(PURSE_PART * capacity_ns);
         let slack_ns = TAIL_SLACK * minute_ns;
-        (planned_ns >= outlook.least_ns(slack_ns).max(worth_ns / 2.0)).then(|| Allowance {
+        (planned_ns >= outlook.least_ns(slack_ns).max(4.0 * outlook.switch_ns)).then(|| Allowance {
             planned_ns,
             most_ns: (CAP * planned_ns).min(self.purse.content_ns()),
             slack_ns,
@@ -241,12 +247,18 @@ impl Target {
         if content_ns < planned_ns {
             return Err(Refusal::Debt { owed_ns: planned_ns - content_ns });
         }
+        // As windows cost of late, not as this moment's would: were windows more frequent in each slow phase of a program, the few in its fast phases would
+        // have to stand for much.
+        let cost_ns = self.learnt.cost_ns.unwrap_or(cost_ns);
         // Full speed at half a purse: so windows are less frequent after they have cost more, and what is earned is spent.
-        let fullness = (content_ns - cost_ns) / (self.purse.capacity_ns() - cost_ns).max(1.0);
+        let fullness = (content_ns - planned_ns) / (self.purse.capacity_ns() - planned_ns).max(1.0);
         let rate_per_s = 2.0 * fullness.max(0.0) * minute_ns / 60.0 / cost_ns.max(1.0);
         let open_share = OPEN_SHARE.min(HOST_OPEN_SHARE / host.targets.max(1.0));
-        let worth = (shape.hits / HITS_WORTH).min(1.0) * self.wanted();
-        Ok(rate_per_s.min(open_share / length_ns * 1e9).min(RATE_MAX_PER_S) * worth / host.live)
+        // For one target we pay ourselves at most half of what it may.
+        let own_per_s = config.max_overhead * 1e9 / (2.0 * config.own_burst_ns).max(1.0);
+        let most_per_s = RATE_MAX_PER_S.min(own_per_s).min(open_share / length_ns * 1e9);
+        let worth = (shape.peak_hits / HITS_WORTH).min(1.0) * self.wanted();
+        Ok(rate_per_s.min(most_per_s) * worth / host.live)
     }
 
     fn wanted(&self) -> f64 {
@@ -257,6 +269,36 @@ impl Target {
     fn allocates(&self, config: &Config) -> bool {
         let longest_s = crate::units::approximate(config.long_window_ns) / 1e9;
         learnt::sane(self.seen.allocations_per_s).is_none_or(|rate| rate * longest_s >= 1.0)
+    }
+
+    /// Brings the gap to a time; the rate may change on the way.
+    pub(super) fn advance(&mut self, to_ns: u64, host: Host, config: &Config) {
+        // It changes by time alone at the end of a wait, of which there are two.
+        for _ in 0..4 {
+            let from_ns = self.gap.until_ns();
+            if from_ns >= to_ns || self.gap.is_over() {
+                return;
+            }
+            let (per_s, until_ns, _, refusal) = self.rate(from_ns, host, config);
+            let until_ns = until_ns.clamp(from_ns, to_ns);
+            self.gap.advance(until_ns, per_s);
+            let passed_ns = until_ns - from_ns;
+            match refusal {
+                Some(Refusal::NothingAllocated | Refusal::Failed { .. }) => {
+                    self.account.unseen_ns = self.account.unseen_ns.saturating_add(passed_ns);
+                }
+                _ if per_s <= 0.0 => self.blocked_ns = self.blocked_ns.saturating_add(passed_ns),
+                _ => {}
+            }
+        }
+    }
+
+    /// Time passes in which no window could open, since one was open.
+    pub(super) fn skip(&mut self, to_ns: u64) {
+        if !self.gap.is_over() {
+            self.blocked_ns = self.blocked_ns.saturating_add(to_ns.saturating_sub(self.gap.until_ns()));
+            self.gap.skip(to_ns);
+        }
     }
 
     /// Windows per second from a time on, until when that holds, and why.
@@ -318,6 +360,23 @@ impl Target {
         self.impulse.filter(|(_, until_ns)| at_ns < *until_ns && !is_backing_off).map(|(impulse, _)| impulse)
     }
 
+    /// How much of the time a window stands for that opens now where the rate is this, s.
+    pub(super) fn stands_for_s(&self, per_s: f64) -> f64 {
+        1.0 / per_s.max(1e-6) + crate::units::approximate(self.blocked_ns) / 1e9
+    }
+
+    /// A window opens now, and a new gap begins.
+    pub(super) fn begin(&mut self, gap: Gap) {
+        self.gap = gap;
+        self.blocked_ns = 0;
+        self.impulse = None;
+    }
+
+    /// What was asked for at once cannot be.
+    pub(super) fn forget_impulse(&mut self) {
+        self.impulse = None;
+    }
+
     /// Asks for a window at once.
     pub(super) fn demand(&mut self, at_ns: u64, impulse: Impulse, host: Host, config: &Config) -> Result<(), Refusal> {
         if let Some((failure, times, until_ns)) = self.failed.filter(|(_, _, until_ns)| at_ns < *until_ns) {
@@ -335,10 +394,6 @@ impl Target {
         Ok(())
     }
 
-    pub(super) fn opened(&mut self) {
-        self.impulse = None;
-    }
-
     /// A window has closed. Gives what it cost, ns.
     pub(super) fn closed(&mut self, at_ns: u64, plan: &WindowPlan, outcome: &Outcome) -> f64 {
         let outcome = Outcome { births: outcome.births.min(outcome.hits), ..*outcome };
@@ -351,6 +406,7 @@ impl Target {
         let cost_ns =
             learnt::cost_ns(&outlook, &outcome, outside, &self.facts.costs) + self.hooks_cost_ns(outcome.beside);
         self.charge(at_ns, cost_ns, plan.cause);
+        self.learnt.learn_cost(cost_ns);
         self.last_end_ns = Some(at_ns);
         self.failed = None;
         let account = &mut self.account;

@@ -115,8 +115,8 @@ pub struct WindowPlan {
     pub hits: f64,
     /// Births that are expected to be recorded.
     pub births: f64,
-    /// How much of the time the window stands for, ns: the inverse of the rate at which windows opened. Means over windows are weighted by it, and
-    /// divided by the sum of the weights. 0: it is no random sample.
+    /// How much of the time the window stands for, ns: the inverse of the rate at which windows opened, and the time before it in which none could, because of
+    /// what the last one had cost. Means over windows are weighted by it, and divided by the sum of the weights. 0: it is no random sample.
     pub stands_for_ns: u64,
     /// What it is expected to cost the target, ns of CPU.
     pub cost_ns: f64,
@@ -325,4 +325,6 @@ pub struct Account {
     pub hits: u64,
     /// How long windows were open, ns.
     pub open_ns: u64,
+    /// Time that no window stands for, ns: nothing was allocated, as the books say, or it was frozen or could not be probed.
+    pub unseen_ns: u64,
 }

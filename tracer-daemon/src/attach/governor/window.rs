@@ -9,7 +9,7 @@ pub(super) const BIRTHS_MAX: f64 = 2_000.0;
 /// One hit in this many becomes a birth, within the limits above: then births cost about a third of the burst.
 const HITS_PER_BIRTH: f64 = 4.0;
 /// Hits that a long window on births waits for, and one on slots.
-pub(super) const HITS_GOAL: f64 = 3_000.0;
+pub(super) const HITS_GOAL: f64 = 4_000.0;
 pub(super) const SLOTS_GOAL: f64 = 300.0;
 /// Fewer hits than this are no window: it would end before anything is seen.
 const HITS_MIN: f64 = 64.0;
@@ -19,6 +19,9 @@ const HITS_MIN: f64 = 64.0;
 pub(super) struct Outlook {
     /// Hits per second while nothing is slowed.
     pub(super) hits_per_s: f64,
+    /// The same, as high as it was of late. The length of windows follows it: were they short in fast phases of a program and long in slow ones, the long
+    /// ones would reach into the fast phases, and these would be seen more often than they are there.
+    pub(super) peak_per_s: f64,
     /// Threads that run at once, at least one.
     pub(super) busy_threads: f64,
     /// A hit that is counted, trap included, ns.
@@ -55,8 +58,11 @@ pub(super) struct Allowance {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Shape {
     pub(super) length_ns: f64,
-    /// Hits that are expected in it.
+    /// Hits that are expected in it, and what they would be without a cap.
     pub(super) hits: f64,
+    pub(super) uncapped: f64,
+    /// Hits if the program were as fast as it was of late.
+    pub(super) peak_hits: f64,
     pub(super) hit_cap: f64,
     pub(super) births: f64,
     /// What it is expected to cost, and what at most, ns.
@@ -67,12 +73,11 @@ pub(super) struct Shape {
 impl Outlook {
     /// Hits per second where each costs its thread some ns.
     pub(super) fn slowed_per_s(&self, hit_ns: f64) -> f64 {
-        self.hits_per_s / self.slowness(hit_ns)
+        self.slowed(self.hits_per_s, hit_ns)
     }
 
-    /// How many times longer the same work takes.
-    fn slowness(&self, hit_ns: f64) -> f64 {
-        1.0 + self.hits_per_s * hit_ns / 1e9 / self.busy_threads
+    fn slowed(&self, per_s: f64, hit_ns: f64) -> f64 {
+        per_s / (1.0 + per_s * hit_ns / 1e9 / self.busy_threads)
     }
 
     /// What hits before and behind the window cost, when these take so long, ns.
@@ -104,28 +109,33 @@ impl Outlook {
             let births = births_of(shape.hits, births_max);
             shape = self.with_share((births / shape.hits.max(1.0)).min(1.0), allowance, config);
         }
-        (shape.hit_cap >= HITS_MIN.min(shape.hits)).then_some(shape)
+        (shape.hit_cap >= HITS_MIN.min(shape.uncapped)).then_some(shape)
     }
 
     fn with_share(&self, birth_share: f64, allowance: Allowance, config: &Config) -> Shape {
         let approximate = crate::units::approximate;
         let hit_ns = self.hit_ns + birth_share * self.birth_ns;
         let per_s = self.slowed_per_s(hit_ns);
-        let ns_per_ns = (per_s * hit_ns + self.beside_ns_per_s) / 1e9;
+        let peak_per_s = self.slowed(self.peak_per_s, hit_ns);
+        let ns_per_ns = (peak_per_s * hit_ns + self.beside_ns_per_s) / 1e9;
         let fixed_ns = self.fixed_ns();
         let shortest_ns = approximate(config.window_min_ns);
         let usual_ns = approximate(config.window_max_ns).max(shortest_ns);
         // Where 20 ms would see few hits a window waits for more.
-        let seeing_ns = (self.hits_goal / per_s.max(1e-9) * 1e9).clamp(usual_ns, allowance.longest_ns.max(usual_ns));
+        let seeing_ns =
+            (self.hits_goal / peak_per_s.max(1e-9) * 1e9).clamp(usual_ns, allowance.longest_ns.max(usual_ns));
         let paid_ns = (allowance.planned_ns - fixed_ns).max(0.0) / ns_per_ns.max(1e-12);
         let length_ns = paid_ns.min(seeing_ns).max(shortest_ns);
         let beside_ns = self.beside_ns_per_s * length_ns / 1e9;
         let reserve_ns = self.reserve_ns(allowance.slack_ns) + beside_ns;
         let hit_cap = ((allowance.most_ns - reserve_ns) / hit_ns).floor().max(0.0);
-        let hits = (per_s * length_ns / 1e9).min(hit_cap);
+        let uncapped = per_s * length_ns / 1e9;
+        let hits = uncapped.min(hit_cap);
         Shape {
             length_ns,
             hits,
+            uncapped,
+            peak_hits: peak_per_s * length_ns / 1e9,
             hit_cap,
             births: birth_share * hits,
             cost_ns: fixed_ns + hits * hit_ns + beside_ns,

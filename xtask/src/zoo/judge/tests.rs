@@ -91,7 +91,7 @@ fn where_it_is_probed_a_name_is_due_after_a_minute_and_of_a_slow_case_after_thre
             document["sites"][0]["verdict"] = json!(if window_s < after_s { "unknown" } else { "leaking" });
         });
         let judgement = judge(evidence, seconds, &truth("heap", 5000), &documents);
-        judgement.findings.iter().find_map(super::late).is_none()
+        judgement.findings.iter().find_map(late).is_none()
     };
     assert!(named(Evidence::Bursts, 150, 60) && !named(Evidence::Bursts, 150, 65));
     assert!(named(Evidence::Bursts, 310, 145));

@@ -39,12 +39,23 @@ fn programs() -> Vec<(&'static str, Program)> {
 
 #[test]
 fn no_target_pays_more_than_its_budget_over_any_minute() {
-    for max_overhead in [0.002, 0.01, 0.05] {
-        for seed in 0..3 {
-            for (name, program) in programs() {
-                let run = run(Config::for_overhead(max_overhead), vec![program], 420.0, seed);
-                run.assert_within_budget(&format!("{name}, {max_overhead}, seed {seed}"));
-            }
+    for (max_overhead, seed) in [(0.002, 1), (0.01, 2), (0.01, 3), (0.05, 4)] {
+        for (name, program) in programs() {
+            let run = run(Config::for_overhead(max_overhead), vec![program], 300.0, seed);
+            run.assert_within_budget(&format!("{name}, {max_overhead}, seed {seed}"));
+        }
+    }
+}
+
+#[test]
+fn the_budget_holds_however_long_hits_go_on_behind_a_window() {
+    for tail_ns in [0.0, 3e5, 3e6] {
+        for (rate, cores) in [(1e8, 64.0), (2e7, 2.0), (5e4, 0.05)] {
+            let mut run = Run::new(Config::default(), vec![Program::constant(rate, cores)], 6);
+            run.tail_ns = tail_ns;
+            run.run(400.0);
+            assert!(!run.windows.is_empty());
+            run.assert_within_budget(&format!("{rate}/s on {cores}, tail {tail_ns} ns"));
         }
     }
 }
@@ -118,12 +129,12 @@ fn a_jump_of_the_rate_costs_at_most_one_cap() {
 
 #[test]
 fn the_host_pays_no_more_than_its_budget_and_targets_share_it_evenly() {
-    for seed in 0..2 {
+    for seed in 0..1 {
         let programs = (0..30).map(|_| Program::constant(1e6, 1.0)).collect();
-        let run = run(Config::default(), programs, 300.0, seed);
+        let run = run(Config::default(), programs, 240.0, seed);
         let minute_ns = 60 * SECOND_NS;
         let own_ns = Config::default().own_burst_ns;
-        for window in &run.windows {
+        for window in run.windows.iter().step_by(5) {
             let (from_ns, to_ns) = (window.free_ns.saturating_sub(minute_ns), window.free_ns);
             let paid_ns: f64 = run
                 .charges
@@ -135,7 +146,10 @@ fn the_host_pays_no_more_than_its_budget_and_targets_share_it_evenly() {
         }
         let paid: Vec<f64> = (0..30).map(|target| run.paid_ns(target, BEGIN_NS + minute_ns, u64::MAX).0).collect();
         let mean = paid.iter().sum::<f64>() / 30.0;
-        assert!(mean * 30.0 > 0.5 * 0.03 * 240e9, "the host's budget is used: {:.3}", mean * 30.0 / 240e9);
+        let bursts = run.windows.iter().filter(|window| window.at_ns > BEGIN_NS + minute_ns).count();
+        let own = own_ns * crate::units::approximate(u64::try_from(bursts).unwrap()) / 180e9;
+        let targets = mean * 30.0 / 180e9;
+        assert!(own + targets > 0.8 * 0.03 && targets > 0.5 * 0.03, "{targets} for targets, {own} for ourselves");
         for paid in &paid {
             assert!((0.6..1.5).contains(&(paid / mean)), "{paid} of {mean}");
         }

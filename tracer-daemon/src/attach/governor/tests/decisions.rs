@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use rand::SeedableRng as _;
 
+use super::Mode::{Bursts, Continuous, Off};
 use super::*;
 
 fn facts() -> TargetFacts {
@@ -63,7 +64,7 @@ fn windows_are_short_where_hits_are_plenty_and_long_where_they_are_few() {
     };
     assert!((2.0..5.0).contains(&length_ms(2e7, 2.0)));
     assert!((5.0..20.0).contains(&length_ms(1e6, 1.0)));
-    assert!((200.0..400.0).contains(&length_ms(1e4, 1.0)));
+    assert!((300.0..500.0).contains(&length_ms(1e4, 1.0)));
     assert!(length_ms(100.0, 1.0) > 490.0);
 }
 
@@ -133,7 +134,6 @@ fn hooks_follow_the_rates_of_the_books() {
         let hooks = run.governor.hooks(id(0)).unwrap().clone();
         (hooks.cycles.mode, hooks.large_objects.mode, hooks.goroutines.mode)
     };
-    use Mode::{Bursts, Continuous, Off};
     assert_eq!(modes(Program::constant(1e6, 1.0)), (Continuous, Continuous, Continuous));
     let storm = Program { goroutines_per_s: 10_000.0, large_per_s: 5_000.0, ..Program::constant(1e6, 1.0) };
     assert_eq!(modes(storm), (Continuous, Bursts, Bursts));
@@ -151,7 +151,7 @@ fn evidence_is_shed_where_leakline_itself_takes_too_much() {
     }
     assert_eq!(governor.shed(), Shed::Reads);
     assert!(governor.reads_slower() > 1.0);
-    assert_eq!(governor.hooks(id(0)).unwrap().goroutines.mode, Mode::Off);
+    assert_eq!(governor.hooks(id(0)).unwrap().goroutines.mode, Off);
     assert_eq!(governor.standing(id(0)), Standing::Floor(Refusal::Shed));
 }
 

@@ -186,7 +186,7 @@ impl Run {
                 Next::Wait { until_ns } => {
                     assert!(until_ns > self.now_ns, "asked again at once");
                     let look_ns = self.states.iter().map(|state| state.next_look_ns).min().unwrap();
-                    self.now_ns = until_ns.min(look_ns.max(self.now_ns + 1)).min(self.now_ns + 10 * MILLISECOND_NS);
+                    self.now_ns = until_ns.min(look_ns.max(self.now_ns + 1));
                 }
             }
             self.looks();
@@ -222,9 +222,13 @@ impl Run {
         let before = self.governor.account(id(index)).unwrap().cost_ns;
         let hooks = self.governor.hooks(id(index)).unwrap().clone();
         let state = &mut self.states[index];
+        // The books count objects, so a rate is the mean between two looks.
+        let (mut objects, mut passed_cpu_s) = (0.0, 1e-9);
         while state.cpu_until_s < at_s {
-            let step_s = 0.01_f64.min(at_s - state.cpu_until_s);
+            let step_s = 0.02_f64.min(at_s - state.cpu_until_s);
             state.cpu_s += (state.program.cores)(state.cpu_until_s) * step_s;
+            objects += (state.program.allocations_per_s)(state.cpu_until_s) * step_s;
+            passed_cpu_s += step_s;
             state.cpu_until_s += step_s;
         }
         let passed_s = seconds(at_ns - state.last_look_ns);
@@ -238,7 +242,7 @@ impl Run {
             large_objects: hits(&hooks.large_objects, program.large_per_s),
             goroutines: hits(&hooks.goroutines, 2.0 * program.goroutines_per_s),
         };
-        let allocations_per_s = (program.allocations_per_s)(at_s);
+        let allocations_per_s = objects / passed_cpu_s;
         let observation = Observation {
             at_ns,
             cpu_ns: ns(state.cpu_s),
@@ -282,7 +286,7 @@ impl Run {
             WindowKind::Births | WindowKind::Slots => 0.0,
         };
         let hit_ns = costs.birth_trap_ns + costs.count_ns + birth_share * (costs.birth_ns + 10.0 * costs.frame_ns);
-        let step_ns = (plan.length_ns / 200).clamp(5_000, 200_000);
+        let step_ns = (plan.length_ns / 100).clamp(5_000, 200_000);
         while open_ns < plan.length_ns && hits < cap {
             let here_s = time_s(opened_ns + open_ns);
             let per_s = self.slowed(index, plan.kind, here_s, hit_ns);
