@@ -22,6 +22,9 @@ use crate::units::approximate;
 const CELLS_MAX: usize = 1 << 17;
 /// Stacks that are kept.
 const STACKS_MAX: usize = 1 << 16;
+/// A hit that counts a refill costs such a part of one that makes a birth: the trap is the same, the program shorter. Measured: 0.6 to
+/// 0.7 of 1.2 us; an error of it is of second order.
+const REFILL_TRAP: f64 = 0.55;
 /// Rates over less are the slack of what the books miss, seconds.
 const RATE_MIN_S: f64 = 1.0;
 /// Looks at the classes that are kept, one for each slice and one more.
@@ -120,7 +123,7 @@ impl BirthHistory {
             }
         }
         let classes = now.map(|(now, books)| self.rates(now, books)).unwrap_or_default();
-        Some(BirthReading { window_s, bursts, cells, refills, classes })
+        Some(BirthReading { window_s, bursts, cells, refills, refill_trap: REFILL_TRAP, classes })
     }
 
     fn site(&self, path: u32) -> Option<SiteId> {
