@@ -36,6 +36,10 @@ const REFILLS_PRIOR: f64 = 2.0;
 const SMALL_MAX_BYTES: u64 = 32 << 10;
 /// A page of the runtime's heap.
 const PAGE_BYTES: u64 = 8192;
+/// Slots that a processor looks at before it asks for more, at most (`mspan.allocCache`, runtime/mheap.go).
+const SLOTS_MAX: f64 = 64.0;
+/// Rounds after which slots and refills agree well enough.
+const ROUNDS: u32 = 3;
 /// Of the time, as much at least is not lost by refills: more is chance.
 const LEFT_MIN: f64 = 0.1;
 /// Variance of a number that may be anything between 0 and 1.
@@ -73,7 +77,7 @@ pub struct RefillCell {
     pub cluster: u8,
     /// How many were counted.
     pub number: u64,
-    /// How many they stand for.
+    /// How many they stand for, in the same time as births.
     pub weight: f64,
 }
 
@@ -167,8 +171,7 @@ pub fn estimate(reading: &BirthReading) -> BirthEstimates {
     }
     let clusters: Vec<u8> =
         (0_u8..).zip(&reading.bursts).filter(|(_, bursts)| **bursts > 0).map(|(cluster, _)| cluster).collect();
-    let left_out = std::iter::once(None).chain(clusters.iter().copied().map(Some));
-    let slowed: Vec<Slowed> = left_out.map(|left_out| Slowed::new(reading, left_out)).collect();
+    let slowed = Slowed::all(reading, &clusters);
     let mut estimates = BirthEstimates::default();
     let mut paths: BTreeMap<(Option<SiteId>, u32), PathBirths> = BTreeMap::new();
     for (size_bytes, mut cells) in classes {
@@ -207,14 +210,16 @@ struct Slowed {
 }
 
 impl Slowed {
-    fn new(reading: &BirthReading, left_out: LeftOut) -> Self {
+    /// Slots by class are those that the books and refills agree on, or as many as there can be where these say nothing.
+    fn new(reading: &BirthReading, slots: &BTreeMap<Option<u64>, f64>, left_out: LeftOut) -> Self {
         // Of each group births, the refills that these should have taken, and refills.
         let mut groups: BTreeMap<u32, (f64, f64, f64)> = BTreeMap::new();
         let is_kept = |cluster: u8| left_out != Some(cluster);
         for cell in reading.cells.iter().filter(|cell| is_kept(cell.cluster) && is_sane(cell)) {
+            let slots = slots.get(&class_of(cell.size_bytes)).copied();
             let (births, due, _) = groups.entry(cell.group).or_default();
             *births += cell.lives.weight;
-            *due += cell.lives.weight / slots_of_refill(cell.size_bytes);
+            *due += cell.lives.weight / slots.unwrap_or_else(|| slots_of_refill(cell.size_bytes));
         }
         for refill in reading.refills.iter().filter(|refill| is_kept(refill.cluster)) {
             groups.entry(refill.group).or_default().2 += refill.weight;
@@ -227,14 +232,39 @@ impl Slowed {
         Self { left_out, factors: groups.into_iter().map(|(group, sums)| (group, factor(sums))).collect() }
     }
 
+    /// With nothing left out, and with each of the clusters.
+    fn all(reading: &BirthReading, clusters: &[u8]) -> Vec<Self> {
+        let mut slots = BTreeMap::new();
+        // What refills are slowed by follows from the slots that each brings, and these from how many refills there would be.
+        for _ in 0..ROUNDS {
+            slots = Self::new(reading, &slots, None).slots(reading);
+        }
+        let left_out = std::iter::once(None).chain(clusters.iter().copied().map(Some));
+        left_out.map(|left_out| Self::new(reading, &slots, left_out)).collect()
+    }
+
+    /// How many slots a refill brought in each class of which it is known how much it allocates.
+    fn slots(&self, reading: &BirthReading) -> BTreeMap<Option<u64>, f64> {
+        let mut refills: BTreeMap<Option<u64>, f64> = BTreeMap::new();
+        for refill in &reading.refills {
+            *refills.entry(class_of(refill.size_bytes)).or_default() += refill.weight * self.factor(refill.group);
+        }
+        let slots = reading.classes.iter().filter_map(|class| {
+            let allocated = class.bytes_per_s * reading.window_s / approximate(class.size_bytes?);
+            let slots = allocated / refills.get(&class.size_bytes)?;
+            slots.is_finite().then(|| (class.size_bytes, slots.clamp(1.0, SLOTS_MAX)))
+        });
+        slots.collect()
+    }
+
     fn factor(&self, group: u32) -> f64 {
         self.factors.get(&group).copied().unwrap_or(1.0)
     }
 }
 
-/// Slots that a processor looks at before it asks for more, at most (`mspan.allocCache` has 64 bits; most spans have one page).
+/// Slots that a refill can bring: most spans have one page.
 fn slots_of_refill(size_bytes: u64) -> f64 {
-    (approximate(PAGE_BYTES) / approximate(size_bytes.max(1))).clamp(1.0, 64.0)
+    (approximate(PAGE_BYTES) / approximate(size_bytes.max(1))).clamp(1.0, SLOTS_MAX)
 }
 
 /// One size class: what each byte that was caught stands for.

@@ -2,6 +2,8 @@
 //! table of `docs/decisions/0015-shares-between-goroutines.md`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
 
 use rand::SeedableRng as _;
 
@@ -118,12 +120,12 @@ enum Way {
     Time,
     /// Both, refills by what they would be without any trap.
     Extrapolated,
-    /// That, and births within a group by the time that traps left.
-    ExtrapolatedTime,
+    /// Both, births within a group by the time that traps left.
+    BothTime,
 }
 
-const WAYS: [Way; 7] =
-    [Way::Raw, Way::Groups, Way::Classes, Way::Both, Way::Time, Way::Extrapolated, Way::ExtrapolatedTime];
+/// Within one goroutine and one class, phases that are longer than windows and differ in rate: no burst says how slowed it was.
+const KNOWN_LIMIT: &str = "phases of 100 ms, 50 ns and 5 us";
 
 fn told(seen: &Seen, way: Way) -> BirthReading {
     let mut reading = seen.reading.clone();
@@ -144,14 +146,14 @@ fn told(seen: &Seen, way: Way) -> BirthReading {
     if matches!(way, Way::Raw | Way::Classes | Way::Time) {
         reading.refills.clear();
     }
-    if matches!(way, Way::Time | Way::ExtrapolatedTime) {
+    if matches!(way, Way::Time | Way::BothTime) {
         for (cell, hits) in reading.cells.iter_mut().zip(&seen.hits) {
             let factor = OPEN_NS / (OPEN_NS - hits * TRAP_NS).max(OPEN_NS / 40.0);
             cell.lives.weight *= factor;
             cell.lives.squares *= factor * factor;
         }
     }
-    if matches!(way, Way::Extrapolated | Way::ExtrapolatedTime) {
+    if way == Way::Extrapolated {
         reading.refill_trap = REFILL_TRAP_NS / TRAP_NS;
     }
     reading
@@ -202,32 +204,79 @@ impl Outcome {
     }
 }
 
-fn outcomes(actors: &[Actor], runs: u64) -> Vec<Outcome> {
-    let mut outcomes = vec![Outcome::default(); WAYS.len()];
+fn outcomes(actors: &[Actor], ways: &[Way], runs: u64) -> Vec<Outcome> {
+    let mut outcomes = vec![Outcome::default(); ways.len()];
     for seed in 0..runs {
         let mut random = SmallRng::seed_from_u64(seed ^ 0xd11a);
         let seen = see(actors, &mut random);
-        for (outcome, way) in outcomes.iter_mut().zip(WAYS) {
-            outcome.add(&seen, way);
+        for (outcome, way) in outcomes.iter_mut().zip(ways) {
+            outcome.add(&seen, *way);
         }
     }
     outcomes
 }
 
+/// All shapes, each on a thread of its own while there are processors.
+fn of_all_shapes(ways: &[Way], runs: u64) -> Vec<(&'static str, Vec<Outcome>)> {
+    let shapes = shapes();
+    let next = AtomicUsize::new(0);
+    let mut found: Vec<(usize, Vec<Outcome>)> = thread::scope(|scope| {
+        let worker = || {
+            let mut found = Vec::new();
+            while let Some((index, (_, actors))) =
+                Some(next.fetch_add(1, Relaxed)).and_then(|index| Some((index, shapes.get(index)?)))
+            {
+                found.push((index, outcomes(actors, ways, runs)));
+            }
+            found
+        };
+        let workers = thread::available_parallelism().map_or(2, usize::from);
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    found.sort_by_key(|(index, _)| *index);
+    found.into_iter().map(|(index, outcomes)| (shapes[index].0, outcomes)).collect()
+}
+
 #[test]
-fn shares_between_goroutines_by_each_repair() {
-    let runs = 30;
-    for (name, actors) in shapes() {
-        println!("{name}");
-        for (way, outcome) in WAYS.iter().zip(outcomes(&actors, runs)) {
-            println!(
-                "    {:<18} off by {:5.1} %  worst bias {:+7.1} %  covered {:5.1} %  half-width {:5.1} %",
-                format!("{way:?}"),
+fn shares_are_within_their_intervals_whatever_moves_the_program() {
+    let (mut judged, mut covered) = (0, 0);
+    for (name, outcomes) in of_all_shapes(&[Way::Extrapolated], 100) {
+        let [outcome] = outcomes.as_slice() else { panic!() };
+        let percent = 100.0 * f64::from(outcome.covered) / f64::from(outcome.judged);
+        println!(
+            "{name}: {percent:.1} % of {} intervals cover, worst bias {:+.1} %",
+            outcome.judged,
+            100.0 * outcome.bias()
+        );
+        if name == KNOWN_LIMIT {
+            assert!(outcome.bias().abs() < 0.2, "{}", outcome.bias());
+            continue;
+        }
+        // Of a hundred runs of few sites, three standard deviations are 6.5.
+        assert!(percent >= 88.5, "{name}: {percent}");
+        assert!(outcome.bias().abs() < 0.15, "{name}: {}", outcome.bias());
+        judged += outcome.judged;
+        covered += outcome.covered;
+    }
+    assert!(covered * 100 >= judged * 93, "{covered} of {judged}");
+}
+
+#[test]
+#[ignore = "prints the table of docs/decisions/0015, takes a minute"]
+fn table_of_all_ways() {
+    let ways = [Way::Raw, Way::Groups, Way::Classes, Way::Both, Way::Time, Way::BothTime, Way::Extrapolated];
+    println!("| program | raw | a groups | b classes | c both | d time | c and d | **c, extrapolated** |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for (name, outcomes) in of_all_shapes(&ways, 100) {
+        let cell = |outcome: &Outcome| {
+            format!(
+                "{:.1} ({:+.0}, {:.0})",
                 100.0 * outcome.differs / f64::from(outcome.runs),
                 100.0 * outcome.bias(),
                 100.0 * f64::from(outcome.covered) / f64::from(outcome.judged.max(1)),
-                100.0 * outcome.width / f64::from(outcome.judged.max(1)),
-            );
-        }
+            )
+        };
+        println!("| {name} | {} |", outcomes.iter().map(cell).collect::<Vec<_>>().join(" | "));
     }
 }
