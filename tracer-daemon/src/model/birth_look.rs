@@ -28,6 +28,8 @@ pub struct BirthLook {
     pub changed: Vec<(u32, CellSum)>,
     /// The parts of time that are still known, oldest first. Cells of others are gone.
     pub slices: Vec<Slice>,
+    /// What a hit in a burst of refills costs, as a part of what one in a burst of births costs. 0: not known.
+    pub refill_trap: f64,
     /// What happened so far to what was caught.
     pub counts: BirthCounts,
 }
@@ -114,7 +116,9 @@ pub struct Slice {
     /// Bursts that counted refills.
     pub refill_bursts: [u32; CLUSTERS],
     /// Seconds that the bursts of births stand for.
-    pub stands_for_s: f64,
+    pub births_stand_for_s: f64,
+    /// Seconds that the bursts of refills stand for.
+    pub refills_stand_for_s: f64,
 }
 
 /// What happened to births that were caught. Counts only grow.

@@ -34,6 +34,14 @@ const CLUSTERS_MIN: usize = 3;
 const REFILLS_PRIOR: f64 = 2.0;
 /// The largest size that has a class (runtime/sizeclasses.go).
 const SMALL_MAX_BYTES: u64 = 32 << 10;
+/// A page of the runtime's heap.
+const PAGE_BYTES: u64 = 8192;
+/// Slots that a processor looks at before it asks for more, at most (`mspan.allocCache`, runtime/mheap.go).
+const SLOTS_MAX: f64 = 64.0;
+/// Rounds after which slots and refills agree well enough.
+const ROUNDS: u32 = 3;
+/// Of the time, as much at least is not lost by refills: more is chance.
+const LEFT_MIN: f64 = 0.1;
 /// Variance of a number that may be anything between 0 and 1.
 const UNIFORM: f64 = 1.0 / 12.0;
 /// Added to counts of which a share is made, half of it to each side (Agresti and Coull 1998; see `attribution`).
@@ -69,7 +77,7 @@ pub struct RefillCell {
     pub cluster: u8,
     /// How many were counted.
     pub number: u64,
-    /// How many they stand for.
+    /// How many they stand for, in the same time as births.
     pub weight: f64,
 }
 
@@ -93,6 +101,8 @@ pub struct BirthReading {
     pub cells: Vec<BirthCell>,
     /// What bursts of refills counted, in any order.
     pub refills: Vec<RefillCell>,
+    /// What a hit in a burst of refills costs, as a part of what one in a burst of births costs. 0: refills are taken to slow nobody.
+    pub refill_trap: f64,
     /// What is known of the classes. Of others the bursts say how much they allocate, too low.
     pub classes: Vec<ClassRate>,
 }
@@ -159,11 +169,14 @@ pub fn estimate(reading: &BirthReading) -> BirthEstimates {
     for cell in reading.cells.iter().filter(|cell| is_sane(cell)) {
         classes.entry(class_of(cell.size_bytes)).or_default().push(*cell);
     }
+    let clusters: Vec<u8> =
+        (0_u8..).zip(&reading.bursts).filter(|(_, bursts)| **bursts > 0).map(|(cluster, _)| cluster).collect();
+    let slowed = Slowed::all(reading, &clusters);
     let mut estimates = BirthEstimates::default();
     let mut paths: BTreeMap<(Option<SiteId>, u32), PathBirths> = BTreeMap::new();
     for (size_bytes, mut cells) in classes {
         cells.sort_unstable_by_key(|cell| (cell.site, cell.lives.age_cycles, cell.path, cell.cluster, cell.group));
-        let class = Class::new(reading, size_bytes, &cells);
+        let class = Class::new(reading, size_bytes, &cells, &clusters, &slowed);
         for cells in cells.chunk_by(|one, next| one.site == next.site) {
             estimates.sites.push(class.site(cells));
             class.add_paths(cells, &mut paths);
@@ -185,6 +198,75 @@ fn is_sane(cell: &BirthCell) -> bool {
 /// What is left out of a jackknife: nothing, or one cluster.
 type LeftOut = Option<u8>;
 
+/// How much faster each group would be if its refills were not hooked.
+///
+/// The time between two allocations grows with what traps cost, whoever sets the pace: so its inverse, the rate, is known without any
+/// trap from two kinds of bursts that cost differently. With `x` for the cost in the one kind over that in the other, by allocation,
+/// and rates `r` (refills) and `b` (births): `1 / r0 = (1 / r - x / b) / (1 - x)`. The slots that a refill brings cancel out of
+/// `r x / b`.
+struct Slowed {
+    left_out: LeftOut,
+    factors: BTreeMap<u32, f64>,
+}
+
+impl Slowed {
+    /// Slots by class are those that the books and refills agree on, or as many as there can be where these say nothing.
+    fn new(reading: &BirthReading, slots: &BTreeMap<Option<u64>, f64>, left_out: LeftOut) -> Self {
+        // Of each group births, the refills that these should have taken, and refills.
+        let mut groups: BTreeMap<u32, (f64, f64, f64)> = BTreeMap::new();
+        let is_kept = |cluster: u8| left_out != Some(cluster);
+        for cell in reading.cells.iter().filter(|cell| is_kept(cell.cluster) && is_sane(cell)) {
+            let slots = slots.get(&class_of(cell.size_bytes)).copied();
+            let (births, due, _) = groups.entry(cell.group).or_default();
+            *births += cell.lives.weight;
+            *due += cell.lives.weight / slots.unwrap_or_else(|| slots_of_refill(cell.size_bytes));
+        }
+        for refill in reading.refills.iter().filter(|refill| is_kept(refill.cluster)) {
+            groups.entry(refill.group).or_default().2 += refill.weight;
+        }
+        let factor = |(births, due, refills): (f64, f64, f64)| {
+            let (cost, lost) = (reading.refill_trap * due / births, reading.refill_trap * refills / births);
+            let factor = (1.0 - cost) / (1.0 - lost).max(LEFT_MIN);
+            if factor.is_finite() { factor.max(1.0) } else { 1.0 }
+        };
+        Self { left_out, factors: groups.into_iter().map(|(group, sums)| (group, factor(sums))).collect() }
+    }
+
+    /// With nothing left out, and with each of the clusters.
+    fn all(reading: &BirthReading, clusters: &[u8]) -> Vec<Self> {
+        let mut slots = BTreeMap::new();
+        // What refills are slowed by follows from the slots that each brings, and these from how many refills there would be.
+        for _ in 0..ROUNDS {
+            slots = Self::new(reading, &slots, None).slots(reading);
+        }
+        let left_out = std::iter::once(None).chain(clusters.iter().copied().map(Some));
+        left_out.map(|left_out| Self::new(reading, &slots, left_out)).collect()
+    }
+
+    /// How many slots a refill brought in each class of which it is known how much it allocates.
+    fn slots(&self, reading: &BirthReading) -> BTreeMap<Option<u64>, f64> {
+        let mut refills: BTreeMap<Option<u64>, f64> = BTreeMap::new();
+        for refill in &reading.refills {
+            *refills.entry(class_of(refill.size_bytes)).or_default() += refill.weight * self.factor(refill.group);
+        }
+        let slots = reading.classes.iter().filter_map(|class| {
+            let allocated = class.bytes_per_s * reading.window_s / approximate(class.size_bytes?);
+            let slots = allocated / refills.get(&class.size_bytes)?;
+            slots.is_finite().then(|| (class.size_bytes, slots.clamp(1.0, SLOTS_MAX)))
+        });
+        slots.collect()
+    }
+
+    fn factor(&self, group: u32) -> f64 {
+        self.factors.get(&group).copied().unwrap_or(1.0)
+    }
+}
+
+/// Slots that a refill can bring: most spans have one page.
+fn slots_of_refill(size_bytes: u64) -> f64 {
+    (approximate(PAGE_BYTES) / approximate(size_bytes.max(1))).clamp(1.0, SLOTS_MAX)
+}
+
 /// One size class: what each byte that was caught stands for.
 struct Class<'a> {
     reading: &'a BirthReading,
@@ -192,15 +274,19 @@ struct Class<'a> {
     /// By what is left out: nothing first, then each cluster. Bytes per second that a caught byte of each group stands for.
     factors: Vec<BTreeMap<u32, f64>>,
     /// Clusters that had bursts.
-    clusters: Vec<u8>,
+    clusters: &'a [u8],
     rate_bytes_per_s: Option<f64>,
     caught: u64,
 }
 
 impl<'a> Class<'a> {
-    fn new(reading: &'a BirthReading, size_bytes: Option<u64>, cells: &[BirthCell]) -> Self {
-        let clusters: Vec<u8> =
-            (0_u8..).zip(&reading.bursts).filter(|(_, bursts)| **bursts > 0).map(|(cluster, _)| cluster).collect();
+    fn new(
+        reading: &'a BirthReading,
+        size_bytes: Option<u64>,
+        cells: &[BirthCell],
+        clusters: &'a [u8],
+        slowed: &[Slowed],
+    ) -> Self {
         let rate = reading.classes.iter().find(|class| class.size_bytes == size_bytes).map(|class| class.bytes_per_s);
         let rate_bytes_per_s = rate.filter(|rate| rate.is_finite() && *rate >= 0.0);
         let refills: Vec<RefillCell> = reading
@@ -211,13 +297,13 @@ impl<'a> Class<'a> {
             .collect();
         let caught = cells.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell.number));
         let mut class = Self { reading, size_bytes, factors: Vec::new(), clusters, rate_bytes_per_s, caught };
-        let left_out: Vec<LeftOut> = std::iter::once(None).chain(class.clusters.iter().copied().map(Some)).collect();
-        class.factors = left_out.into_iter().map(|left_out| class.factors(cells, &refills, left_out)).collect();
+        class.factors = slowed.iter().map(|slowed| class.factors(cells, &refills, slowed)).collect();
         class
     }
 
     /// What a caught byte of each group stands for, bytes per second.
-    fn factors(&self, cells: &[BirthCell], refills: &[RefillCell], left_out: LeftOut) -> BTreeMap<u32, f64> {
+    fn factors(&self, cells: &[BirthCell], refills: &[RefillCell], slowed: &Slowed) -> BTreeMap<u32, f64> {
+        let left_out = slowed.left_out;
         let is_kept = |cluster: u8| left_out != Some(cluster);
         let mut groups: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
         for cell in cells.iter().filter(|cell| is_kept(cell.cluster)) {
@@ -226,10 +312,11 @@ impl<'a> Class<'a> {
         let (mut number, mut weight) = (0.0, 0.0);
         for refill in refills.iter().filter(|refill| is_kept(refill.cluster)) {
             // Of a group that no birth was caught of it is known how much it has, and of no site that it is its.
-            weight += refill.weight;
+            let unslowed = refill.weight * slowed.factor(refill.group);
+            weight += unslowed;
             number += approximate(refill.number);
             if let Some((_, own)) = groups.get_mut(&refill.group) {
-                *own += refill.weight;
+                *own += unslowed;
             }
         }
         let bytes: f64 = groups.values().map(|(bytes, _)| bytes).sum();

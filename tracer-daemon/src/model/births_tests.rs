@@ -91,6 +91,7 @@ fn refills_say_how_much_of_a_class_each_group_has() {
     };
     let clusters = || 0..8_u8;
     let mut reading = BirthReading {
+        refill_trap: 0.0,
         window_s: 60.0,
         bursts: [4; CLUSTERS],
         cells: clusters().flat_map(|cluster| [cell(1, 1, cluster), cell(2, 2, cluster)]).collect(),

@@ -7,11 +7,13 @@
 //! `marked` proves).
 
 mod chance;
+mod dilation;
 pub(super) mod runs;
 mod slope_study;
 mod source;
 mod survival_study;
 mod tests;
+mod tracked_study;
 
 use rand::Rng as _;
 use rand::SeedableRng as _;

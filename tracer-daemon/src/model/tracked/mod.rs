@@ -206,6 +206,7 @@ pub struct Tracked {
     sums: Sums,
     counts: BirthCounts,
     looked: Option<Cycle>,
+    refill_trap: f64,
 }
 
 impl Tracked {
@@ -226,6 +227,7 @@ impl Tracked {
             sums: Sums::new(limits.cells),
             counts: BirthCounts::default(),
             looked: None,
+            refill_trap: 0.0,
         }
     }
 
@@ -249,6 +251,11 @@ impl Tracked {
             + self.paths.memory_bytes()
             + self.sums.memory_bytes()
             + self.groups.memory_bytes()
+    }
+
+    /// What a hit in a burst of refills costs, as a part of what one in a burst of births costs, by calibration.
+    pub fn refill_trap(&mut self, part: f64) {
+        self.refill_trap = part;
     }
 
     /// One more birth, in the order in which they were caught. One whose weight is no positive number is counted and left out.
@@ -307,7 +314,7 @@ impl Tracked {
                     self.add(key, weight * factor);
                 }
                 if let Some(slice) = self.slices.iter_mut().find(|known| known.number == slice) {
-                    slice.stands_for_s += crate::units::approximate(end.stands_for_ns) / 1e9;
+                    slice.births_stand_for_s += crate::units::approximate(end.stands_for_ns) / 1e9;
                     if let Some(bursts) = slice.birth_bursts.get_mut(usize::from(cluster)) {
                         *bursts = bursts.saturating_add(1);
                     }
@@ -324,10 +331,11 @@ impl Tracked {
                     let is_kept = self.sums.add_many(key, refill.hits, factor);
                     self.counts.no_room = self.counts.no_room.saturating_add(u64::from(!is_kept));
                 }
-                if let Some(slice) = self.slices.iter_mut().find(|known| known.number == slice)
-                    && let Some(bursts) = slice.refill_bursts.get_mut(usize::from(cluster))
-                {
-                    *bursts = bursts.saturating_add(1);
+                if let Some(slice) = self.slices.iter_mut().find(|known| known.number == slice) {
+                    slice.refills_stand_for_s += crate::units::approximate(end.stands_for_ns) / 1e9;
+                    if let Some(bursts) = slice.refill_bursts.get_mut(usize::from(cluster)) {
+                        *bursts = bursts.saturating_add(1);
+                    }
                 }
             }
         }
@@ -403,6 +411,7 @@ impl Tracked {
             new_cells,
             changed,
             slices: self.slices.iter().copied().collect(),
+            refill_trap: self.refill_trap,
             counts: self.counts,
         };
         Taken { look, new_paths: self.paths.take_new() }

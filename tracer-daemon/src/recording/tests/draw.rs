@@ -169,7 +169,12 @@ impl Draw {
             new_stacks: self.list(5, |draw| draw.list(5, Self::frame).into()),
             new_cells: self.list(5, key),
             changed,
-            slices: self.list(3, |draw| Slice { began_ns: draw.number(), stands_for_s: 60.5, ..Slice::default() }),
+            slices: self.list(3, |draw| Slice {
+                began_ns: draw.number(),
+                births_stand_for_s: 60.5,
+                ..Slice::default()
+            }),
+            refill_trap: 0.5,
             counts: BirthCounts { born: self.number(), ..BirthCounts::default() },
         }
     }
