@@ -11,6 +11,8 @@ pub(super) const MINUTE_NS: u64 = 60_000_000_000;
 pub(super) const PURSE_SHARE: f64 = 0.12;
 /// Debts above this many minutes' budgets are forgiven, so that a mistake does not blind us for ever.
 const DEBT_MINUTES: f64 = 3.0;
+/// What is earned in less time says nothing of a minute, ns.
+const KNOWN_MIN_NS: u64 = 5_000_000_000;
 /// Sums are kept for spans of this length, ns.
 const SPAN_NS: u64 = 1_000_000_000;
 
@@ -57,6 +59,9 @@ impl LastMinute {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Purse {
     content_ns: f64,
+    /// From when on income is known; before, there was nobody to earn.
+    since_ns: u64,
+    now_ns: u64,
     income: LastMinute,
     spent: LastMinute,
 }
@@ -64,12 +69,25 @@ pub(super) struct Purse {
 impl Purse {
     /// A purse as if this much had come in over the last minute. It is full.
     pub(super) fn with_income(at_ns: u64, income_ns: f64) -> Self {
-        let mut purse = Self { income: LastMinute::even(at_ns, income_ns), ..Self::default() };
+        let mut purse = Self { income: LastMinute::even(at_ns, income_ns), now_ns: at_ns, ..Self::default() };
         purse.content_ns = purse.capacity_ns();
         purse
     }
 
+    /// The purse of one that is so old and has earned so much of late: within its age, or a minute. What is less than a minute stands for a
+    /// minute at that pace, so that a young one need not wait for a minute to pass; but it has only what it has earned.
+    pub(super) fn of_age(at_ns: u64, income_ns: f64, age_ns: u64) -> Self {
+        if age_ns >= MINUTE_NS {
+            return Self::with_income(at_ns, income_ns);
+        }
+        let mut purse = Self { since_ns: at_ns.saturating_sub(age_ns), now_ns: at_ns, ..Self::default() };
+        purse.income.add(at_ns, income_ns);
+        purse.content_ns = PURSE_SHARE * income_ns;
+        purse
+    }
+
     pub(super) fn earn(&mut self, at_ns: u64, income_ns: f64) {
+        self.now_ns = self.now_ns.max(at_ns);
         self.income.add(at_ns, income_ns);
         self.spent.forget(at_ns);
         // What the purse cannot hold is lost: who used less in the past may not use more in the future.
@@ -97,9 +115,11 @@ impl Purse {
         PURSE_SHARE * self.minute_ns()
     }
 
-    /// The budget of the last minute.
+    /// The budget of the last minute; of one that is younger what a minute will bring at its pace.
     pub(super) fn minute_ns(&self) -> f64 {
-        self.income.sum()
+        let known_ns = self.now_ns.saturating_sub(self.since_ns).clamp(KNOWN_MIN_NS, MINUTE_NS);
+        let minutes = crate::units::approximate(MINUTE_NS) / crate::units::approximate(known_ns);
+        self.income.sum() * if self.since_ns == 0 { 1.0 } else { minutes }
     }
 
     /// What was spent in the last minute.
@@ -135,6 +155,20 @@ mod tests {
             purse.earn(second * SPAN_NS, 0.0);
         }
         assert!(purse.content_ns().abs() < 1e-9, "what was earned long ago is spent by nobody");
+    }
+
+    #[test]
+    fn one_that_is_young_is_measured_by_its_pace_and_has_what_it_has_earned() {
+        let mut purse = Purse::of_age(MINUTE_NS, 10.0, SPAN_NS);
+        for second in 1..10 {
+            purse.earn(MINUTE_NS + second * SPAN_NS, 10.0);
+        }
+        assert!((purse.minute_ns() - 600.0).abs() < 1e-6, "{}", purse.minute_ns());
+        assert!(purse.content_ns() <= PURSE_SHARE * 600.0 && purse.content_ns() < 92.0);
+        for second in 10..200 {
+            purse.earn(MINUTE_NS + second * SPAN_NS, 10.0);
+        }
+        assert!((purse.minute_ns() - 600.0).abs() < 1e-6);
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Target {
         let income_ns = config.max_overhead * used_ns.min(minute_ns);
         Self {
             facts,
-            purse: Purse::with_income(at_ns, income_ns),
+            purse: Purse::of_age(at_ns, income_ns, facts.age_ns),
             unshared: LastMinute::even(at_ns, income_ns),
             allowed_ns_per_s: f64::INFINITY,
             gap,
