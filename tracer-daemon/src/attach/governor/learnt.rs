@@ -140,14 +140,16 @@ impl Learnt {
     }
 
     /// Hits that cost and did not count: as reported, else as expected.
-    pub(super) fn learn_tail(&mut self, outlook: &Outlook, outcome: &Outcome) -> f64 {
+    pub(super) fn learn_tail(&mut self, outlook: &Outlook, plan: &WindowPlan, outcome: &Outcome) -> f64 {
         /// Where hits are few, their times say nothing.
         const HITS_PER_S_MIN: f64 = 10_000.0;
         let per_s = outlook.slowed_per_s(outlook.hit_ns);
         let Some(outside) = outcome.hits_outside else { return per_s * self.tail_ns.0 / 1e9 };
         let outside = approximate(outside);
         if per_s >= HITS_PER_S_MIN {
-            let tail_ns = (outside / per_s * 1e9).min(1e8);
+            // Who ends a window at its cap is late, too.
+            let late = approximate(outcome.hits.saturating_sub(plan.hit_cap));
+            let tail_ns = ((outside + late) / per_s * 1e9).min(1e8);
             self.tails = self.tails.saturating_add(1);
             let weight = (1.0 / (1.0 + f64::from(self.tails))).max(0.1);
             self.tail_ns.1 += weight * ((tail_ns - self.tail_ns.0).abs() - self.tail_ns.1);

@@ -399,7 +399,7 @@ impl Target {
         let outcome = Outcome { births: outcome.births.min(outcome.hits), ..*outcome };
         self.learnt.learn_rate(&self.outlook(plan.kind), plan, &outcome, self.seen.allocations_per_s);
         let outlook = self.outlook(plan.kind);
-        let outside = self.learnt.learn_tail(&outlook, &outcome);
+        let outside = self.learnt.learn_tail(&outlook, plan, &outcome);
         if plan.kind == WindowKind::Births {
             self.learnt.learn_births(plan, &outcome);
         }
