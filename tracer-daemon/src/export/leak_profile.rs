@@ -66,7 +66,7 @@ fn comments(report: &Report, judged: &[Judged<'_>]) -> Vec<String> {
     comments.extend(outlook(snapshot));
     for site in judged.iter().take(COMMENTED_MAX) {
         let Some(rate) = growth(site) else { continue };
-        let place = &site.live.place;
+        let place = site.place;
         comments.push(format!(
             "{}: {} {}:{}, {}, site {}",
             site.verdict.name(),
@@ -74,7 +74,7 @@ fn comments(report: &Report, judged: &[Judged<'_>]) -> Vec<String> {
             untrusted::path(&place.file),
             place.line,
             per_second(rate),
-            site.live.id,
+            site.id,
         ));
     }
     comments.extend(report.refusals.iter().map(|refusal| format!("not measured: {}", untrusted::name(&refusal.text))));
@@ -120,11 +120,12 @@ struct Stacks {
 impl Stacks {
     fn judge(&mut self, site: &Judged<'_>, window_s: f64) {
         let grown = growth(site).map_or(0.0, |rate| rate.value.max(0.0) * window_s);
-        let totals = [human::approximate(site.live.objects), site.live.bytes.value, grown];
-        let labels = vec![("verdict", site.verdict.name().into()), ("site", site.live.id.to_string().into())];
+        let held = site.live.map_or([0.0; 2], |live| [human::approximate(live.objects), live.bytes.value]);
+        let totals = [held[0], held[1], grown];
+        let labels = vec![("verdict", site.verdict.name().into()), ("site", site.id.to_string().into())];
         // Of what is rounded each stack has its part, and all of them have the total.
         let mut share = 0.0;
-        for path in &site.live.paths {
+        for path in site.paths {
             let (before, behind) = (share, share + path.share);
             let values = totals.map(|total| whole(total * behind) - whole(total * before)).to_vec();
             share = behind;

@@ -276,11 +276,11 @@ fn heap_measures<'a>(snapshot: &'a Snapshot, assessment: &'a Assessment) -> impl
     };
     let sites = judged(snapshot).into_iter().map(|site| Measure {
         quantity: Quantity::Bytes,
-        site: Some(site.live.id),
-        place: Some(place(&site.live.place)),
+        site: Some(site.id),
+        place: Some(place(site.place)),
         verdict: site.verdict,
         growth: site.growth.map(|growth| growth.growth_bytes_per_s),
-        live: Some(site.live.bytes.value),
+        live: site.live.map(|live| live.bytes.value),
     });
     std::iter::once(whole).chain(sites)
 }

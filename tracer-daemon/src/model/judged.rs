@@ -1,37 +1,102 @@
-//! The lines of the heap profile with what is said of their growth: what every format shows in the same order, and what the
-//! gate compares.
+//! The lines that the heap profile or births know, with what is said of their growth: what every format shows in the same
+//! order, and what the gate compares.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::assess::{Assessment, SiteAssessment};
-use super::live::LiveSite;
+use super::hints::Hint;
+use super::live::{LivePath, LiveSite};
+use super::snapshot::BirthSite;
 use super::verdict::Verdict;
 use super::{SiteId, Snapshot};
+use crate::symbolize::Frame;
+
+/// Lines of which only births are known and that do not grow: so many are told, those that allocate most.
+const ALLOCATING_MAX: usize = 50;
 
 /// A site with its verdict.
 #[derive(Clone, Copy, Debug)]
 pub struct Judged<'a> {
-    /// What it holds.
-    pub live: &'a LiveSite,
+    /// Stable identity.
+    pub id: SiteId,
+    /// The line a person would change.
+    pub place: &'a Frame,
+    /// The frame below the runtime, which allocates.
+    pub allocator: &'a Frame,
+    /// What it looks like.
+    pub hint: Option<Hint>,
+    /// Whether it allocates for a pool: then another line may be the one that keeps.
+    pub is_behind_pool: bool,
+    /// The stacks that lead to it, the weightiest first.
+    pub paths: &'a [LivePath],
+    /// What it holds, by the heap profile. `None`: there is none, or it does not know the site.
+    pub live: Option<&'a LiveSite>,
+    /// What births that were caught say. `None`: there are none.
+    pub births: Option<&'a BirthSite>,
     /// How it grows. `None`: nothing above chance, or not known.
     pub growth: Option<&'a SiteAssessment>,
     /// What is said of it.
     pub verdict: Verdict,
 }
 
-/// All sites that hold anything: those that grow first, the fastest of them at the top; then by what they hold.
+impl<'a> Judged<'a> {
+    fn of(live: Option<&'a LiveSite>, births: Option<&'a BirthSite>) -> Option<Self> {
+        let judged = match (live, births) {
+            (Some(site), _) => Self {
+                id: site.id,
+                place: &site.place,
+                allocator: &site.allocator,
+                hint: site.hint,
+                is_behind_pool: site.is_behind_pool,
+                paths: &site.paths,
+                live,
+                births,
+                growth: None,
+                verdict: Verdict::Unknown,
+            },
+            (None, Some(site)) => Self {
+                id: site.id,
+                place: &site.place,
+                allocator: &site.allocator,
+                hint: site.hint,
+                is_behind_pool: site.is_behind_pool,
+                paths: &site.paths,
+                live,
+                births,
+                growth: None,
+                verdict: Verdict::Unknown,
+            },
+            (None, None) => return None,
+        };
+        Some(judged)
+    }
+
+    /// Bytes that it holds, or allocates per second where that is not known: what decides among those that do not grow.
+    fn weight(&self) -> (f64, f64) {
+        let allocates = self.births.and_then(|births| births.alloc_bytes_per_s).map_or(0.0, |rate| rate.value);
+        (self.live.map_or(0.0, |live| live.bytes.value), allocates)
+    }
+}
+
+/// All sites that hold anything, or were seen to allocate: those that grow first, the fastest of them at the top; then by what they
+/// hold, then by what they allocate.
 pub fn judged(snapshot: &Snapshot) -> Vec<Judged<'_>> {
-    let Some(profile) = &snapshot.profile else { return Vec::new() };
     let assessment = snapshot.assessment.as_deref();
-    let sites = assessment.map_or(&[][..], |assessment| &assessment.sites);
-    let growths: HashMap<SiteId, &SiteAssessment> = sites.iter().map(|site| (site.site, site)).collect();
+    let growths = assessment.map_or(&[][..], |assessment| &assessment.sites);
+    let growths: HashMap<SiteId, &SiteAssessment> = growths.iter().map(|site| (site.site, site)).collect();
     let otherwise = assessment.map_or(Verdict::Unknown, verdict_of_the_rest);
-    let mut judged: Vec<Judged<'_>> = profile
-        .sites
-        .iter()
-        .map(|live| {
-            let growth = growths.get(&live.id).copied();
-            Judged { live, growth, verdict: growth.map_or(otherwise, |growth| growth.verdict) }
+    let live = snapshot.profile.as_ref().map_or(&[][..], |profile| &profile.sites);
+    let births = snapshot.births.as_ref().map_or(&[][..], |births| &births.sites);
+    let mut by_births: BTreeMap<SiteId, &BirthSite> = births.iter().map(|site| (site.id, site)).collect();
+    let known: Vec<_> = live.iter().map(|live| (Some(live), by_births.remove(&live.id))).collect();
+    let allocating = births.iter().filter(|site| by_births.contains_key(&site.id)).map(|site| (None, Some(site)));
+    let mut judged: Vec<Judged<'_>> = known
+        .into_iter()
+        .chain(allocating)
+        .filter_map(|(live, births)| {
+            let site = Judged::of(live, births)?;
+            let growth = growths.get(&site.id).copied();
+            Some(Judged { growth, verdict: growth.map_or(otherwise, |growth| growth.verdict), ..site })
         })
         .collect();
     let rank = |site: &Judged<'_>| {
@@ -40,8 +105,17 @@ pub fn judged(snapshot: &Snapshot) -> Vec<Judged<'_>> {
     };
     judged.sort_by(|one, other| {
         let ((one_verdict, one_growth), (other_verdict, other_growth)) = (rank(one), rank(other));
+        let ((one_holds, one_allocates), (other_holds, other_allocates)) = (one.weight(), other.weight());
         let by_growth = other_verdict.cmp(&one_verdict).then_with(|| other_growth.total_cmp(&one_growth));
-        by_growth.then_with(|| other.live.bytes.value.total_cmp(&one.live.bytes.value))
+        by_growth
+            .then_with(|| other_holds.total_cmp(&one_holds))
+            .then_with(|| other_allocates.total_cmp(&one_allocates))
+    });
+    let mut allocating = 0;
+    judged.retain(|site| {
+        let is_rest = site.live.is_none() && site.growth.is_none();
+        allocating += usize::from(is_rest);
+        !is_rest || allocating <= ALLOCATING_MAX
     });
     judged
 }

@@ -260,6 +260,9 @@ pub struct Site {
     /// Objects allocated per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alloc_objects_per_s: Option<Rate>,
+    /// The part of what it allocates that stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub survival: Option<Rate>,
     /// Counted in the window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counted: Option<Counted>,

@@ -65,7 +65,7 @@ pub fn document(report: &Report) -> Document {
             .exact
             .as_ref()
             .map(sites)
-            .or_else(|| snapshot.profile.as_ref().map(|profile| live_sites(snapshot, profile))),
+            .or_else(|| (snapshot.profile.is_some() || snapshot.births.is_some()).then(|| judged_sites(snapshot))),
         goroutines: match (&snapshot.exact, &snapshot.goroutines) {
             (Some(exact), _) => Some(GoroutinePart::Counted(goroutines(exact))),
             (None, Some(table)) => {
@@ -182,6 +182,7 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
         growth_bytes_per_s: None,
         alloc_bytes_per_s: rate(site.alloc_bytes_per_s),
         alloc_objects_per_s: rate(site.alloc_objects_per_s),
+        survival: None,
         counted: Some(site.counted.into()),
         live_bytes: None,
         live_objects: None,
@@ -202,6 +203,7 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
         growth_bytes_per_s: None,
         alloc_bytes_per_s: per_second(snapshot.other.bytes, snapshot.window_s),
         alloc_objects_per_s: per_second(snapshot.other.objects, snapshot.window_s),
+        survival: None,
         counted: Some(snapshot.other.into()),
         live_bytes: None,
         live_objects: None,
@@ -213,31 +215,27 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
 }
 
 /// What is alive: what grows first.
-fn live_sites(snapshot: &model::Snapshot, profile: &model::Profile) -> Vec<Site> {
+fn judged_sites(snapshot: &model::Snapshot) -> Vec<Site> {
     let site = |site: &Judged<'_>| Site {
-        site: site.live.id.to_string(),
-        function: Some(owned_name(&site.live.place.function)),
-        file: file(&site.live.place),
-        line: line_number(&site.live.place),
-        allocator: Some(allocator(&site.live.allocator)),
+        site: site.id.to_string(),
+        function: Some(owned_name(&site.place.function)),
+        file: file(site.place),
+        line: line_number(site.place),
+        allocator: Some(allocator(site.allocator)),
         verdict: Some(site.verdict.name()),
         why: site.growth.map(|growth| growth.why.to_string()),
-        hint: site.live.hint.filter(|_| site.verdict >= Verdict::Growing).map(Hint::from),
-        behind_pool: (site.live.is_behind_pool && site.verdict >= Verdict::Growing).then_some(true),
+        hint: site.hint.filter(|_| site.verdict >= Verdict::Growing).map(Hint::from),
+        behind_pool: (site.is_behind_pool && site.verdict >= Verdict::Growing).then_some(true),
         growth_bytes_per_s: site.growth.and_then(|growth| rate(growth.growth_bytes_per_s)),
-        alloc_bytes_per_s: None,
+        alloc_bytes_per_s: site.births.and_then(|births| rate(births.alloc_bytes_per_s?)),
         alloc_objects_per_s: None,
+        survival: site.births.filter(|births| births.is_settled).and_then(|births| rate(births.survival?)),
         counted: None,
-        live_bytes: rate(site.live.bytes),
-        live_objects: Some(site.live.objects),
-        samples: Some(site.live.samples),
-        evidence: if site.growth.is_some() {
-            format!("{}+{}", profile.evidence().name(), model::Evidence::Books.name())
-        } else {
-            profile.evidence().name().to_owned()
-        },
+        live_bytes: site.live.and_then(|live| rate(live.bytes)),
+        live_objects: site.live.map(|live| live.objects),
+        samples: Some(samples(site)),
+        evidence: stands_on(snapshot, site),
         paths: site
-            .live
             .paths
             .iter()
             .map(|path| Path {
@@ -248,6 +246,24 @@ fn live_sites(snapshot: &model::Snapshot, profile: &model::Profile) -> Vec<Site>
             .collect(),
     };
     judged(snapshot).iter().map(site).collect()
+}
+
+/// Sampled objects that say that it grows; where none are asked, those in use, or those that were caught.
+fn samples(site: &Judged<'_>) -> u64 {
+    match (site.live, site.births) {
+        (Some(live), _) => live.samples,
+        (None, Some(births)) if site.growth.is_some() => crate::units::whole(births.stayed),
+        (None, births) => births.map_or(0, |births| births.caught),
+    }
+}
+
+/// What the numbers of a site stand on.
+fn stands_on(snapshot: &model::Snapshot, site: &Judged<'_>) -> String {
+    let profile = snapshot.profile.as_ref().filter(|_| site.live.is_some()).map(|profile| profile.evidence().name());
+    let births = site.births.map(|_| [model::Evidence::Bursts.name(), model::Evidence::Marks.name()]);
+    let books = site.growth.map(|_| model::Evidence::Books.name());
+    let all: Vec<&str> = profile.into_iter().chain(births.into_iter().flatten()).chain(books).collect();
+    all.join("+")
 }
 
 fn allocator(frame: &symbolize::Frame) -> Allocator {

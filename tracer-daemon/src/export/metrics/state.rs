@@ -273,13 +273,14 @@ impl Group {
             Some(limit) => drop(self.limits.insert(key, limit.bytes)),
             None => drop(self.limits.remove(&key)),
         }
-        if let Some(profile) = &snapshot.profile {
+        if snapshot.profile.is_some() || snapshot.births.is_some() {
             let bytes = |site: &LiveSite| ((site.id, String::new()), whole(site.bytes.value));
+            let held = snapshot.profile.as_ref().map_or(&[][..], |profile| &profile.sites);
             let growths = judged(snapshot).into_iter().map(|site| {
                 let rate = site.growth.map(|growth| growth.growth_bytes_per_s);
-                (site.live.id, Growth { verdict: site.verdict, rate })
+                (site.id, Growth { verdict: site.verdict, rate })
             });
-            self.live.observe(key, snapshot.window_s, profile.sites.iter().map(bytes).collect(), growths);
+            self.live.observe(key, snapshot.window_s, held.iter().map(bytes).collect(), growths);
         }
         self.outlooks.observe(key, Outlook::of(snapshot));
         if let Some(table) = &snapshot.goroutines {

@@ -61,9 +61,8 @@ fn heap_headline(snapshot: &Snapshot) -> Option<String> {
     let window = human::seconds(assessment.window_s);
     Some(match assessment.verdict {
         Verdict::Leaking => {
-            let first = sites
-                .first()
-                .map_or_else(String::new, |site| format!(" {}", untrusted::name(&site.live.place.function)));
+            let first =
+                sites.first().map_or_else(String::new, |site| format!(" {}", untrusted::name(&site.place.function)));
             match grown {
                 1 => format!("leaks: one line,{first}, keeps {rate}/s more alive"),
                 _ => format!("leaks: {grown} lines keep {rate}/s more alive, most of all{first}"),
@@ -166,20 +165,20 @@ fn line(page: &mut Page, site: &Judged<'_>) {
         "{}  {}/s  {}  [{}]",
         growth.verdict.name(),
         human::bytes(growth.growth_bytes_per_s.value),
-        function(&site.live.place),
-        site.live.id
+        function(site.place),
+        site.id
     ));
-    page.indented(2, &format!("{} {}", file_and_line(&site.live.place), interval(growth.growth_bytes_per_s)));
+    page.indented(2, &format!("{} {}", file_and_line(site.place), interval(growth.growth_bytes_per_s)));
     page.indented(2, &format!("why: {}", growth.why));
-    if site.live.is_behind_pool {
+    if site.is_behind_pool {
         page.indented(2, "It allocates for a pool, so that another line may be the one that keeps.");
     }
-    match site.live.hint {
+    match site.hint {
         Some(hint) => page.indented(2, &format!("hint: it {} ({})", hint.sentence(), hint.link())),
         None => page.indented(2, &format!("what to do: {WHAT_TO_DO}")),
     }
-    if let Some(path) = site.live.paths.first() {
-        page.stack(&path.frames, &site.live.place);
+    if let Some(path) = site.paths.first() {
+        page.stack(&path.frames, site.place);
     }
 }
 
