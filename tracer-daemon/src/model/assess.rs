@@ -23,6 +23,10 @@ const WINDOW_MIN_S: f64 = 30.0;
 const JUDGED_MIN: usize = 6;
 /// Growth counts as growth since the beginning while the window is over this part of the process's age.
 const AGE_SHARE: f64 = 1.0 / 3.0;
+/// Births of less time accuse nobody: of what lives so long the deaths were not seen yet, seconds.
+const BIRTHS_MIN_S: f64 = 45.0;
+/// Standard deviations by which births may exceed the books.
+const EXCESS: f64 = 2.0;
 /// Standard deviations by which samples and books may differ.
 const DISAGREEMENT: f64 = 3.3;
 
@@ -440,10 +444,14 @@ impl Assessor {
         for class in classes {
             let by_profile = sampled.get(&class.size_bytes).filter(|_| has_profile);
             let births = self.births.as_ref().zip(rising(&class.trend)).filter(|(births, rate)| {
-                !has_profile || {
-                    let due = SAMPLES_TO_NAME * bytes_per_sample(class.size_bytes, by_profile, rate_bytes) / rate.value;
-                    due > profile_s && births.survivors(class.size_bytes) >= SAMPLES_TO_NAME
-                }
+                !has_profile
+                    || births.window_s >= BIRTHS_MIN_S && {
+                        let due =
+                            SAMPLES_TO_NAME * bytes_per_sample(class.size_bytes, by_profile, rate_bytes) / rate.value;
+                        due > profile_s
+                            && births.survivors(class.size_bytes) >= SAMPLES_TO_NAME
+                            && !births.exceed(class.size_bytes, *rate)
+                    }
             });
             let due_s = match (births, by_profile) {
                 (Some((births, rate)), _) => {
@@ -621,14 +629,26 @@ impl BirthEvidence {
         self.of_class(size_bytes).map(|(births, _)| births.stayed).sum()
     }
 
+    /// Whether more seems to stay in a class than it grows by: then some of what lives will die, and births do not say whose. Deaths of
+    /// what was born before we looked are seen by the books alone.
+    fn exceed(&self, size_bytes: Option<u64>, rate: Rate) -> bool {
+        let (all, variance) = self
+            .of_class(size_bytes)
+            .fold((0.0, 0.0), |(all, variance), (_, estimate)| (all + estimate.growth, variance + estimate.variance));
+        all - rate.high.unwrap_or(f64::INFINITY) > EXCESS * variance.sqrt()
+    }
+
     /// In how many seconds enough survivors of what grows so fast are due. `None`: nothing is caught.
     fn name_due_s(&self, rate: Rate) -> Option<f64> {
-        let due_s = SAMPLES_TO_NAME / (rate.value * self.caught_per_byte) - self.window_s;
+        let due_s = (SAMPLES_TO_NAME / (rate.value * self.caught_per_byte)).max(BIRTHS_MIN_S) - self.window_s;
         due_s.is_finite().then_some(due_s)
     }
 
     /// Shares the growth of a class that rises among its sites, by what is alive of what was born.
     fn attribute(&self, class: &ClassAssessment, rate: Rate, found: &mut BTreeMap<SiteId, Found>) {
+        if self.window_s < BIRTHS_MIN_S {
+            return;
+        }
         let sites: Vec<(&SiteBirths, Estimate)> = self.of_class(class.size_bytes).collect();
         let estimates: Vec<Estimate> = sites.iter().map(|(_, estimate)| *estimate).collect();
         let all: f64 = estimates.iter().map(|estimate| estimate.growth).sum();
@@ -639,17 +659,28 @@ impl BirthEvidence {
         let unexplained = rate.low - all;
         let is_unexplained = unexplained > DISAGREEMENT * (variance + one).sqrt();
         let unseen = one.max(f64::MIN_POSITIVE) + if is_unexplained { unexplained * unexplained } else { 0.0 };
-        let positive: f64 = estimates.iter().map(|estimate| estimate.growth.max(0.0)).sum();
         let corrected = Corrected::of(rate.value, &estimates, unseen);
+        // What others may have at most. Of those that were all seen to die it is none, and of those of whom too few were caught
+        // all that they allocate.
+        let most = |births: &SiteBirths| match (births.growth, births.allocates) {
+            (Some(estimate), _) if estimate.growth > 0.0 => (estimate.growth, estimate.variance),
+            (None, Some(allocates)) => (allocates.growth, 0.0),
+            _ => (0.0, 0.0),
+        };
+        let of_class = self.sites.iter().filter(|births| births.size_bytes == class.size_bytes);
+        let sum = |(all, variance), (growth, more)| (all + growth, variance + more);
+        let (all_most, variance_most) = of_class.map(most).fold((0.0, 0.0), sum);
         for ((births, estimate), corrected) in sites.iter().zip(corrected.sites) {
             let Some(site) = births.site else { continue };
+            let (own, own_variance) = most(births);
+            let others = all_most - own;
+            // Where these explain all, nobody else is needed. Survivors alone do not accuse: of what lives long, births are seen
+            // before deaths are, and deaths of what was born before we looked are seen by the books alone.
+            if others + Z * (variance_most - own_variance).max(0.0).sqrt() >= rate.low || estimate.growth <= 0.0 {
+                continue;
+            }
             let found = found.entry(site).or_default();
-            let others = positive - estimate.growth.max(0.0);
-            // What others explain with what they may have at most needs nobody else. Survivors alone do not accuse: of what lives
-            // long, births are seen before deaths are.
-            let others_most = others + Z * (variance - estimate.variance).max(0.0).sqrt();
-            let is_needed = others_most < rate.low;
-            found.growth.add_births(rate, &corrected, births.stayed, others, is_needed);
+            found.growth.add_births(rate, &corrected, births.stayed, others);
             found.classes.rise = true;
             found.classes.add(class, rate, corrected.growth.max(0.0));
             found.births_s = Some(self.window_s);
