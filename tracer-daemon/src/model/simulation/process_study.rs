@@ -152,9 +152,9 @@ fn watch(seconds: u64, has_births: bool, has_profile: bool, seed: u64, mut each:
         }
         if tenths % 10 == 0 {
             let cycle = Cycle(2 * collection as u32);
-            let answer = |object: &TrackedObject| match dies[(object.address.0 - 1) as usize] > collection {
-                true => Look::Alive { cycle },
-                false => Look::Dead { cycle },
+            let answer = |object: &TrackedObject| {
+                let is_alive = dies[(object.address.0 - 1) as usize] > collection;
+                if is_alive { Look::Alive { cycle } } else { Look::Dead { cycle } }
             };
             let looked: Result<(), Infallible> =
                 tracked.look(cycle, |objects| Ok(objects.iter().map(answer).collect()));
