@@ -1,3 +1,5 @@
+//! The laws of the book-keeping.
+
 use std::convert::Infallible;
 
 use super::*;
