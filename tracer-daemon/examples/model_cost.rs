@@ -11,7 +11,8 @@ use std::env;
 
 use anyhow::{Context as _, Result, bail};
 use tracer_daemon::model::SiteId;
-use tracer_daemon::model::assess::{Assessor, BirthEvidence, ProfileReading, SiteSamples};
+use tracer_daemon::model::assess::{Assessor, ProfileReading, SiteSamples};
+use tracer_daemon::model::birth_evidence::BirthEvidence;
 use tracer_daemon::model::birth_look::CLUSTERS;
 use tracer_daemon::model::births::{BirthCell, BirthReading, ClassRate, estimate};
 use tracer_daemon::model::marked::Reading;

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use super::attribution::{ClassGrowth, Corrected, Estimate, Sampled, SiteGrowth, share};
-use super::births::SiteBirths;
+use super::attribution::{ClassGrowth, Sampled, SiteGrowth, share};
+use super::birth_evidence::BirthEvidence;
 use super::marked::{MarkedSeries, Reading};
 use super::reason::{Doubt, Measured, Reason};
 use super::samples::SampleHistory;
-use super::slope::{POINTS_MIN, Point, Z};
+use super::slope::{POINTS_MIN, Point};
 use super::verdict::{self, Circumstances, Classes, Hysteresis, SAMPLES_TO_NAME, SPAN_MIN_S, Trend, Verdict};
 use super::{Rate, SiteId};
 use crate::units::approximate;
@@ -24,7 +24,7 @@ const JUDGED_MIN: usize = 6;
 /// Growth counts as growth since the beginning while the window is over this part of the process's age.
 const AGE_SHARE: f64 = 1.0 / 3.0;
 /// Standard deviations by which samples and books may differ.
-const DISAGREEMENT: f64 = 3.3;
+pub(super) const DISAGREEMENT: f64 = 3.3;
 
 /// What the runtime's profile says of the objects of one size that one site allocated. Counts of samples since the program
 /// began.
@@ -49,17 +49,6 @@ pub struct ProfileReading {
     pub rate_bytes: f64,
     /// In any order; a site and size may be there more than once.
     pub samples: Vec<SiteSamples>,
-}
-
-/// What is known of sampled births at one moment.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct BirthEvidence {
-    /// The time that bursts stand for, seconds.
-    pub window_s: f64,
-    /// Births that are caught for each byte that is allocated.
-    pub caught_per_byte: f64,
-    /// What they say of each site and class.
-    pub sites: Vec<SiteBirths>,
 }
 
 /// What is said of one size class.
@@ -148,13 +137,13 @@ struct History {
 
 /// What of a site is known in one report.
 #[derive(Default)]
-struct Found {
-    growth: SiteGrowth,
-    classes: Classes,
+pub(super) struct Found {
+    pub(super) growth: SiteGrowth,
+    pub(super) classes: Classes,
     /// Samples that nothing in the books explains, or that should be there and are not.
     disagreement: Option<Reason>,
     /// Where births say it: the time that they stand for, seconds.
-    births_s: Option<f64>,
+    pub(super) births_s: Option<f64>,
 }
 
 /// The sites of one class: who, what was sampled, and of which size.
@@ -255,7 +244,7 @@ impl Assessor {
     /// What it takes, about, bytes.
     pub fn memory_bytes(&self) -> usize {
         let sites = self.sites.len() * (size_of::<SiteId>() + size_of::<History>());
-        let births = self.births.as_ref().map_or(0, |births| births.sites.capacity() * size_of::<SiteBirths>());
+        let births = self.births.as_ref().map_or(0, BirthEvidence::memory_bytes);
         size_of::<Self>() + self.series.memory_bytes() + self.profiles.memory_bytes() + sites + births
     }
 
@@ -440,10 +429,9 @@ impl Assessor {
         for class in classes {
             let by_profile = sampled.get(&class.size_bytes).filter(|_| has_profile);
             let births = self.births.as_ref().zip(rising(&class.trend)).filter(|(births, rate)| {
-                !has_profile || {
-                    let due = SAMPLES_TO_NAME * bytes_per_sample(class.size_bytes, by_profile, rate_bytes) / rate.value;
-                    due > profile_s && births.survivors(class.size_bytes) >= SAMPLES_TO_NAME
-                }
+                let due_s =
+                    || SAMPLES_TO_NAME * bytes_per_sample(class.size_bytes, by_profile, rate_bytes) / rate.value;
+                !has_profile || due_s() > profile_s && births.is_enough(class.size_bytes, *rate)
             });
             let due_s = match (births, by_profile) {
                 (Some((births, rate)), _) => {
@@ -610,53 +598,6 @@ fn bytes_per_sample(size_bytes: Option<u64>, sites: Option<&Sites>, rate_bytes: 
     size / -(-size / rate_bytes).exp_m1()
 }
 
-impl BirthEvidence {
-    fn of_class(&self, size_bytes: Option<u64>) -> impl Iterator<Item = (&SiteBirths, Estimate)> {
-        let of_class = self.sites.iter().filter(move |births| births.size_bytes == size_bytes);
-        of_class.filter_map(|births| Some((births, births.growth?)))
-    }
-
-    /// Objects of a class that were caught and stay.
-    fn survivors(&self, size_bytes: Option<u64>) -> f64 {
-        self.of_class(size_bytes).map(|(births, _)| births.stayed).sum()
-    }
-
-    /// In how many seconds enough survivors of what grows so fast are due. `None`: nothing is caught.
-    fn name_due_s(&self, rate: Rate) -> Option<f64> {
-        let due_s = SAMPLES_TO_NAME / (rate.value * self.caught_per_byte) - self.window_s;
-        due_s.is_finite().then_some(due_s)
-    }
-
-    /// Shares the growth of a class that rises among its sites, by what is alive of what was born.
-    fn attribute(&self, class: &ClassAssessment, rate: Rate, found: &mut BTreeMap<SiteId, Found>) {
-        let sites: Vec<(&SiteBirths, Estimate)> = self.of_class(class.size_bytes).collect();
-        let estimates: Vec<Estimate> = sites.iter().map(|(_, estimate)| *estimate).collect();
-        let all: f64 = estimates.iter().map(|estimate| estimate.growth).sum();
-        let variance: f64 = estimates.iter().map(|estimate| estimate.variance).sum();
-        // A site that was not caught may have what one survivor would stand for; and all that those that were cannot explain.
-        let survivor = 1.0 / (self.caught_per_byte * self.window_s);
-        let one = if survivor.is_finite() { survivor * survivor } else { variance };
-        let unexplained = rate.low - all;
-        let is_unexplained = unexplained > DISAGREEMENT * (variance + one).sqrt();
-        let unseen = one.max(f64::MIN_POSITIVE) + if is_unexplained { unexplained * unexplained } else { 0.0 };
-        let positive: f64 = estimates.iter().map(|estimate| estimate.growth.max(0.0)).sum();
-        let corrected = Corrected::of(rate.value, &estimates, unseen);
-        for ((births, estimate), corrected) in sites.iter().zip(corrected.sites) {
-            let Some(site) = births.site else { continue };
-            let found = found.entry(site).or_default();
-            let others = positive - estimate.growth.max(0.0);
-            // What others explain with what they may have at most needs nobody else. Survivors alone do not accuse: of what lives
-            // long, births are seen before deaths are.
-            let others_most = others + Z * (variance - estimate.variance).max(0.0).sqrt();
-            let is_needed = others_most < rate.low;
-            found.growth.add_births(rate, &corrected, births.stayed, others, is_needed);
-            found.classes.rise = true;
-            found.classes.add(class, rate, corrected.growth.max(0.0));
-            found.births_s = Some(self.window_s);
-        }
-    }
-}
-
 /// The rate of what rises.
 fn rising(trend: &Trend) -> Option<Rate> {
     match trend {
@@ -667,7 +608,7 @@ fn rising(trend: &Trend) -> Option<Rate> {
 
 impl Classes {
     /// One more class that rises at this rate, and the site's part of it.
-    fn add(&mut self, class: &ClassAssessment, rate: Rate, part: f64) {
+    pub(super) fn add(&mut self, class: &ClassAssessment, rate: Rate, part: f64) {
         if !class.is_confirmed {
             self.unconfirmed_bytes_per_s += part;
             self.weak_bytes_per_s += if is_strong(rate) { 0.0 } else { part };

@@ -1,6 +1,7 @@
 //! What is said when evidence is missing, broken, or contradicts itself.
 
 use super::*;
+use crate::model::birth_evidence::BirthEvidence;
 use crate::model::births::tests::{Birth, reading_of};
 use crate::model::births::{ClassRate, estimate};
 use crate::model::marked::Restart;

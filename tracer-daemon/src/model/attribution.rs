@@ -174,21 +174,13 @@ impl SiteGrowth {
         self.add_class_error(class.bytes_per_s, share.bytes_per_s);
     }
 
-    /// One more class of the site, by its births: corrected growth, objects that were caught and stay, what the other sites of the
-    /// class grew by, and whether these cannot explain all of it.
-    pub fn add_births(
-        &mut self,
-        class_bytes_per_s: Rate,
-        corrected: &Estimate,
-        stayed: f64,
-        others_bytes_per_s: f64,
-        is_needed: bool,
-    ) {
+    /// One more class of the site, by its births: corrected growth, objects that were caught and stay, and what the other sites of the
+    /// class grew by.
+    pub fn add_births(&mut self, class_bytes_per_s: Rate, corrected: &Estimate, stayed: f64, others_bytes_per_s: f64) {
         self.bytes_per_s += corrected.growth;
         self.variance += corrected.variance;
         self.samples += stayed;
-        // Where others explain all, as many may have gone unseen as were seen to stay: then the score is one.
-        self.moved += if is_needed { stayed } else { stayed * stayed };
+        self.moved += stayed;
         if others_bytes_per_s > CONTESTED * class_bytes_per_s.value.abs() {
             self.contested_bytes_per_s += corrected.growth.max(0.0);
         }

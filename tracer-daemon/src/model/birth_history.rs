@@ -30,6 +30,9 @@ const RATE_MIN_S: f64 = 1.0;
 /// Looks at the classes that are kept, one for each slice and one more.
 const CLASSES_MAX: usize = 64;
 
+/// What the classes had allocated at one moment, with the slice of that time.
+type Allocated = (Moment, u32, Vec<(Option<u64>, u64)>);
+
 /// What is known of births.
 #[derive(Debug, Default)]
 pub(super) struct BirthHistory {
@@ -42,7 +45,7 @@ pub(super) struct BirthHistory {
     slices: Vec<Slice>,
     counts: BirthCounts,
     /// What the classes had allocated when each slice was seen first, bytes, large objects last.
-    classes: VecDeque<(Moment, u32, Vec<(Option<u64>, u64)>)>,
+    classes: VecDeque<Allocated>,
     refill_trap: f64,
     last: Option<Moment>,
 }
@@ -170,7 +173,7 @@ impl BirthHistory {
         }
         let sites = by_site.into_iter().filter_map(|(id, classes)| {
             let paths = paths.remove(&id).unwrap_or_default();
-            self.site_of(id, &classes, paths, program)
+            self.site_of(id, &classes, &paths, program)
         });
         let mut sites: Vec<BirthSite> = sites.collect();
         let rate = |site: &BirthSite| site.alloc_bytes_per_s.map_or(0.0, |rate| rate.value);
@@ -183,7 +186,7 @@ impl BirthHistory {
         &self,
         id: SiteId,
         classes: &[&SiteBirths],
-        paths: Vec<(u32, f64, f64)>,
+        paths: &[(u32, f64, f64)],
         program: Program<'_>,
     ) -> Option<BirthSite> {
         // By growth; where nothing stays, by what is allocated.
@@ -192,7 +195,7 @@ impl BirthHistory {
         let total: f64 = paths.iter().map(weight).sum();
         let mut named: HashMap<Vec<Frame>, (f64, u32)> = HashMap::new();
         let mut placed = None;
-        for path in &paths {
+        for path in paths {
             let Some(stack) = usize::try_from(path.0).ok().and_then(|number| self.stacks.get(number)) else { continue };
             let Some(Placed { place, allocator, frames, .. }) = place_allocation(stack, program.main_module) else {
                 continue;

@@ -361,7 +361,7 @@ impl<'a> Class<'a> {
         let allocation =
             self.jackknife(born).map(|variance| Estimate { growth: allocates, variance: variance.max(sampling) });
         let growth = stays.and_then(|stays| match stays {
-            Stays::Settled(step) => {
+            Stays::Settled { step, .. } => {
                 let Rate { value, low, high } = step.survival;
                 let grows = |left_out| born(left_out) * survival_at(self.lives(cells, left_out), step.age_cycles);
                 // What no look has seen stay or die yet is bounded by the interval of the plateau, however much bursts agree.
@@ -377,10 +377,7 @@ impl<'a> Class<'a> {
             }
         });
         let (survival, is_settled, stayed) = match stays {
-            Some(Stays::Settled(step)) => {
-                let stayed = if step.survival.value > 0.0 { step.at_risk } else { 0.0 };
-                (Some(step.survival), true, stayed)
-            }
+            Some(Stays::Settled { step, stayed }) => (Some(step.survival), true, stayed),
             Some(Stays::AtMost(step)) => (Some(Rate { low: 0.0, ..step.survival }), false, step.at_risk),
             None => (None, false, 0.0),
         };
@@ -420,7 +417,7 @@ impl<'a> Class<'a> {
             let all: Vec<Lives> = self.lives(&cells, None).collect();
             let allocates: f64 = all.iter().map(|lives| lives.weight).sum();
             let stays = match Survival::of_all(all).stays() {
-                Some(Stays::Settled(step)) => step.survival.value,
+                Some(Stays::Settled { step, .. }) => step.survival.value,
                 Some(Stays::AtMost(step)) => step.survival.value / 2.0,
                 None => 0.0,
             };

@@ -1,3 +1,5 @@
+//! The laws of what is estimated from births.
+
 use super::*;
 
 /// One object that was caught.

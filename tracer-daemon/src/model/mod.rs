@@ -4,6 +4,7 @@
 
 pub mod assess;
 pub mod attribution;
+pub mod birth_evidence;
 mod birth_history;
 pub mod birth_look;
 pub mod births;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::assess::{Assessment, Assessor, BirthEvidence};
+use super::assess::{Assessment, Assessor};
+use super::birth_evidence::BirthEvidence;
 use super::birth_history::BirthHistory;
 use super::births::estimate;
 use super::forecast::Forecast;

@@ -63,7 +63,12 @@ impl Lives {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stays {
     /// Survival has become flat, or nothing is left: it stays as at this step.
-    Settled(Step),
+    Settled {
+        /// The last one that is known.
+        step: Step,
+        /// Effective number of objects that were seen to live beyond the age at which it became flat.
+        stayed: f64,
+    },
     /// It is not known yet whether more will die than at this step.
     AtMost(Step),
 }
@@ -122,7 +127,7 @@ impl Survival {
     /// `None`: not known yet.
     pub fn plateau(&self) -> Option<Rate> {
         match self.stays()? {
-            Stays::Settled(step) => Some(step.survival),
+            Stays::Settled { step, .. } => Some(step.survival),
             Stays::AtMost(_) => None,
         }
     }
@@ -132,7 +137,7 @@ impl Survival {
         let known: Vec<&Step> = self.0.iter().take_while(|step| step.at_risk >= AT_RISK_MIN).collect();
         let last = **known.last()?;
         if last.survival.value < EXTINCT {
-            return Some(Stays::Settled(last));
+            return Some(Stays::Settled { step: last, stayed: 0.0 });
         }
         let earlier_age = last.age_cycles.checked_sub(FLAT_AGES).map(|age| age.min(last.age_cycles / 2));
         let Some(earlier_age) = earlier_age else { return Some(Stays::AtMost(last)) };
@@ -141,7 +146,8 @@ impl Survival {
         let (survival, at_risk) = earlier.map_or((1.0, f64::INFINITY), |step| (step.survival.value, step.at_risk));
         let fall = survival - last.survival.value;
         let is_flat = fall <= (FLAT + 1.0 / at_risk) * survival;
-        Some(if is_flat { Stays::Settled(last) } else { Stays::AtMost(last) })
+        let later = known.iter().find(|step| step.age_cycles > earlier_age).map_or(last.at_risk, |step| step.at_risk);
+        Some(if is_flat { Stays::Settled { step: last, stayed: later } } else { Stays::AtMost(last) })
     }
 }
 

@@ -23,7 +23,7 @@ fn pacer() -> Pacer {
 }
 
 /// 250 MiB allocated, of which 200 were marked.
-fn books() -> Books {
+pub(crate) fn books() -> Books {
     Books {
         classes: Vec::new(),
         tiny_allocs: 0,

@@ -8,6 +8,7 @@
 
 mod chance;
 mod dilation;
+mod process_study;
 pub(super) mod runs;
 mod slope_study;
 mod source;

@@ -84,7 +84,7 @@ fn run(followed: Followed, seed: u64) -> (BirthEstimates, BirthCounts) {
         while burst_s < to_s {
             let at_ns = (burst_s * 1e9) as u64;
             let is_black = burst_s > to_s - MARKS * (to_s - from_s);
-            for line in 0..3 {
+            for (line, slot_bytes) in SIZES.into_iter().enumerate() {
                 for _ in 0..poisson(followed.chosen, &mut random) {
                     let really = if random.random_bool(MISTAKEN) { random.random_range(0..3) } else { line };
                     // The first collection does not test what is black.
@@ -98,7 +98,7 @@ fn run(followed: Followed, seed: u64) -> (BirthEstimates, BirthCounts) {
                         goroutine: Goroutine { id: 1, start_pc: 1 },
                         frames: &[line as u64 + 1],
                         object: Some(TrackedObject { address: Avma(kept.len() as u64), span: None, born, alive: born }),
-                        slot_bytes: SIZES[line],
+                        slot_bytes,
                         is_black,
                         weight: BORN_PER_S * OPEN_S / followed.chosen,
                     });

@@ -58,7 +58,6 @@ impl Sums {
 
     /// The keys that were not told yet, what of the sums has changed, and how many objects had no room. Alive objects are added anew
     /// each time.
-    #[expect(clippy::type_complexity, reason = "three lists that one look is made of")]
     pub(super) fn changed_with(
         &mut self,
         alive: impl Iterator<Item = (CellKey, f64)>,

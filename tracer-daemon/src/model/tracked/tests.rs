@@ -1,3 +1,5 @@
+//! The laws of the book-keeping.
+
 use std::convert::Infallible;
 
 use super::*;
@@ -12,7 +14,7 @@ fn event(at_ns: u64, burst: u32, address: u64, cycle: u32) -> BirthEvent<'static
         burst,
         goroutine: Goroutine { id: 7, start_pc: 0x100 },
         frames: &[0x40, 0x50],
-        object: (address > 0).then(|| TrackedObject {
+        object: (address > 0).then_some(TrackedObject {
             address: Avma(address),
             span: None,
             born: Cycle(cycle),
@@ -92,9 +94,9 @@ fn the_living_grow_older_and_the_dead_stay_counted() {
     }
     tracked.burst_ended(&end(1, S));
     for cycle in [12, 14, 16] {
-        look(&mut tracked, cycle, |object| match object.address.0 > u64::from(cycle - 10) / 2 {
-            true => Look::Alive { cycle: Cycle(cycle) },
-            false => Look::Dead { cycle: Cycle(cycle) },
+        look(&mut tracked, cycle, |object| {
+            let is_alive = object.address.0 > u64::from(cycle - 10) / 2;
+            if is_alive { Look::Alive { cycle: Cycle(cycle) } } else { Look::Dead { cycle: Cycle(cycle) } }
         });
         told.take(&mut tracked, S);
     }

@@ -154,9 +154,10 @@ impl Draw {
             cluster: 7,
             group: 1,
             size_bytes: draw.number(),
-            seen: match draw.flag() {
-                true => Seen::Refills,
-                false => Seen::Lives { path: u32::MAX, age_cycles: 9, died: draw.flag() },
+            seen: if draw.flag() {
+                Seen::Refills
+            } else {
+                Seen::Lives { path: u32::MAX, age_cycles: 9, died: draw.flag() }
             },
         };
         let mut changed = self.list(20, |draw| {

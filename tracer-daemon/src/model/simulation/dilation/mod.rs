@@ -146,6 +146,7 @@ pub(super) fn slots_of_refill(size_bytes: u64) -> f64 {
 }
 
 /// Programs with known truth.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn shapes() -> Vec<(&'static str, Vec<Actor>)> {
     let line = |site, size_bytes, part| Line { site, size_bytes, part };
     let three = |parts: [f64; 3], sizes: [u64; 3]| -> Vec<Line> {

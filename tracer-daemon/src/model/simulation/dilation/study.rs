@@ -2,11 +2,10 @@
 //! table of `docs/decisions/0015-shares-between-goroutines.md`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread;
 
 use rand::SeedableRng as _;
 
+use super::super::runs::each;
 use super::*;
 use crate::model::SiteId;
 use crate::model::birth_look::CLUSTERS;
@@ -216,26 +215,9 @@ fn outcomes(actors: &[Actor], ways: &[Way], runs: u64) -> Vec<Outcome> {
     outcomes
 }
 
-/// All shapes, each on a thread of its own while there are processors.
 fn of_all_shapes(ways: &[Way], runs: u64) -> Vec<(&'static str, Vec<Outcome>)> {
     let shapes = shapes();
-    let next = AtomicUsize::new(0);
-    let mut found: Vec<(usize, Vec<Outcome>)> = thread::scope(|scope| {
-        let worker = || {
-            let mut found = Vec::new();
-            while let Some((index, (_, actors))) =
-                Some(next.fetch_add(1, Relaxed)).and_then(|index| Some((index, shapes.get(index)?)))
-            {
-                found.push((index, outcomes(actors, ways, runs)));
-            }
-            found
-        };
-        let workers = thread::available_parallelism().map_or(2, usize::from);
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-    });
-    found.sort_by_key(|(index, _)| *index);
-    found.into_iter().map(|(index, outcomes)| (shapes[index].0, outcomes)).collect()
+    each(shapes.len(), |index| (shapes[index].0, outcomes(&shapes[index].1, ways, runs)))
 }
 
 #[test]

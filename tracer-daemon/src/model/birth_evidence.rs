@@ -1,0 +1,110 @@
+//! Who is named by sampled births: the growth of a class that rises, shared among the sites whose objects stay.
+//!
+//! Where no profile samples what is alive, or not enough yet. Births say what stays of what was born since we look; deaths of what was
+//! born before are seen by the books alone. So what lives long looks like a leak to births, and a site is accused only where the others
+//! cannot explain all of what the class grows by.
+
+use std::collections::BTreeMap;
+
+use super::assess::{ClassAssessment, DISAGREEMENT, Found};
+use super::attribution::{Corrected, Estimate};
+use super::births::SiteBirths;
+use super::slope::Z;
+use super::verdict::SAMPLES_TO_NAME;
+use super::{Rate, SiteId};
+
+/// Births of less time accuse nobody: of what lives so long the deaths were not seen yet, seconds.
+const BIRTHS_MIN_S: f64 = 45.0;
+/// Standard deviations by which births may exceed the books.
+const EXCESS: f64 = 2.0;
+
+/// What is known of sampled births at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BirthEvidence {
+    /// The time that bursts stand for, seconds.
+    pub window_s: f64,
+    /// Births that are caught for each byte that is allocated.
+    pub caught_per_byte: f64,
+    /// What they say of each site and class.
+    pub sites: Vec<SiteBirths>,
+}
+
+impl BirthEvidence {
+    fn of_class(&self, size_bytes: Option<u64>) -> impl Iterator<Item = (&SiteBirths, Estimate)> {
+        let of_class = self.sites.iter().filter(move |births| births.size_bytes == size_bytes);
+        of_class.filter_map(|births| Some((births, births.growth?)))
+    }
+
+    /// What it takes on the heap, about, bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.sites.capacity() * size_of::<SiteBirths>()
+    }
+
+    /// Whether births can say more of a class that rises than a profile that has too few samples yet.
+    pub(super) fn is_enough(&self, size_bytes: Option<u64>, rate: Rate) -> bool {
+        self.window_s >= BIRTHS_MIN_S && self.survivors(size_bytes) >= SAMPLES_TO_NAME && !self.exceed(size_bytes, rate)
+    }
+
+    /// Objects of a class that were caught and stay.
+    fn survivors(&self, size_bytes: Option<u64>) -> f64 {
+        self.of_class(size_bytes).map(|(births, _)| births.stayed).sum()
+    }
+
+    /// Whether more seems to stay in a class than it grows by: then some of what lives will die, and births do not say whose. Deaths of
+    /// what was born before we looked are seen by the books alone.
+    fn exceed(&self, size_bytes: Option<u64>, rate: Rate) -> bool {
+        let (all, variance) = self
+            .of_class(size_bytes)
+            .fold((0.0, 0.0), |(all, variance), (_, estimate)| (all + estimate.growth, variance + estimate.variance));
+        all - rate.high.unwrap_or(f64::INFINITY) > EXCESS * variance.sqrt()
+    }
+
+    /// In how many seconds enough survivors of what grows so fast are due. `None`: nothing is caught.
+    pub(super) fn name_due_s(&self, rate: Rate) -> Option<f64> {
+        let due_s = (SAMPLES_TO_NAME / (rate.value * self.caught_per_byte)).max(BIRTHS_MIN_S) - self.window_s;
+        due_s.is_finite().then_some(due_s)
+    }
+
+    /// Shares the growth of a class that rises among its sites, by what is alive of what was born.
+    pub(super) fn attribute(&self, class: &ClassAssessment, rate: Rate, found: &mut BTreeMap<SiteId, Found>) {
+        if self.window_s < BIRTHS_MIN_S {
+            return;
+        }
+        let sites: Vec<(&SiteBirths, Estimate)> = self.of_class(class.size_bytes).collect();
+        let estimates: Vec<Estimate> = sites.iter().map(|(_, estimate)| *estimate).collect();
+        let all: f64 = estimates.iter().map(|estimate| estimate.growth).sum();
+        let variance: f64 = estimates.iter().map(|estimate| estimate.variance).sum();
+        // A site that was not caught may have what one survivor would stand for; and all that those that were cannot explain.
+        let survivor = 1.0 / (self.caught_per_byte * self.window_s);
+        let one = if survivor.is_finite() { survivor * survivor } else { variance };
+        let unexplained = rate.low - all;
+        let is_unexplained = unexplained > DISAGREEMENT * (variance + one).sqrt();
+        let unseen = one.max(f64::MIN_POSITIVE) + if is_unexplained { unexplained * unexplained } else { 0.0 };
+        let corrected = Corrected::of(rate.value, &estimates, unseen);
+        // What others may have at most. Of those that were all seen to die it is none, and of those of whom too few were caught
+        // all that they allocate.
+        let most = |births: &SiteBirths| match (births.growth, births.allocates) {
+            (Some(estimate), _) if estimate.growth > 0.0 => (estimate.growth, estimate.variance),
+            (None, Some(allocates)) => (allocates.growth, 0.0),
+            _ => (0.0, 0.0),
+        };
+        let of_class = self.sites.iter().filter(|births| births.size_bytes == class.size_bytes);
+        let sum = |(all, variance), (growth, more)| (all + growth, variance + more);
+        let (all_most, variance_most) = of_class.map(most).fold((0.0, 0.0), sum);
+        for ((births, estimate), corrected) in sites.iter().zip(corrected.sites) {
+            let Some(site) = births.site else { continue };
+            let (own, own_variance) = most(births);
+            let others = all_most - own;
+            // Where these explain all, nobody else is needed. Survivors alone do not accuse: of what lives long, births are seen
+            // before deaths are, and deaths of what was born before we looked are seen by the books alone.
+            if others + Z * (variance_most - own_variance).max(0.0).sqrt() >= rate.low || estimate.growth <= 0.0 {
+                continue;
+            }
+            let found = found.entry(site).or_default();
+            found.growth.add_births(rate, &corrected, births.stayed, others);
+            found.classes.rise = true;
+            found.classes.add(class, rate, corrected.growth.max(0.0));
+            found.births_s = Some(self.window_s);
+        }
+    }
+}
