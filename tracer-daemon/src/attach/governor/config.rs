@@ -89,7 +89,7 @@ impl Default for Costs {
             cycle_ns: 950.0,
             large_ns: 1_200.0,
             goroutine_ns: 950.0,
-            point_ns: 20_000.0,
+            point_ns: 5_000.0,
         }
     }
 }

@@ -6,7 +6,9 @@ use super::Config;
 pub(super) const BIRTHS_MIN: f64 = 20.0;
 /// More births of one burst say the same as these, since what one burst catches belongs together.
 pub(super) const BIRTHS_MAX: f64 = 2_000.0;
-/// One hit in this many becomes a birth, within the limits above: then births cost about a third of the burst.
+/// So many hits all become births.
+const BIRTHS_OF_FEW: f64 = 500.0;
+/// Of more, one in this many becomes a birth, within the limits above: then births cost about a third of the burst.
 const HITS_PER_BIRTH: f64 = 4.0;
 /// Hits that a long window on births waits for, and one on slots.
 pub(super) const HITS_GOAL: f64 = 4_000.0;
@@ -144,9 +146,9 @@ impl Outlook {
     }
 }
 
-/// Births wanted of so many hits.
+/// Births wanted of so many hits. The trap costs as much as a birth takes more, so of few hits all are wanted.
 fn births_of(hits: f64, most: f64) -> f64 {
-    (hits / HITS_PER_BIRTH).max(BIRTHS_MIN).min(most).min(BIRTHS_MAX)
+    (hits / HITS_PER_BIRTH).max(hits.min(BIRTHS_OF_FEW)).max(BIRTHS_MIN).min(most).min(BIRTHS_MAX)
 }
 
 /// How many births one burst should add where so many objects are tracked already, so many fit, and a look at each comes so often.
