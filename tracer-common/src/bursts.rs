@@ -184,11 +184,13 @@ pub enum BurstTotal {
     Slots = 6,
     /// Births that wait for a slot and found no room for that.
     PendingFull = 7,
+    /// What our program took at hits that were recorded, ns.
+    RecordedNs = 8,
 }
 
 impl BurstTotal {
     /// Number of totals.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 9;
 }
 
 /// What the programs of a burst need to know of a target; written once, before they are loaded. Offsets in bytes.

@@ -100,6 +100,12 @@ pub(crate) fn add_burst_total(total: BurstTotal, amount: u64) {
     }
 }
 
+#[inline(always)]
+fn add_time_since(now: u64) {
+    // SAFETY: no arguments.
+    add_burst_total(BurstTotal::RecordedNs, unsafe { bpf_ktime_get_ns() }.wrapping_sub(now));
+}
+
 /// Room in the ring; counted where there is none.
 #[inline(always)]
 pub(crate) fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
@@ -311,6 +317,7 @@ fn slot_found(context: &ProbeContext, window: &WindowState, now: u64) {
     }
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
     add_burst_total(BurstTotal::Slots, 1);
+    add_time_since(now);
 }
 
 /// What is known of an object that was chosen.
@@ -375,4 +382,5 @@ fn send(
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
     add_burst_total(BurstTotal::Births, 1);
     add_burst_total(BurstTotal::Frames, u64::from(count));
+    add_time_since(now);
 }

@@ -124,6 +124,8 @@ pub struct BurstTotals {
     pub slots: u64,
     /// Births whose slot cannot be told, since too many waited.
     pub pending_full: u64,
+    /// What our program took at hits that were recorded, ns.
+    pub recorded_ns: u64,
 }
 
 macro_rules! take {
@@ -213,6 +215,7 @@ impl BurstCounters {
             cycles: total(BurstTotal::Cycles)?,
             slots: total(BurstTotal::Slots)?,
             pending_full: total(BurstTotal::PendingFull)?,
+            recorded_ns: total(BurstTotal::RecordedNs)?,
         })
     }
 

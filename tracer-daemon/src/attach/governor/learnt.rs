@@ -40,6 +40,8 @@ pub(super) struct Learnt {
     tails: u16,
     /// Frames of a birth's stack.
     pub(super) frames: f64,
+    /// What the program takes to record a birth, as measured. `None`: not yet.
+    pub(super) birth_ns: Option<f64>,
     /// What windows have cost of late on average, ns. `None`: there was none.
     pub(super) cost_ns: Option<f64>,
     /// Births recorded for each that was expected.
@@ -57,6 +59,7 @@ impl Default for Learnt {
             tail_ns: (750_000.0, 250_000.0),
             tails: 0,
             frames: 12.0,
+            birth_ns: None,
             cost_ns: None,
             births_ratio: 1.0,
         }
@@ -163,6 +166,11 @@ impl Learnt {
         let (hits, births) = (approximate(outcome.hits), approximate(outcome.births));
         if outcome.births > 0 {
             self.frames += 0.2 * ((approximate(outcome.frames) / births).min(64.0) - self.frames);
+            if outcome.recorded_ns > 0 {
+                let per_birth_ns = approximate(outcome.recorded_ns) / births;
+                let before_ns = self.birth_ns.unwrap_or(per_birth_ns);
+                self.birth_ns = Some(before_ns + 0.2 * (per_birth_ns - before_ns));
+            }
         }
         let expected = plan.births * (hits / plan.hits.max(1.0));
         if plan.mean_birth_bytes > 0 && expected >= 5.0 {
@@ -180,10 +188,11 @@ impl Learnt {
 
 /// What a window has cost the target but for hooks beside it, ns.
 pub(super) fn cost_ns(outlook: &Outlook, outcome: &Outcome, outside: f64, costs: &Costs) -> f64 {
-    outlook.switch_ns
-        + (approximate(outcome.hits) + outside) * outlook.hit_ns
-        + approximate(outcome.births) * costs.birth_ns
-        + approximate(outcome.frames) * costs.frame_ns
+    let recorded_ns = match outcome.recorded_ns {
+        0 => approximate(outcome.births) * costs.birth_ns + approximate(outcome.frames) * costs.frame_ns,
+        measured_ns => approximate(measured_ns),
+    };
+    outlook.switch_ns + (approximate(outcome.hits) + outside) * outlook.hit_ns + recorded_ns
 }
 
 /// A rate, where it is one.

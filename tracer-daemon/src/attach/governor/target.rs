@@ -201,7 +201,7 @@ impl Target {
             peak_per_s: self.learnt.peak_per_s(kind),
             busy_threads: self.learnt.busy_threads,
             hit_ns: trap_ns + costs.count_ns,
-            birth_ns: costs.birth_ns + self.learnt.frames * costs.frame_ns,
+            birth_ns: self.learnt.birth_ns.unwrap_or(costs.birth_ns + self.learnt.frames * costs.frame_ns),
             births_max,
             hits_goal,
             switch_ns: f64::from(points) * costs.point_ns,

@@ -168,6 +168,8 @@ pub struct Outcome {
     pub births: u64,
     /// Frames of their stacks.
     pub frames: u64,
+    /// What the program took to record them, ns; 0: not known.
+    pub recorded_ns: u64,
     /// Hits at other hooks that were on in it.
     pub beside: HookHits,
 }

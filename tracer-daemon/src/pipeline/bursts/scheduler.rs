@@ -160,6 +160,34 @@ struct Hosted {
     retry_ns: u64,
     failure: Option<String>,
     cycles: u64,
+    traps: Traps,
+}
+
+/// What our program took in windows of each kind, besides the traps.
+#[derive(Clone, Copy, Debug, Default)]
+struct Traps {
+    births: (u64, u64),
+    slots: (u64, u64),
+}
+
+impl Traps {
+    fn learn(&mut self, kind: WindowKind, hits: u64, recorded_ns: u64) {
+        let of_kind = match kind {
+            WindowKind::Births => &mut self.births,
+            WindowKind::Slots => &mut self.slots,
+        };
+        *of_kind = (of_kind.0.saturating_add(hits), of_kind.1.saturating_add(recorded_ns));
+    }
+
+    /// What a hit in a window on slots costs, as a part of what one in a window on births does. `None`: not both were seen.
+    fn refill_part(&self, costs: &Costs) -> Option<f64> {
+        let per_hit = |(hits, recorded_ns): (u64, u64)| {
+            (hits > 0).then(|| crate::units::approximate(recorded_ns) / crate::units::approximate(hits))
+        };
+        let births_ns = costs.birth_trap_ns + costs.count_ns + per_hit(self.births)?;
+        let slots_ns = costs.slot_trap_ns + costs.count_ns + per_hit(self.slots)?;
+        Some(slots_ns / births_ns.max(1.0))
+    }
 }
 
 /// The window that is open, is being opened, or whose probes are being taken away.
@@ -236,7 +264,7 @@ impl Scheduler {
         let began_ns = began_ns(target.identity.start_ticks, now_ns);
         let age_ns = began_ns.map_or(0, |began_ns| now_ns.saturating_sub(began_ns));
         self.governor.add(now_ns, id, target.facts(self.costs, cpu_ns, age_ns));
-        let hosted = Hosted { target, cycle: None, retry_ns: 0, failure: None, cycles: 0 };
+        let hosted = Hosted { target, cycle: None, retry_ns: 0, failure: None, cycles: 0, traps: Traps::default() };
         self.targets.insert(id, hosted);
     }
 
@@ -338,8 +366,13 @@ impl Scheduler {
             hits_outside: Some(hits.saturating_sub(counted)),
             births: (after.births + after.slots).saturating_sub(window.before.births + window.before.slots),
             frames: after.frames.saturating_sub(window.before.frames),
+            recorded_ns: after.recorded_ns.saturating_sub(window.before.recorded_ns),
             beside: HookHits::default(),
         };
+        hosted.traps.learn(window.kind, counted, outcome.recorded_ns);
+        if let Some(part) = hosted.traps.refill_part(&self.costs) {
+            hosted.target.tracker.refill_trap(part);
+        }
         self.governor.closed(now_ns, id, number, &outcome);
     }
 

@@ -133,6 +133,11 @@ impl Tracker {
         self.shared.state().tracked.take(now_ns)
     }
 
+    /// What a hit in a window on slots costs, as a part of what one in a window on births does.
+    pub(super) fn refill_trap(&self, part: f64) {
+        self.shared.state().tracked.refill_trap(part);
+    }
+
     /// Records that followed no contract; anything but 0 is a bug.
     pub(super) fn undecodable(&self) -> u64 {
         self.shared.state().undecodable
