@@ -14,7 +14,7 @@ use super::verdict::SAMPLES_TO_NAME;
 use super::{Rate, SiteId};
 
 /// Births of less time accuse nobody: of what lives so long the deaths were not seen yet, seconds.
-const BIRTHS_MIN_S: f64 = 45.0;
+const BIRTHS_MIN_S: f64 = 40.0;
 /// Standard deviations by which births may exceed the books.
 const EXCESS: f64 = 2.0;
 
@@ -23,6 +23,8 @@ const EXCESS: f64 = 2.0;
 pub struct BirthEvidence {
     /// The time that bursts stand for, seconds.
     pub window_s: f64,
+    /// Since the first of them, seconds.
+    pub seen_s: f64,
     /// Births that are caught for each byte that is allocated.
     pub caught_per_byte: f64,
     /// What they say of each site and class.
@@ -42,7 +44,7 @@ impl BirthEvidence {
 
     /// Whether births can say more of a class that rises than a profile that has too few samples yet.
     pub(super) fn is_enough(&self, size_bytes: Option<u64>, rate: Rate) -> bool {
-        self.window_s >= BIRTHS_MIN_S && self.survivors(size_bytes) >= SAMPLES_TO_NAME && !self.exceed(size_bytes, rate)
+        self.seen_s >= BIRTHS_MIN_S && self.survivors(size_bytes) >= SAMPLES_TO_NAME && !self.exceed(size_bytes, rate)
     }
 
     /// Objects of a class that were caught and stay.
@@ -61,13 +63,13 @@ impl BirthEvidence {
 
     /// In how many seconds enough survivors of what grows so fast are due. `None`: nothing is caught.
     pub(super) fn name_due_s(&self, rate: Rate) -> Option<f64> {
-        let due_s = (SAMPLES_TO_NAME / (rate.value * self.caught_per_byte)).max(BIRTHS_MIN_S) - self.window_s;
-        due_s.is_finite().then_some(due_s)
+        let due_s = SAMPLES_TO_NAME / (rate.value * self.caught_per_byte) - self.window_s;
+        due_s.is_finite().then_some(due_s.max(BIRTHS_MIN_S - self.seen_s))
     }
 
     /// Shares the growth of a class that rises among its sites, by what is alive of what was born.
     pub(super) fn attribute(&self, class: &ClassAssessment, rate: Rate, found: &mut BTreeMap<SiteId, Found>) {
-        if self.window_s < BIRTHS_MIN_S {
+        if self.seen_s < BIRTHS_MIN_S {
             return;
         }
         let sites: Vec<(&SiteBirths, Estimate)> = self.of_class(class.size_bytes).collect();

@@ -257,6 +257,7 @@ impl ProcessModel {
         self.assessor.observe_births(BirthEvidence {
             caught_per_byte: reading.caught_per_byte(),
             window_s: reading.window_s,
+            seen_s: self.births.seen_s(at),
             sites: estimates.sites,
         });
     }

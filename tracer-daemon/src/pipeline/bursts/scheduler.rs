@@ -51,7 +51,7 @@ const GOODBYE: Duration = Duration::from_secs(3);
 
 /// The scheduler of this host. Ends all windows when dropped.
 #[derive(Debug)]
-pub struct BurstHost {
+pub(in crate::pipeline) struct BurstHost {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -100,7 +100,7 @@ impl BurstHost {
     ///
     /// # Errors
     /// Where the system has no room for it.
-    pub fn start(config: Config, costs: Costs, holders: Holders) -> std::io::Result<Self> {
+    pub(super) fn start(config: Config, costs: Costs, holders: Holders) -> std::io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared { commands: Mutex::default(), bell });
         let now_ns = monotonic_ns();

@@ -9,7 +9,7 @@ use std::{
 use super::Pace;
 use crate::{
     addr::Avma,
-    attach::governor::Standing,
+    attach::governor::{Impulse, Impulses, Pulse, Standing},
     export::{CostFacts, Refusal},
     model::{Stack, observation::Observation},
     pipeline::{
@@ -36,6 +36,9 @@ pub(in crate::pipeline) struct BirthLooks {
     budget_ratio: f64,
     /// The books that rates are counted from.
     books: Option<(Instant, Amounts)>,
+    /// The last look at them, and when the last pause ended then.
+    last: Option<(Instant, Amounts, u64)>,
+    impulses: Impulses,
 }
 
 /// What was ever allocated.
@@ -90,12 +93,17 @@ impl BirthLooks {
             pace: Pace::new(EVERY),
             budget_ratio: bursts.max_overhead(),
             books: None,
+            last: None,
+            impulses: Impulses::default(),
         })
     }
 
     /// What the books say now.
     pub(in crate::pipeline) fn read(&mut self, books: &Books, now: Instant) {
         let amounts = Amounts::of(books);
+        if let Some(impulse) = self.pulse(books, amounts, now) {
+            self.desk.demand(impulse);
+        }
         match self.books {
             Some((at, before)) if now.saturating_duration_since(at) >= RATES_OVER => {
                 let seconds = now.saturating_duration_since(at).as_secs_f64();
@@ -105,6 +113,19 @@ impl BirthLooks {
             Some(_) => {}
             None => self.books = Some((now, amounts)),
         }
+    }
+
+    /// Whether a burst at once would tell more of what the books show.
+    fn pulse(&mut self, books: &Books, amounts: Amounts, now: Instant) -> Option<Impulse> {
+        let ended_ns = books.pauses.iter().map(|pause| pause.end_unix_ns).max().unwrap_or_default();
+        let (at, before, known_ns) = self.last.replace((now, amounts, ended_ns))?;
+        let new = books.pauses.iter().filter(|pause| pause.end_unix_ns > known_ns);
+        self.impulses.observe(Pulse {
+            seconds: now.saturating_duration_since(at).as_secs_f64(),
+            allocated_bytes: approximate(amounts.bytes.saturating_sub(before.bytes)),
+            heap_bytes: approximate(books.heap_alloc_bytes()),
+            pause_ns: new.map(|pause| pause.duration_ns).max().unwrap_or_default(),
+        })
     }
 
     /// What is new for the model, where it is time to tell it or it must be told. `at_ns`: now, by the model's clock.

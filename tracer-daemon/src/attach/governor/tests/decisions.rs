@@ -233,6 +233,7 @@ proptest! {
                 prop_assert!(!plan.reason().contains("NaN"), "{}", plan.reason());
                 let (opened_ns, closed_ns, hits, births) = outcomes.next().unwrap();
                 let outcome = Outcome {
+                    recorded_ns: 0,
                     opened_ns,
                     closed_ns,
                     hits,
