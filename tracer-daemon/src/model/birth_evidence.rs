@@ -15,6 +15,10 @@ use super::{Rate, SiteId};
 
 /// Births of less time accuse nobody: of what lives so long the deaths were not seen yet, seconds.
 const BIRTHS_MIN_S: f64 = 40.0;
+/// The part of what others leave unexplained that a site must be able to explain.
+const MOST_OF_THE_REST: f64 = 0.5;
+/// The part of a class's growth below which births accuse nobody: tiny objects live as long as those that they share a slot with.
+const LEAST_PART: f64 = 0.1;
 /// Standard deviations by which births may exceed the books.
 const EXCESS: f64 = 2.0;
 
@@ -100,6 +104,12 @@ impl BirthEvidence {
             // Where these explain all, nobody else is needed. Survivors alone do not accuse: of what lives long, births are seen
             // before deaths are, and deaths of what was born before we looked are seen by the books alone.
             if others + Z * (variance_most - own_variance).max(0.0).sqrt() >= rate.low || estimate.growth <= 0.0 {
+                continue;
+            }
+            // Nor is one accused for what somebody else must have, of whom nothing was caught: it explains most of what the others
+            // leave, or it is not it.
+            let own_most = estimate.growth + Z * estimate.variance.max(0.0).sqrt();
+            if own_most < MOST_OF_THE_REST * (rate.low - others) || estimate.growth < LEAST_PART * rate.low {
                 continue;
             }
             let found = found.entry(site).or_default();
