@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,13 +25,11 @@ pub(crate) trait Recorded: Serialize + DeserializeOwned {
 /// A file of results: cells by name.
 #[derive(Debug)]
 pub(crate) struct Results<Cell> {
-    /// For people, relative to the workspace.
-    name: String,
     path: PathBuf,
     lock: PathBuf,
     /// The commit that is tested.
     pub(crate) commit: String,
-    cells: std::marker::PhantomData<Cell>,
+    cells: PhantomData<Cell>,
 }
 
 impl<Cell: Recorded> Results<Cell> {
@@ -38,8 +37,7 @@ impl<Cell: Recorded> Results<Cell> {
     pub(crate) fn new(root: &Path, name: &str, sources: &str) -> Result<Self> {
         // Not beside the results, where it would be taken for one; and left there, since others may wait for it.
         let lock = root.join("target").join(format!("{name}.lock"));
-        let name = format!("docs/results/{name}.json");
-        Ok(Self { path: root.join(&name), name, lock, commit: commit(root, sources)?, cells: std::marker::PhantomData })
+        Ok(Self { path: path(root, name), lock, commit: commit(root, sources)?, cells: PhantomData })
     }
 
     /// Whether it was right on this commit.
@@ -64,13 +62,26 @@ impl<Cell: Recorded> Results<Cell> {
 
     /// All cells; none where the file does not exist yet.
     pub(crate) fn read(&self) -> Result<BTreeMap<String, Cell>> {
-        match fs::read_to_string(&self.path) {
-            Ok(text) => {
-                serde_json::from_str(&text).with_context(|| format!("{} is not what this command writes", self.name))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", self.name)),
+        read_file(&self.path)
+    }
+}
+
+/// All cells of `docs/results/NAME.json`; none where it does not exist yet.
+pub(crate) fn read<Cell: Recorded>(root: &Path, name: &str) -> Result<BTreeMap<String, Cell>> {
+    read_file(&path(root, name))
+}
+
+fn path(root: &Path, name: &str) -> PathBuf {
+    root.join("docs/results").join(format!("{name}.json"))
+}
+
+fn read_file<Cell: Recorded>(path: &Path) -> Result<BTreeMap<String, Cell>> {
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            serde_json::from_str(&text).with_context(|| format!("{} is not what was written there", path.display()))
         }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }
 
@@ -110,11 +121,10 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("leakline-results-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let results = Results {
-            name: "cells".to_owned(),
             path: folder.join("cells.json"),
             lock: folder.join("lock"),
             commit: "c".to_owned(),
-            cells: std::marker::PhantomData,
+            cells: PhantomData,
         };
         let cell = |commit: &str, is_good| Cell { commit: commit.to_owned(), is_good };
         results.put("right", cell("c", true)).unwrap();

@@ -114,12 +114,13 @@ pub(crate) fn measure(
         skip(&mut target, pace.settle_reports)?;
         let begin = attached.account()?;
         let with = window(&mut target, 2 * pace.half_reports)?;
-        let account = Account::between(begin, attached.account()?);
+        let end = attached.account()?;
         attached.check(&target)?;
         let last = attached.detach(&mut target)?;
+        let account = last.map(|last| Account::within(begin, end, last));
         skip(&mut target, SETTLE_REPORTS)?;
         let after = window(&mut target, pace.half_reports)?;
-        pairs.push(Pair { without: before + after, with, account: account.or(last) });
+        pairs.push(Pair { without: before + after, with, account });
     }
     Ok(pairs)
 }

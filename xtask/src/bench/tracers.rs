@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::account::Account;
+use super::kernel_headers;
 use super::target::{Target, TargetBinary};
 use crate::command::succeeds;
 
@@ -161,8 +162,8 @@ impl Tools {
             .then(|| "bpftrace is not installed (apt-get install bpftrace)".to_owned());
         let mut bcc_missing = (!succeeds(Command::new(SYSTEM_PYTHON).args(["-c", "import bcc"])))
             .then(|| "bcc is not installed (apt-get install python3-bpfcc)".to_owned());
-        let bcc_headers = if own_kernel_headers() { None } else { merge_debian_headers(directory)? };
-        if bcc_headers.is_none() && !own_kernel_headers() && bcc_missing.is_none() {
+        let bcc_headers = if kernel_headers::has_own() { None } else { kernel_headers::merge_debian(directory)? };
+        if bcc_headers.is_none() && !kernel_headers::has_own() && bcc_missing.is_none() {
             bcc_missing = Some("bcc needs kernel headers (apt-get install linux-headers-amd64)".to_owned());
         }
         let (report, log) = (directory.join("leakline.json"), directory.join("leakline.log"));
@@ -369,35 +370,4 @@ fn wait_reports(target: &mut Target, count: u32) -> Result<()> {
         target.next_report()?;
     }
     Ok(())
-}
-
-/// Whether bcc finds headers of the running kernel without help.
-fn own_kernel_headers() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    Path::new("/sys/kernel/kheaders.tar.xz").exists()
-        || Path::new("/lib/modules").join(release.trim()).join("build").exists()
-}
-
-/// Debian splits headers into `…-common` and `…-amd64`, bcc wants one tree: a directory of symbolic links to both. The
-/// headers may be of another kernel release: the programs here use only `pt_regs`, which does not change. None
-/// when no such package is installed.
-fn merge_debian_headers(directory: &Path) -> Result<Option<PathBuf>> {
-    let Some(common) = fs::read_dir("/usr/src")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.to_string_lossy().contains("/linux-headers-"))
-        .find(|path| path.to_string_lossy().ends_with("-common"))
-    else {
-        return Ok(None);
-    };
-    let own = PathBuf::from(common.to_string_lossy().replace("-common", "-amd64"));
-    let merged = directory.join("kernel-headers");
-    fs::create_dir_all(&merged)?;
-    for part in [common, own] {
-        let copied = succeeds(Command::new("cp").arg("-rsf").arg(part.join(".")).arg(&merged));
-        ensure!(copied, "cannot link {} into {}", part.display(), merged.display());
-    }
-    Ok(Some(merged))
 }

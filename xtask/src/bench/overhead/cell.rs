@@ -14,24 +14,24 @@ tool                         | CPU per allocation            | throughput       
 
 /// One row.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Cell {
+pub(crate) struct Cell {
     /// The commit on which it ran, with `+` where files differ from it.
-    pub(super) commit: String,
-    pub(super) group: Group,
-    pub(super) tool: String,
+    pub(crate) commit: String,
+    pub(crate) group: Group,
+    pub(crate) tool: String,
     /// leakline's budget, as a share of the target's CPU time and of a core. None: another tool.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) max_overhead: Option<f64>,
+    pub(crate) max_overhead: Option<f64>,
     /// Why it has no numbers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) skipped: Option<String>,
+    pub(crate) skipped: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(super) numbers: Option<Numbers>,
+    pub(crate) numbers: Option<Numbers>,
 }
 
 /// What was measured. Added shares are 0 where nothing changes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Numbers {
+pub(crate) struct Numbers {
     /// Seconds of the window with it, in each pair.
     pub(super) window_s: f64,
     /// CPU time of the target per allocation without it, ns.
@@ -70,6 +70,16 @@ impl Cell {
     /// numbers.
     pub(super) fn allowed(&self) -> Option<f64> {
         Some(self.max_overhead? / self.numbers.as_ref()?.cores.max(1.0))
+    }
+
+    /// The share of the target's CPU time that it adds as it says itself. None: it does not say.
+    pub(super) fn by_own_account(&self) -> Option<f64> {
+        self.numbers.as_ref()?.account.as_ref()?.target_ratio
+    }
+
+    /// The share that it adds to the CPU time of an allocation, as people read it. None: no numbers.
+    pub(crate) fn added(&self) -> Option<String> {
+        self.numbers.as_ref().map(|numbers| percent(&numbers.cost))
     }
 }
 

@@ -17,7 +17,7 @@ const SLOPE_TOLERANCE: f64 = 0.25;
 const SMALL: [f64; 2] = [0.002, 0.01];
 
 /// The claims for all groups.
-pub(super) fn text(cells: &[Cell]) -> String {
+pub(crate) fn text(cells: &[Cell]) -> String {
     let mut groups: BTreeMap<&Group, Vec<&Cell>> = BTreeMap::new();
     for cell in cells {
         groups.entry(&cell.group).or_default().push(cell);
@@ -28,8 +28,11 @@ pub(super) fn text(cells: &[Cell]) -> String {
         &mut text,
         "Slope of the cost against what 2, 5 and 10 % allow, which is to be within 0.75 and 1.25:",
         &groups,
-        slope_claim,
+        |cells| slope_claim(cells, Cell::allowed),
     );
+    section(&mut text, "The same against leakline's own account of the same windows:", &groups, |cells| {
+        slope_claim(cells, Cell::by_own_account)
+    });
     section(&mut text, "0.2 and 1 %, by leakline's own account and as measured:", &groups, small_claims);
     text.truncate(text.trim_end().len());
     text
@@ -66,11 +69,11 @@ fn at_most_promised(cells: &[&Cell]) -> Option<String> {
     Some(format!("{claim}: {}{noise}", percent(cost)))
 }
 
-/// None where fewer than two of the budgets were measured.
-fn slope_claim(cells: &[&Cell]) -> Option<String> {
+/// The slope of the measured cost against a share of the target's CPU time. None where fewer than two of the budgets have both.
+fn slope_claim(cells: &[&Cell], share: fn(&Cell) -> Option<f64>) -> Option<String> {
     let places = SLOPE.iter().filter_map(|&budget| {
         let cell = with_budget(cells, budget)?;
-        Some((cell.allowed()?, cell.numbers.as_ref()?.pairs.clone()))
+        Some((share(cell)?, cell.numbers.as_ref()?.pairs.clone()))
     });
     let places: Vec<_> = places.collect();
     let slope = Estimate::of_slope(&places)?;
@@ -91,8 +94,9 @@ fn small_claims(cells: &[&Cell]) -> Option<String> {
 
 fn small_claim(cell: &Cell) -> Option<String> {
     let (allowed, numbers) = (cell.allowed()?, cell.numbers.as_ref()?);
-    let account = numbers.account.as_ref().and_then(|account| account.target_ratio);
-    let account = account.map_or_else(|| "no account".to_owned(), |ratio| format!("account {:.2} %", ratio * 100.0));
+    let account = cell
+        .by_own_account()
+        .map_or_else(|| "no account".to_owned(), |ratio| format!("account {:.2} %", ratio * 100.0));
     let claim = match numbers.cost {
         cost if cost.low > allowed => "the interval EXCLUDES it: more",
         cost if cost.high < allowed => "the interval excludes it: less",

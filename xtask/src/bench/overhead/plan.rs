@@ -30,7 +30,7 @@ const TRACERS: [Tracer; 10] = [
 /// Allocations per second that the target is told to make; 0 is as many as it can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Rate(u64);
+pub(crate) struct Rate(u64);
 
 impl Rate {
     const MAX: Self = Self(0);
@@ -74,11 +74,11 @@ impl Display for Rate {
 
 /// Rows that share a load.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Group {
-    pub(super) go_release: String,
+pub(crate) struct Group {
+    pub(crate) go_release: String,
     /// Allocations per second; 0 is as many as it can.
-    pub(super) rate: Rate,
-    pub(super) goroutines: u32,
+    pub(crate) rate: Rate,
+    pub(crate) goroutines: u32,
 }
 
 impl Display for Group {
