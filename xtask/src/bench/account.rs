@@ -18,8 +18,6 @@ pub(crate) struct Account {
     pub(crate) open_s: f64,
     /// Hits, those outside of windows included.
     pub(crate) hits: u64,
-    /// Of them: within windows. None: not said.
-    pub(crate) hits_in_windows: Option<u64>,
 }
 
 /// A report, as far as it matters here.
@@ -36,7 +34,6 @@ struct Cost {
     target_ratio: Option<f64>,
     self_cpu_ratio: Option<f64>,
     probe_hits: u64,
-    window_hits: Option<u64>,
     bursts: Option<u64>,
     bursts_open_s: Option<f64>,
 }
@@ -71,7 +68,6 @@ impl Account {
             bursts: cost.bursts.unwrap_or(0),
             open_s: cost.bursts_open_s.unwrap_or(0.0),
             hits: cost.probe_hits,
-            hits_in_windows: cost.window_hits,
         }
     }
 
@@ -94,7 +90,6 @@ impl Account {
             bursts: end.bursts.saturating_sub(begin.bursts),
             open_s: end.open_s - begin.open_s,
             hits: end.hits.saturating_sub(begin.hits),
-            hits_in_windows: end.hits_in_windows.map(|hits| hits.saturating_sub(begin.hits_in_windows.unwrap_or(0))),
         })
     }
 
@@ -115,7 +110,6 @@ impl Account {
                 bursts: before.bursts + account.bursts,
                 open_s: before.open_s + account.open_s,
                 hits: before.hits + account.hits,
-                hits_in_windows: account.hits_in_windows.map(|hits| before.hits_in_windows.unwrap_or(0) + hits),
             });
         }
         sum

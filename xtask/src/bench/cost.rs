@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::{
-    pairs::{self, Pace},
+    pairs::{self, Pace, WARM_REPORTS},
     stats::Estimate,
     target::{Load, TargetBinary},
     tracers::{Place, Tools, Tracer, Work},
@@ -91,9 +91,9 @@ struct Pair {
 /// Measures all rows and prints the table as it grows.
 pub(crate) fn run(repository: &Path, args: &CostArgs) -> Result<()> {
     let pace = if args.quick {
-        Pace { pairs: 3, half_reports: 2, settle_reports: 1 }
+        Pace { pairs: 3, warm_reports: WARM_REPORTS, half_reports: 2, settle_reports: 1 }
     } else {
-        Pace { pairs: args.pairs, half_reports: 3, settle_reports: 2 }
+        Pace { pairs: args.pairs, warm_reports: WARM_REPORTS, half_reports: 3, settle_reports: 2 }
     };
     ensure!(pace.pairs >= 1, "--pairs must be at least 1");
     let directory = repository.join("target/bench");

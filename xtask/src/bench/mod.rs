@@ -37,7 +37,7 @@ pub(crate) struct BenchArgs {
 enum Bench {
     /// What tracers cost their target, in CPU time per allocation. Needs root; takes about half an hour.
     Cost(cost::CostArgs),
-    /// What leakline's windows cost their target by budget, beside other tracers and nothing. Needs root; all of it takes half a day, `--quick` ten minutes
+    /// What leakline's windows cost their target by budget, beside other tracers and nothing. Needs root; all of it takes twelve hours, `--quick` ten minutes
     Overhead(overhead::OverheadArgs),
     /// What reading the books of a process costs leakline, in thread CPU time
     Books(books::BooksArgs),

@@ -14,12 +14,14 @@ use super::{
 };
 
 /// Reports until the heap of a new target has found its size.
-const WARM_REPORTS: u32 = 4;
+pub(crate) const WARM_REPORTS: u32 = 6;
 
 /// How long things take, in reports of the target (250 ms each).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     pub(crate) pairs: u32,
+    /// Reports that are thrown away of a new target.
+    pub(crate) warm_reports: u32,
     /// Half of a window.
     pub(crate) half_reports: u32,
     /// Reports that are thrown away after a tracer has come.
@@ -104,9 +106,9 @@ pub(crate) fn measure(
     pace: Pace,
 ) -> Result<Vec<Pair>> {
     // More than any row can take; a bound in case that we are killed.
-    let seconds = 60 + pace.pairs * (60 + pace.half_reports + pace.settle_reports / 4);
+    let seconds = 60 + pace.warm_reports + pace.pairs * (60 + pace.half_reports + pace.settle_reports / 4);
     let mut target = Target::start(binary, tracer.needs_moved_symbol(), load, seconds)?;
-    skip(&mut target, WARM_REPORTS + SETTLE_REPORTS)?;
+    skip(&mut target, pace.warm_reports)?;
     let mut pairs = Vec::new();
     for _ in 0..pace.pairs {
         let before = window(&mut target, pace.half_reports)?;

@@ -136,18 +136,15 @@ impl Display for Cell {
         let Some(account) = &numbers.account else { return Ok(()) };
         let share =
             |ratio: Option<f64>| ratio.map_or_else(|| "?".to_owned(), |ratio| format!("{:.2} %", ratio * 100.0));
-        let hits = account.hits_in_windows.map_or_else(
-            || format!("{} hits", account.hits),
-            |inside| format!("{inside} hits in windows, {} outside", account.hits.saturating_sub(inside)),
-        );
         write!(
             formatter,
-            " {}, {}; in {:.0} s {} bursts, open {:.2} s, {hits}",
+            " {}, {}; in {:.0} s {} bursts, open {:.2} s, {} hits",
             share(account.target_ratio),
             share(account.self_cpu_ratio),
             account.window_s,
             account.bursts,
             account.open_s,
+            account.hits,
         )
     }
 }

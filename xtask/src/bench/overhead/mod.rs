@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use self::cell::Numbers;
 use self::plan::{Rate, Row};
 use super::{
-    pairs::{self, Pace},
+    pairs::{self, Pace, WARM_REPORTS},
     target::{Load, TargetBinary},
     tracers::{Tools, Tracer},
 };
@@ -36,6 +36,8 @@ const REPORTS_PER_S: u32 = 4;
 /// Reports that are thrown away after leakline has come. Its purse is full at first and then becomes half full, by a factor e in 3.6 s, whatever the budget: of
 /// what it costs too much at first a tenth is left after 8 s, which adds 4 % to the cost of a window of 10 s.
 const LEAKLINE_SETTLE_REPORTS: u32 = 32;
+/// How old a target is before leakline comes for the first time: its budget is of what the target used in a minute, and a younger one has used less.
+const LEAKLINE_WARM_REPORTS: u32 = 60 * REPORTS_PER_S;
 /// The same after others, and half of their windows: they cost so much that it shows at once.
 const OTHERS_SETTLE_REPORTS: u32 = 2;
 const OTHERS_HALF_REPORTS: u32 = 5;
@@ -73,14 +75,25 @@ impl OverheadArgs {
     fn pace(&self, tracer: Tracer) -> Pace {
         let pairs = self.pairs.unwrap_or(if self.quick { 3 } else { 8 });
         let seconds = self.seconds.unwrap_or(if self.quick { 4 } else { 10 });
+        let part = if self.quick { 2 } else { 1 };
+        let half_reports = seconds * REPORTS_PER_S / 2;
         match tracer {
-            // As long as the rows whose noise it shows.
-            Tracer::Nothing | Tracer::Bursts { .. } => Pace {
+            Tracer::Bursts { .. } => Pace {
                 pairs,
-                half_reports: seconds * REPORTS_PER_S / 2,
-                settle_reports: if self.quick { LEAKLINE_SETTLE_REPORTS / 4 } else { LEAKLINE_SETTLE_REPORTS },
+                warm_reports: LEAKLINE_WARM_REPORTS / (part * part),
+                half_reports,
+                settle_reports: LEAKLINE_SETTLE_REPORTS / part,
             },
-            _ => Pace { pairs, half_reports: OTHERS_HALF_REPORTS, settle_reports: OTHERS_SETTLE_REPORTS },
+            // As long as the rows whose noise it shows.
+            Tracer::Nothing => {
+                Pace { pairs, warm_reports: WARM_REPORTS, half_reports, settle_reports: LEAKLINE_SETTLE_REPORTS / part }
+            }
+            _ => Pace {
+                pairs,
+                warm_reports: WARM_REPORTS,
+                half_reports: OTHERS_HALF_REPORTS,
+                settle_reports: OTHERS_SETTLE_REPORTS,
+            },
         }
     }
 }
