@@ -16,6 +16,10 @@ const SLOPE_TOLERANCE: f64 = 0.25;
 /// Budgets that are too small for a slope.
 const SMALL: [f64; 2] = [0.002, 0.01];
 
+/// Of fewer pairs an interval says nothing.
+const PAIRS_MIN: usize = 5;
+const FEW_PAIRS: &str = "not resolved, of fewer than 5 pairs";
+
 /// The claims for all groups.
 pub(crate) fn text(cells: &[Cell]) -> String {
     let mut groups: BTreeMap<&Group, Vec<&Cell>> = BTreeMap::new();
@@ -60,6 +64,7 @@ fn with_budget<'a>(cells: &[&'a Cell], budget: f64) -> Option<&'a Cell> {
 fn at_most_promised(cells: &[&Cell]) -> Option<String> {
     let cost = &with_budget(cells, PROMISED)?.numbers.as_ref()?.cost;
     let claim = match cost {
+        _ if cost.values < PAIRS_MIN => FEW_PAIRS,
         _ if cost.high <= PROMISED => "yes",
         _ if cost.low > PROMISED => "NO",
         _ => "not resolved",
@@ -75,10 +80,11 @@ fn slope_claim(cells: &[&Cell], share: fn(&Cell) -> Option<f64>) -> Option<Strin
         let cell = with_budget(cells, budget)?;
         Some((share(cell)?, cell.numbers.as_ref()?.pairs.clone()))
     });
-    let places: Vec<_> = places.collect();
+    let places: Vec<(f64, Vec<f64>)> = places.collect();
     let slope = Estimate::of_slope(&places)?;
     let (least, most) = (1.0 - SLOPE_TOLERANCE, 1.0 + SLOPE_TOLERANCE);
     let claim = match slope {
+        _ if places.iter().any(|(_, pairs)| pairs.len() < PAIRS_MIN) => FEW_PAIRS,
         _ if slope.low >= least && slope.high <= most => "yes",
         _ if slope.high < least || slope.low > most => "NO",
         _ => "not resolved",
@@ -98,6 +104,7 @@ fn small_claim(cell: &Cell) -> Option<String> {
         .by_own_account()
         .map_or_else(|| "no account".to_owned(), |ratio| format!("account {:.2} %", ratio * 100.0));
     let claim = match numbers.cost {
+        cost if cost.values < PAIRS_MIN => FEW_PAIRS,
         cost if cost.low > allowed => "the interval EXCLUDES it: more",
         cost if cost.high < allowed => "the interval excludes it: less",
         _ => "the interval includes it",
@@ -132,14 +139,15 @@ mod tests {
     #[test]
     fn at_most_a_percent_is_claimed_only_where_the_whole_interval_is_below() {
         let claim = |added: &[i32]| text(&[bursts(10, added)]).lines().nth(1).unwrap().trim().to_owned();
-        assert_eq!(claim(&[60, 70, 80]), "Go 1.27.3, 1.2M/s, 1 goroutine: yes: +0.70 % [+0.60, +0.80]");
-        assert!(claim(&[-50, 70, 280]).contains(": not resolved: +0.70 % [-0.50, +2.80]"));
-        assert!(claim(&[110, 120, 130]).contains(": NO: "));
+        assert_eq!(claim(&[60, 65, 70, 75, 80]), "Go 1.27.3, 1.2M/s, 1 goroutine: yes: +0.70 % [+0.60, +0.80]");
+        assert!(claim(&[-50, -40, 70, 270, 280]).contains(": not resolved: +0.70 % [-0.50, +2.80]"));
+        assert!(claim(&[60, 70, 80]).contains(": not resolved, of fewer than 5 pairs: "));
+        assert!(claim(&[110, 115, 120, 125, 130]).contains(": NO: "));
     }
 
     #[test]
     fn a_slope_is_one_where_the_cost_is_what_is_allowed() {
-        let around = |centre: i32| [centre - 10, centre, centre + 10];
+        let around = |centre: i32| [centre - 10, centre - 5, centre, centre + 5, centre + 10];
         let slope = |costs: [i32; 3]| {
             let cells: Vec<_> =
                 [20, 50, 100].into_iter().zip(costs).map(|(at, cost)| bursts(at, &around(cost))).collect();
@@ -151,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_small_budget_is_compared_with_the_account_and_the_interval() {
-        let said = text(&[bursts(2, &[30, 40, 50]), bursts(10, &[0, 100, 200])]);
+        let said = text(&[bursts(2, &[30, 35, 40, 45, 50]), bursts(10, &[0, 1, 100, 199, 200])]);
         assert!(
             said.contains(
                 "0.20 % allowed, no account, measured +0.40 % [+0.30, +0.50]: the interval EXCLUDES it: more"
