@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Pace;
+use super::{HookLooks, Pace};
 use crate::{
     addr::Avma,
     attach::governor::{Impulse, Impulses, Pulse, Standing},
@@ -39,6 +39,8 @@ pub(in crate::pipeline) struct BirthLooks {
     /// The last look at them, and when the last pause ended then.
     last: Option<(Instant, Amounts, u64)>,
     impulses: Impulses,
+    /// The hooks on goroutines. `None`: there are none.
+    hooks: Option<HookLooks>,
 }
 
 /// What was ever allocated.
@@ -48,15 +50,17 @@ struct Amounts {
     bytes: u64,
     large: u64,
     collections: u32,
+    goroutines: Option<u64>,
 }
 
 impl Amounts {
-    fn of(books: &Books) -> Self {
+    fn of(books: &Books, goroutines: Option<u64>) -> Self {
         Self {
             objects: books.allocs(),
             bytes: books.alloc_bytes(),
             large: books.large_allocs,
             collections: books.collections,
+            goroutines,
         }
     }
 
@@ -66,6 +70,7 @@ impl Amounts {
             allocations_per_s: per_s(self.objects, earlier.objects),
             bytes_per_s: per_s(self.bytes, earlier.bytes),
             large_per_s: per_s(self.large, earlier.large),
+            goroutines_per_s: self.goroutines.zip(earlier.goroutines).and_then(|(now, before)| per_s(now, before)),
             collections_per_s: per_s(self.collections.into(), earlier.collections.into()),
             threads_max,
         }
@@ -84,8 +89,9 @@ impl BirthLooks {
         epoch_ns: u64,
     ) -> Result<Self, Refusal> {
         let host = bursts.host().map_err(Clone::clone)?;
-        let target = BurstTarget::load(subject, exe, epoch_ns)?;
+        let mut target = BurstTarget::load(subject, exe, epoch_ns)?;
         let (tracker, desk) = (target.tracker(), target.desk());
+        let hooks = target.take_hook_reader().map(|reader| HookLooks::new(reader, Arc::clone(&desk)));
         Ok(Self {
             tracker,
             desk,
@@ -95,12 +101,13 @@ impl BirthLooks {
             books: None,
             last: None,
             impulses: Impulses::default(),
+            hooks,
         })
     }
 
-    /// What the books say now.
-    pub(in crate::pipeline) fn read(&mut self, books: &Books, now: Instant) {
-        let amounts = Amounts::of(books);
+    /// What the books say now; `goroutines`: how many have begun so far.
+    pub(in crate::pipeline) fn read(&mut self, books: &Books, goroutines: Option<u64>, now: Instant) {
+        let amounts = Amounts::of(books, goroutines);
         if let Some(impulse) = self.pulse(books, amounts, now) {
             self.desk.demand(impulse);
         }
@@ -148,6 +155,17 @@ impl BirthLooks {
         Some(Observation::Births(Arc::new(look)))
     }
 
+    /// What hooks on goroutines have counted, as [`Self::look`].
+    pub(in crate::pipeline) fn look_at_hooks(
+        &mut self,
+        subject: &mut Subject,
+        now: Instant,
+        must: bool,
+    ) -> Option<Observation> {
+        let look = self.hooks.as_mut()?.look(subject, now, must)?;
+        Some(Observation::GoroutineHooks(Arc::new(look)))
+    }
+
     /// No window opens any more.
     pub(in crate::pipeline) fn stop(&mut self) {
         self.place = None;
@@ -166,7 +184,7 @@ impl BirthLooks {
         }
     }
 
-    /// Why there are few windows, or none.
+    /// Why there are few windows, or none, and why hooks on goroutines do not count.
     pub(in crate::pipeline) fn refused(&self) -> Vec<Refusal> {
         let shown = self.desk.shown();
         let standing = match shown.standing {
@@ -177,6 +195,7 @@ impl BirthLooks {
             Some(Standing::Refused(why)) => Some(Refusal::new("bursts_refused", format!("no windows: {why}"))),
         };
         let failure = shown.failure.map(|failure| Refusal::new("bursts_failed", failure));
-        standing.into_iter().chain(failure).collect()
+        let hooks = shown.goroutine_hooks_off.map(|why| Refusal::new("goroutine_hooks_off", why));
+        standing.into_iter().chain(failure).chain(hooks).collect()
     }
 }
