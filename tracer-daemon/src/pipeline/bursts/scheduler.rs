@@ -32,6 +32,7 @@ use crate::{
     },
     collect::births::BurstTotals,
     discover::{Presence, presence},
+    export::BirthsLost,
     pipeline::{
         goroutines::{began_ns, monotonic_ns},
         own,
@@ -436,6 +437,11 @@ impl Scheduler {
             }
             target.desk.show(Shown {
                 account: self.governor.account(*id).unwrap_or_default(),
+                lost: BirthsLost {
+                    ring_full: totals.lost,
+                    pending_full: totals.pending_full,
+                    undecodable: target.tracker.undecodable(),
+                },
                 standing: Some(self.governor.standing(*id)),
                 failure: hosted.failure.clone(),
             });
