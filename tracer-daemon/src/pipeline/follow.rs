@@ -216,7 +216,10 @@ impl Publisher<'_> {
         }
         let at = session.moment();
         match session.snapshot(at) {
-            Ok(snapshot) => self.shared.metrics.observe(self.key, &self.facts, &snapshot),
+            Ok(snapshot) => {
+                self.shared.metrics.observe(self.key, &self.facts, &snapshot);
+                self.shared.metrics.observe_cost(self.key, &session.cost(&snapshot));
+            }
             Err(error) => report_failure(Err(error)),
         }
     }

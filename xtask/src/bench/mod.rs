@@ -14,6 +14,8 @@ pub(crate) mod overhead;
 mod pairs;
 pub(crate) mod services;
 mod soak_books;
+mod soak_bursts;
+mod soak_chart;
 mod soak_verdict;
 mod stats;
 mod symbolize;
@@ -45,6 +47,9 @@ enum Bench {
     SoakBooks(soak_books::SoakArgs),
     /// The same two, watched for a quarter of an hour as users do: whom leakline accuses, and why
     SoakVerdict(soak_verdict::SoakArgs),
+    /// The same two, followed by `leakline run` with its defaults in phases: what bursts cost them, by its account and by theirs, and
+    /// whether anything is lost or left behind. Needs root; half an hour.
+    SoakBursts(soak_bursts::SoakArgs),
     /// CPU time and memory that inspecting a large binary takes. Fetches one from Debian; takes a minute.
     Inspect(inspect::InspectArgs),
     /// CPU time and memory of one look at the goroutine table, for up to a million goroutines. A minute; 4 GB of memory.
@@ -67,6 +72,7 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
         Bench::Books(args) => books::run(root, args),
         Bench::SoakBooks(args) => soak_books::run(root, args),
         Bench::SoakVerdict(args) => soak_verdict::run(root, args),
+        Bench::SoakBursts(args) => soak_bursts::run(root, args),
         Bench::Inspect(args) => inspect::run(root, args),
         Bench::Goroutines(args) => goroutines::run(root, args),
         Bench::Links(args) => links::run(root, args),

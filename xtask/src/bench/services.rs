@@ -48,8 +48,13 @@ pub(super) struct Etcd {
 }
 
 impl Etcd {
-    /// Starts it, and clients that end by themselves somewhat after this time.
+    /// Starts it, and clients that write as fast as it answers and end by themselves somewhat after this time.
     pub(super) fn start(root: &Path, folder: &Path, duration: Duration) -> Result<Self> {
+        Self::start_at_rate(root, folder, duration, 5_000)
+    }
+
+    /// The same with clients that write no more often than so many times per second, each.
+    pub(super) fn start_at_rate(root: &Path, folder: &Path, duration: Duration, rate: u32) -> Result<Self> {
         let module = "tracer-daemon/tests/programs/real/etcd";
         let program = build(root, folder, module, "etcd", "go.etcd.io/etcd/server/v3")?;
         let putload = build(root, folder, module, "putload", "./putload")?;
@@ -78,7 +83,7 @@ impl Etcd {
             .map(|client| {
                 let until = format!("{}s", duration.as_secs() + 120);
                 let mut command = Command::new(&putload);
-                command.args(["-endpoint", &address.to_string(), "-rate", "5000", "-for", &until]);
+                command.args(["-endpoint", &address.to_string(), "-rate", &rate.to_string(), "-for", &until]);
                 Process::start(&mut command, &folder.join(format!("putload-{client}.log")))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -101,8 +106,13 @@ pub(super) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it, and clients that end with it.
+    /// Starts it, and clients that ask as fast as it answers and end with it.
     pub(super) fn start(root: &Path, folder: &Path) -> Result<Self> {
+        Self::start_with_pauses(root, folder, Duration::ZERO)
+    }
+
+    /// The same with clients that pause after each answer.
+    pub(super) fn start_with_pauses(root: &Path, folder: &Path, pause: Duration) -> Result<Self> {
         let module = "tracer-daemon/tests/programs/real/prometheus";
         let package = "github.com/prometheus/prometheus/cmd/prometheus";
         let program = build(root, folder, module, "prometheus", package)?;
@@ -130,6 +140,7 @@ impl Prometheus {
                     if get(address, QUERY).is_some() {
                         answers.fetch_add(1, Ordering::Relaxed);
                     }
+                    thread::sleep(pause);
                 }
             });
         }
@@ -191,7 +202,7 @@ fn wait_for(what: &str, mut is_ready: impl FnMut() -> bool) -> Result<()> {
 }
 
 /// The body of a page. None: nobody listens yet, or the answer is not 200.
-fn get(address: SocketAddr, path: &str) -> Option<String> {
+pub(super) fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
     // 1.0, so that the answer is not in chunks.

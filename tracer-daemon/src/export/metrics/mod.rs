@@ -5,6 +5,7 @@
 //! text for older clients. Refuses to measure anything itself: facts about our own process are given to it.
 
 pub mod classic;
+mod costs;
 mod identity;
 mod outlook;
 mod rates;
@@ -40,7 +41,10 @@ use self::{
     state::State,
     table::{Definition, Kind, Sample, TABLE, Value},
 };
-use crate::{export::report::ProcessFacts, model::Snapshot};
+use crate::{
+    export::report::{CostFacts, ProcessFacts},
+    model::Snapshot,
+};
 
 /// What can be chosen about the metrics.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +79,11 @@ impl Metrics {
         let mut state = self.state();
         let identity = Identity::of(process, state.settings.pid_label);
         state.observe(key, &identity, snapshot);
+    }
+
+    /// What looking has cost a process of which a snapshot was given: so far, in all.
+    pub fn observe_cost(&self, key: ProcessKey, cost: &CostFacts) {
+        self.state().observe_cost(key, cost);
     }
 
     /// A process is gone or no longer looked at. Its counts stay.

@@ -7,6 +7,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::{
     MetricsSettings,
+    costs::{Costs, LOSSES, Paid, births_lost_by_us, births_lost_on_the_way},
     identity::Identity,
     outlook::{Outlook, Outlooks},
     runtime::{MemoryGauges, RuntimeBooks},
@@ -14,7 +15,7 @@ use super::{
     top_sites::{Choice, Cursor, ProcessKey, TopSites},
 };
 use crate::{
-    export::untrusted,
+    export::{CostFacts, untrusted},
     model::{
         Evidence, ExactCounts, GoroutineSite, Heap, SiteId, Snapshot, Turnover, judged::judged, live::LiveSite,
         memory::MemoryStatement,
@@ -72,6 +73,7 @@ pub(super) struct Group {
     /// Goroutines by site and what they wait for.
     pub(super) table: SiteGauges,
     pub(super) outlooks: Outlooks,
+    pub(super) costs: Costs,
     living: usize,
     /// When the last process ended, counted in ends; means nothing while one lives.
     ended_at: u64,
@@ -92,6 +94,7 @@ struct Process {
     best_evidence: Option<Evidence>,
     probe_hits: u64,
     losses: BTreeMap<&'static str, u64>,
+    paid: Paid,
 }
 
 impl State {
@@ -101,7 +104,12 @@ impl State {
             groups: BTreeMap::new(),
             processes: BTreeMap::new(),
             refusals: BTreeMap::new(),
-            losses: tracer_common::loss::Loss::ALL.into_iter().map(|reason| (reason.id(), 0)).collect(),
+            losses: tracer_common::loss::Loss::ALL
+                .map(tracer_common::loss::Loss::id)
+                .into_iter()
+                .chain(LOSSES)
+                .map(|id| (id, 0))
+                .collect(),
             discards: BTreeMap::new(),
             probe_hits: 0,
             identities_forgotten: 0,
@@ -118,7 +126,13 @@ impl State {
         let group = self.groups.entry(identity.clone()).or_insert_with(|| Group::new(capacity));
         let process = self.processes.entry(key).or_insert_with(|| {
             group.living += 1;
-            Process { identity: identity.clone(), best_evidence: None, probe_hits: 0, losses: BTreeMap::new() }
+            Process {
+                identity: identity.clone(),
+                best_evidence: None,
+                probe_hits: 0,
+                losses: BTreeMap::new(),
+                paid: Paid::default(),
+            }
         });
         group.observe(key, snapshot);
 
@@ -127,11 +141,33 @@ impl State {
             let before = process.losses.entry(reason.id()).or_default();
             *self.discards.entry(reason.id()).or_default() += grown(before, count);
         }
+        if let Some(births) = &snapshot.births {
+            group.costs.looked(&mut process.paid, &births.counts);
+            for (reason, count) in births_lost_by_us(&births.counts) {
+                let before = process.losses.entry(reason).or_default();
+                *self.losses.entry(reason).or_default() += grown(before, count);
+            }
+        }
         let Some(exact) = &snapshot.exact else { return };
         self.probe_hits += grown(&mut process.probe_hits, exact.totals.probe_hits);
         for loss in &exact.losses {
             let before = process.losses.entry(loss.reason.id()).or_default();
             *self.losses.entry(loss.reason.id()).or_default() += grown(before, loss.count);
+        }
+    }
+
+    pub(super) fn observe_cost(&mut self, key: ProcessKey, cost: &CostFacts) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        let Some(group) = self.groups.get_mut(&process.identity) else { return };
+        if cost.bursts.is_none() {
+            // Hits of hooks that are always there are in the snapshot.
+            return;
+        }
+        group.costs.observe(key, &mut process.paid, cost);
+        self.probe_hits += grown(&mut process.probe_hits, cost.probe_hits);
+        for (reason, count) in births_lost_on_the_way(cost.births_lost) {
+            let before = process.losses.entry(reason).or_default();
+            *self.losses.entry(reason).or_default() += grown(before, count);
         }
     }
 
@@ -205,6 +241,8 @@ struct Stood {
 
 impl Group {
     fn leave(&mut self, key: ProcessKey) -> Stood {
+        // The next look says again what it costs.
+        self.costs.end(key);
         Stood {
             allocations: self.allocations.end(key),
             goroutines: self.goroutines.end(key),
@@ -260,6 +298,7 @@ impl Group {
             live: SiteGauges::new(capacity),
             table: SiteGauges::new(capacity),
             outlooks: Outlooks::default(),
+            costs: Costs::default(),
             living: 0,
             ended_at: 0,
         }
@@ -357,7 +396,7 @@ impl Place {
 }
 
 /// What was added since last time; all of it where the count began anew.
-fn grown(before: &mut u64, now: u64) -> u64 {
+pub(super) fn grown(before: &mut u64, now: u64) -> u64 {
     let grown = if now < *before { now } else { now - *before };
     *before = now;
     grown

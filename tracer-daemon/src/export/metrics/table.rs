@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use prometheus_client::{metrics::MetricType, registry::Unit};
 
 use super::{
+    costs::Costs,
     identity::Identity,
     outlook::Outlooks,
     runtime::{Pauses, RuntimeBooks},
@@ -344,6 +345,73 @@ pub(super) const TABLE: &[Definition] = &[
         samples: |state| books(state, |books| Some(Value::Count(books.freed_bytes))),
     },
     Definition {
+        stem: "leakline_target_cpu_overhead_ratio",
+        kind: Kind::Gauge,
+        unit: None,
+        by_identity: true,
+        labels: &[],
+        help: "CPU time that bursts added to a process in the last minute, as a share of its own, by our account; of several processes the worst.",
+        samples: |state| {
+            by_identity(state, |group| {
+                group.costs.ratio().map(|ratio| (Vec::new(), Value::Real(ratio))).into_iter().collect()
+            })
+        },
+    },
+    Definition {
+        stem: "leakline_target_added_cpu",
+        kind: Kind::Counter,
+        unit: Some(Base::Seconds),
+        by_identity: true,
+        labels: &[],
+        help: "CPU time that bursts have added to the processes, by our account.",
+        samples: |state| costs(state, |costs| Value::Real(costs.added_s)),
+    },
+    Definition {
+        stem: "leakline_bursts",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: true,
+        labels: &[],
+        help: "Windows in which allocations were hooked.",
+        samples: |state| costs(state, |costs| Value::Count(costs.bursts)),
+    },
+    Definition {
+        stem: "leakline_bursts_open",
+        kind: Kind::Counter,
+        unit: Some(Base::Seconds),
+        by_identity: true,
+        labels: &[],
+        help: "How long windows were open.",
+        samples: |state| costs(state, |costs| Value::Real(costs.open_s)),
+    },
+    Definition {
+        stem: "leakline_births",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: true,
+        labels: &[],
+        help: "Objects that were caught in windows when they were born.",
+        samples: |state| costs(state, |costs| Value::Count(costs.births)),
+    },
+    Definition {
+        stem: "leakline_collections_looked",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: true,
+        labels: &[],
+        help: "Collections after which it was looked which of the objects that were caught are alive.",
+        samples: |state| costs(state, |costs| Value::Count(costs.looked)),
+    },
+    Definition {
+        stem: "leakline_collections_missed",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: true,
+        labels: &[],
+        help: "Collections after which the next was over before it was looked. Objects that lived then are left out.",
+        samples: |state| costs(state, |costs| Value::Count(costs.missed)),
+    },
+    Definition {
         stem: "leakline_build",
         kind: Kind::Info,
         unit: None,
@@ -399,7 +467,7 @@ pub(super) const TABLE: &[Definition] = &[
         unit: None,
         by_identity: false,
         labels: &[],
-        help: "How often a probe fired in any target.",
+        help: "How often a probe fired in any target, those of bursts included.",
         samples: |state| vec![own([""; 0], Value::Count(state.probe_hits))],
     },
     Definition {
@@ -587,6 +655,14 @@ fn outlook(state: &State, pick: fn(&Outlooks) -> Option<f64>) -> Vec<Sample> {
 fn books(state: &State, pick: impl Fn(&RuntimeBooks) -> Option<Value>) -> Vec<Sample> {
     by_identity(state, |group| {
         let value = group.runtime.is_known().then(|| pick(&group.runtime)).flatten();
+        value.map(|value| (Vec::new(), value)).into_iter().collect()
+    })
+}
+
+/// A sample an identity, of those in which windows are opened.
+fn costs(state: &State, pick: fn(&Costs) -> Value) -> Vec<Sample> {
+    by_identity(state, |group| {
+        let value = group.costs.is_known.then(|| pick(&group.costs));
         value.map(|value| (Vec::new(), value)).into_iter().collect()
     })
 }

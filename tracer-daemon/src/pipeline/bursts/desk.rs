@@ -2,7 +2,10 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::attach::governor::{Account, Impulse, Standing};
+use crate::{
+    attach::governor::{Account, Impulse, Standing},
+    export::BirthsLost,
+};
 
 /// What the books say: it is free, and decides how often windows open.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,6 +29,8 @@ pub(in crate::pipeline) struct BookRates {
 pub(in crate::pipeline) struct Shown {
     /// What was paid.
     pub(in crate::pipeline) account: Account,
+    /// What was lost on its way.
+    pub(in crate::pipeline) lost: BirthsLost,
     /// Why there are few windows, or none.
     pub(in crate::pipeline) standing: Option<Standing>,
     /// Why the last window could not be opened, or collections cannot be seen.

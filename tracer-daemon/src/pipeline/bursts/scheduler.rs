@@ -33,6 +33,7 @@ use crate::{
     },
     collect::births::BurstTotals,
     discover::{Presence, presence},
+    export::BirthsLost,
     pipeline::{
         goroutines::{began_ns, monotonic_ns},
         own,
@@ -450,6 +451,11 @@ impl Scheduler {
             let decision = self.governor.hooks(*id).map(|hooks| &hooks.goroutines);
             target.desk.show(Shown {
                 account: self.governor.account(*id).unwrap_or_default(),
+                lost: BirthsLost {
+                    ring_full: totals.lost,
+                    pending_full: totals.pending_full,
+                    undecodable: target.tracker.undecodable(),
+                },
                 standing: Some(self.governor.standing(*id)),
                 failure: hosted.failure.clone(),
                 goroutine_hooks_off: hosted.goroutines.why_off(now_ns, decision, target),

@@ -173,13 +173,17 @@ impl BirthLooks {
 
     /// What it has cost the target, by the governor's account.
     pub(in crate::pipeline) fn cost(&self) -> CostFacts {
-        let account = self.desk.shown().account;
+        let shown = self.desk.shown();
+        let account = shown.account;
         CostFacts {
             probe_hits: account.hits,
             bursts: Some(account.bursts),
             bursts_open_s: Some(approximate(account.open_ns) / 1e9),
             budget_ratio: Some(self.budget_ratio),
             target_ratio: (account.cpu_ns > 0.0).then_some(account.ratio),
+            target_ratio_last_minute: (account.cpu_ns > 0.0).then_some(account.ratio_last_minute),
+            target_added_s: Some(account.cost_ns / 1e9),
+            births_lost: shown.lost,
             ..CostFacts::default()
         }
     }

@@ -1,0 +1,88 @@
+//! What bursts cost the processes of an identity, and what they have seen. Counters stay when a process ends.
+
+use std::collections::BTreeMap;
+
+use super::{state::grown, top_sites::ProcessKey};
+use crate::{
+    export::{BirthsLost, CostFacts},
+    model::birth_look::BirthCounts,
+};
+
+/// Reasons for which births are lost; shown at 0 from the beginning.
+pub(super) const LOSSES: [&str; 5] =
+    ["births_ring_full", "births_pending_full", "births_undecodable", "births_no_room", "births_no_end"];
+
+/// By reason, what was lost between the kernel and us.
+pub(super) fn births_lost_on_the_way(lost: BirthsLost) -> [(&'static str, u64); 3] {
+    let [ring_full, pending_full, undecodable, _, _] = LOSSES;
+    [(ring_full, lost.ring_full), (pending_full, lost.pending_full), (undecodable, lost.undecodable)]
+}
+
+/// By reason, what arrived and could not be kept.
+pub(super) fn births_lost_by_us(counts: &BirthCounts) -> [(&'static str, u64); 2] {
+    let [_, _, _, no_room, no_end] = LOSSES;
+    [(no_room, counts.no_room), (no_end, counts.no_end)]
+}
+
+/// All processes of one identity.
+#[derive(Debug, Default)]
+pub(super) struct Costs {
+    /// Whether windows were opened in one of them, or were to be.
+    pub(super) is_known: bool,
+    pub(super) bursts: u64,
+    pub(super) open_s: f64,
+    pub(super) added_s: f64,
+    pub(super) births: u64,
+    pub(super) looked: u64,
+    pub(super) missed: u64,
+    /// Of the living, over the last minute.
+    ratios: BTreeMap<ProcessKey, f64>,
+}
+
+/// What one process has paid when it was looked at last.
+#[derive(Debug, Default)]
+pub(super) struct Paid {
+    bursts: u64,
+    open_s: f64,
+    added_s: f64,
+    births: u64,
+    looked: u64,
+    missed: u64,
+}
+
+impl Costs {
+    pub(super) fn observe(&mut self, key: ProcessKey, paid: &mut Paid, cost: &CostFacts) {
+        self.is_known = true;
+        self.bursts += grown(&mut paid.bursts, cost.bursts.unwrap_or_default());
+        self.open_s += grown_s(&mut paid.open_s, cost.bursts_open_s);
+        self.added_s += grown_s(&mut paid.added_s, cost.target_added_s);
+        match cost.target_ratio_last_minute {
+            Some(ratio) => drop(self.ratios.insert(key, ratio)),
+            None => drop(self.ratios.remove(&key)),
+        }
+    }
+
+    pub(super) fn looked(&mut self, paid: &mut Paid, counts: &BirthCounts) {
+        self.births += grown(&mut paid.births, counts.born);
+        self.looked += grown(&mut paid.looked, counts.cycles_looked);
+        self.missed += grown(&mut paid.missed, counts.cycles_missed);
+    }
+
+    /// A process is gone, or goes on under another identity.
+    pub(super) fn end(&mut self, key: ProcessKey) {
+        self.ratios.remove(&key);
+    }
+
+    /// The worst. `None`: it is not known of any.
+    pub(super) fn ratio(&self) -> Option<f64> {
+        self.ratios.values().copied().max_by(f64::total_cmp)
+    }
+}
+
+/// What was added since last time, seconds; nothing where the account says less, as one does that begins anew.
+fn grown_s(before: &mut f64, now: Option<f64>) -> f64 {
+    let now = now.filter(|now| now.is_finite()).unwrap_or_default();
+    let grown = (now - *before).max(0.0);
+    *before = before.max(now);
+    grown
+}
