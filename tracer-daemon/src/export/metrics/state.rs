@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     export::untrusted,
-    model::{Evidence, ExactCounts, Heap, SiteId, Snapshot, judged::judged, live::LiveSite, memory::MemoryStatement},
+    model::{
+        Evidence, ExactCounts, Heap, SiteId, Snapshot, birth_look::BirthCounts, judged::judged, live::LiveSite,
+        memory::MemoryStatement,
+    },
     symbolize::Frame,
 };
 
@@ -123,6 +126,10 @@ impl State {
         for (reason, count) in snapshot.discards.iter() {
             let before = process.losses.entry(reason.id()).or_default();
             *self.discards.entry(reason.id()).or_default() += grown(before, count);
+        }
+        for (reason, count) in snapshot.birth_counts.iter().flat_map(BirthCounts::losses) {
+            let before = process.losses.entry(reason).or_default();
+            *self.losses.entry(reason).or_default() += grown(before, count);
         }
         let Some(exact) = &snapshot.exact else { return };
         self.probe_hits += grown(&mut process.probe_hits, exact.totals.probe_hits);
