@@ -278,10 +278,10 @@ impl ProcessModel {
         let used = [
             (books.is_some(), Evidence::Books),
             (self.goroutines.is_some(), Evidence::GoroutineTable),
+            (goroutine_hooks.is_some(), Evidence::GoroutineHooks),
             (profile.is_some(), profile.as_ref().map_or(Evidence::Profile, Profile::evidence)),
             (self.births_report.is_some(), Evidence::Bursts),
             (looked, Evidence::Marks),
-            (goroutine_hooks.is_some(), Evidence::GoroutineHooks),
         ];
         Snapshot {
             window_s: self.window_s(),

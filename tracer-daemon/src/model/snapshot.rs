@@ -36,6 +36,8 @@ pub enum Evidence {
     Books,
     /// Every goroutine, read from the target's memory.
     GoroutineTable,
+    /// Hooks on the creation and the exit of every goroutine. They say nothing of the heap: who has a profile, too, has more.
+    GoroutineHooks,
     /// The runtime's own heap profile, read from the target's memory.
     Profile,
     /// The same, where we turned the sampler on.
@@ -44,8 +46,6 @@ pub enum Evidence {
     Bursts,
     /// The collector's marks of the objects that these caught, read from the target's memory.
     Marks,
-    /// Hooks on the creation and the exit of every goroutine.
-    GoroutineHooks,
     /// Hooks on every allocation and on goroutine creation and exit.
     Exact,
 }
@@ -55,11 +55,11 @@ impl Evidence {
     pub const ALL: [Self; 8] = [
         Self::Books,
         Self::GoroutineTable,
+        Self::GoroutineHooks,
         Self::Profile,
         Self::Adopted,
         Self::Bursts,
         Self::Marks,
-        Self::GoroutineHooks,
         Self::Exact,
     ];
 

@@ -35,7 +35,7 @@ pub struct Table {
     sampled: Option<u64>,
     without_stack: u64,
     #[serde(flatten)]
-    counted: Option<Counted>,
+    counted: Option<Hooked>,
     #[serde(skip_serializing_if = "Option::is_none")]
     growth_per_s: Option<Rate>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,8 +46,7 @@ pub struct Table {
 
 /// What hooks counted of all.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[expect(clippy::struct_field_names, reason = "fields of the document")]
-struct Counted {
+struct Hooked {
     /// For how long they counted.
     counted_s: f64,
     created: u64,
@@ -62,7 +61,7 @@ struct Counted {
 
 /// What hooks counted of one site.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct SiteCounted {
+struct SiteTurnover {
     created: u64,
     exited: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,7 +85,7 @@ struct Site {
     #[serde(flatten)]
     oldest: Oldest,
     #[serde(flatten)]
-    counted: Option<SiteCounted>,
+    counted: Option<SiteTurnover>,
     #[serde(flatten)]
     judgement: Option<Judgement>,
     creation_stack: Vec<Frame>,
@@ -229,7 +228,7 @@ pub(super) fn document(
         stack_bytes: table.stack_bytes,
         sampled: table.sampled,
         without_stack: table.without_stack,
-        counted: hooks.map(|hooks| Counted {
+        counted: hooks.map(|hooks| Hooked {
             counted_s: hooks.counted_s,
             created: hooks.totals.created,
             exited: hooks.totals.exited,
@@ -263,8 +262,8 @@ fn gone_site(counted: &GoroutineSite) -> Site {
     }
 }
 
-fn counted_of(site: &GoroutineSite) -> SiteCounted {
-    SiteCounted { created: site.counted.created, exited: site.counted.exited, created_per_s: rate(site.created_per_s) }
+fn counted_of(site: &GoroutineSite) -> SiteTurnover {
+    SiteTurnover { created: site.counted.created, exited: site.counted.exited, created_per_s: rate(site.created_per_s) }
 }
 
 fn site(
@@ -276,7 +275,7 @@ fn site(
     program: Program<'_>,
 ) -> Site {
     // Where hooks count all and nothing was counted there, nothing happened.
-    let nothing = || SiteCounted { created: 0, exited: 0, created_per_s: rate(model::Rate::counted(0.0)) };
+    let nothing = || SiteTurnover { created: 0, exited: 0, created_per_s: rate(model::Rate::counted(0.0)) };
     let creation_stack = counted.map_or(&site.creation_stack, |counted| &counted.creation_stack);
     Site {
         id: site.id.to_string(),

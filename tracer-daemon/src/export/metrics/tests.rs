@@ -2,7 +2,7 @@
 
 #![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use expect_test::{expect, expect_file};
 use proptest::prelude::*;
@@ -12,7 +12,8 @@ use super::*;
 use crate::{
     export::fixture,
     model::{
-        Counted, LossCount, Rate, SiteId,
+        Counted, LossCount, Rate, SiteId, Snapshot,
+        goroutines::hooks::HookedGoroutines,
         live::LiveSite,
         verdict::{Trend, Verdict},
     },
@@ -178,11 +179,11 @@ fn without_targets_only_leakline_itself_is_shown() {
         # TYPE leakline_processes gauge
         leakline_processes{best_evidence="books"} 0
         leakline_processes{best_evidence="goroutine-table"} 0
+        leakline_processes{best_evidence="goroutine-hooks"} 0
         leakline_processes{best_evidence="profile"} 0
         leakline_processes{best_evidence="adopted"} 0
         leakline_processes{best_evidence="bursts"} 0
         leakline_processes{best_evidence="marks"} 0
-        leakline_processes{best_evidence="goroutine-hooks"} 0
         leakline_processes{best_evidence="exact"} 0
         # HELP leakline_events_lost How often something that happened could not be kept, by reason.
         # TYPE leakline_events_lost counter
@@ -282,6 +283,32 @@ fn a_process_whose_identity_becomes_better_known_is_counted_once() {
     assert_eq!(series["leakline_events_lost_total{reason=\"ring_full\"}"], 5);
     let bytes = series.iter().filter(|(name, _)| name.starts_with("leakline_site_allocated_bytes_total"));
     assert_eq!(bytes.map(|(_, bytes)| bytes).sum::<u64>(), snapshot.totals.allocated.bytes);
+}
+
+#[test]
+fn what_goroutine_hooks_counted_is_served_and_never_falls() {
+    let metrics = metrics();
+    let hooked = |created: u64, exited: u64| {
+        let place = fixture::frame("main.f", "/src/f.go", 1);
+        let turnover = crate::model::Turnover { created, exited };
+        let hooks = HookedGoroutines {
+            counted_s: 1.0,
+            totals: turnover,
+            sites: vec![fixture::goroutine_site(7, &place, created, exited)],
+            ..HookedGoroutines::default()
+        };
+        Snapshot { goroutine_hooks: Some(Arc::new(hooks)), ..Snapshot::default() }
+    };
+    let sum = |name: &str| {
+        let series = series(&metrics);
+        series.iter().filter(|(key, _)| key.starts_with(name)).map(|(_, count)| count).sum::<u64>()
+    };
+    metrics.observe(FIRST, &facts(), &hooked(40, 30));
+    metrics.observe(FIRST, &facts(), &hooked(45, 41));
+    assert_eq!((sum("leakline_goroutines_created_total"), sum("leakline_goroutines_exited_total")), (45, 41));
+    assert!(series(&metrics).keys().any(|key| key.starts_with("leakline_site_info") && key.contains("main.f")));
+    metrics.end(FIRST);
+    assert_eq!((sum("leakline_goroutines_created_total"), sum("leakline_goroutines_exited_total")), (45, 41));
 }
 
 #[test]
