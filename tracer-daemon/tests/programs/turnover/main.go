@@ -46,6 +46,8 @@ var (
 	leave = make(chan struct{})
 	stay  sync.WaitGroup
 	sum   uint64
+	// always is how many goroutines are there all the time.
+	always int
 )
 
 //go:noinline
@@ -115,15 +117,9 @@ func storm() {
 }
 
 func tell() {
-	// Done is called before the end: those that have called it are at their end when nobody else is there.
-	want := runtime.NumGoroutine()
-	for {
+	// Done is called before the end: those that have called it have ended when nobody else is there.
+	for runtime.NumGoroutine() > always+staying() {
 		runtime.Gosched()
-		if now := runtime.NumGoroutine(); now >= want && now <= 2+staying() {
-			break
-		} else {
-			want = now
-		}
 	}
 	said := make([]*Line, 0, len(lines))
 	for _, line := range lines {
@@ -152,6 +148,7 @@ func main() {
 			}
 		}()
 	}
+	always = runtime.NumGoroutine()
 	fmt.Println("ready")
 	input := bufio.NewScanner(os.Stdin)
 	for input.Scan() {
