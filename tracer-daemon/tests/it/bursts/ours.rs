@@ -158,15 +158,11 @@ fn a_holder_that_is_stopped_or_killed_ends_its_window_and_no_other() {
         if happens == Signal::STOP {
             leakline.running.wait_for("ended by force");
         }
-        leakline.wait_for_windows(3);
+        leakline.wait_for_windows(2);
         leakline.running.signal(Signal::INT);
-        // One that keeps the probe of collections, and is stopped, is told to end and cannot hear it: it is ended when it goes on.
-        let stopped: Vec<u32> = leakline.holders();
-        let (status, document) = leakline.running.finish();
-        assert_eq!(status, 0);
-        assert!(windows(&document) >= 2);
-        assert!(happens == Signal::KILL || stopped.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
-        wait_until_clean(target.pid());
+        // One that keeps the probe of collections, and is stopped, is told to end and cannot hear it: that one, too, is gone.
+        assert!(windows(&leakline.finish()) >= 1);
+        assert_eq!(breakpoints(target.pid()), 0);
         wait_for_allocations(&mut target);
     }
 }
@@ -218,7 +214,8 @@ fn watched_with(target: &Target, birth_ring_bytes: u32) -> (Snapshot, f64) {
     wait_until("there were some windows", || {
         session.step().unwrap();
         let snapshot = session.snapshot(session.moment()).unwrap();
-        snapshot.births.is_some() && session.cost(&snapshot).bursts.is_some_and(|windows| windows >= 25)
+        let births = snapshot.births.as_ref();
+        births.is_some_and(|births| births.sites.iter().any(|site| site.alloc_bytes_per_s.is_some()))
     });
     session.close().unwrap();
     let snapshot = session.snapshot(session.moment()).unwrap();
