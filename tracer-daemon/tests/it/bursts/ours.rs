@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tracer_daemon::{
     attach::Limits,
     cli::EvidenceChoice,
@@ -19,10 +19,11 @@ use tracer_daemon::{
 };
 
 use super::{
-    Bursting, breakpoints, refusal, signal, target, wait_for_allocations, wait_for_window, wait_until_clean, windows,
+    Bursting, breakpoints, count, refusal, target, wait_for_allocations, wait_for_window, wait_until_clean, windows,
 };
 use crate::{
     leakline::can_attach,
+    links::sleep_us,
     target::{Target, wait_until},
 };
 
@@ -151,14 +152,29 @@ fn a_holder_that_is_stopped_or_killed_ends_its_window_and_no_other() {
     for happens in [Signal::KILL, Signal::STOP] {
         let mut leakline = Bursting::attach(target.pid(), &[]);
         leakline.wait_for_windows(2);
-        wait_for_window(target.pid());
-        for holder in leakline.holders() {
-            signal(holder, happens);
-        }
+        let before = count(&mut target);
+        let to_all = |signal| {
+            for holder in leakline.holders() {
+                // It may be gone by now.
+                let _gone = kill_process(Pid::from_raw(holder.cast_signed()).unwrap(), signal);
+            }
+        };
+        wait_until("it has happened to one that holds a window", || {
+            wait_for_window(target.pid());
+            to_all(happens);
+            sleep_us(500_000);
+            // What is killed is gone in any case.
+            let has_hit = happens == Signal::KILL || breakpoints(target.pid()) >= super::IN_WINDOW;
+            if !has_hit {
+                to_all(Signal::CONT);
+            }
+            has_hit
+        });
         if happens == Signal::STOP {
             leakline.running.wait_for("ended by force");
         }
-        leakline.wait_for_windows(2);
+        wait_until("the target has allocated", || count(&mut target) > before);
+        leakline.wait_for_windows(1);
         leakline.running.signal(Signal::INT);
         // One that keeps the probe of collections, and is stopped, is told to end and cannot hear it: that one, too, is gone.
         assert!(windows(&leakline.finish()) >= 1);
