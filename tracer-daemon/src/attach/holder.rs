@@ -270,6 +270,14 @@ impl Holder {
         let _gone = pidfd_send_signal(&self.process.ended, Signal::KILL);
     }
 
+    /// As [`Self::kill`], but not while probes are being put in place: then some could be left. True where it was killed.
+    pub fn kill_if_open(&self) -> bool {
+        if self.is_past_opening {
+            self.kill();
+        }
+        self.is_past_opening
+    }
+
     /// Id of the process that holds the link.
     pub fn process_id(&self) -> u32 {
         self.process.child.id()

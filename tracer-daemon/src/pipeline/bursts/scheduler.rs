@@ -52,6 +52,8 @@ const RETRY_NS: u64 = 10_000_000_000;
 const AGAIN_NS: u64 = 500_000_000;
 /// A window that is not over so long behind its end is ended by force: somebody may have stopped the process that holds it.
 const LATE_NS: u64 = 2_000_000_000;
+/// A link that stays and is told to end has so long for it.
+const LEAVE_NS: u64 = 1_000_000_000;
 /// As long as it may take to put probes in place, on a host that has no time.
 const OPENING_NS: u64 = 10_000_000_000;
 /// Who sleeps for [`NAP_NS`] and wakes up so much later was stopped.
@@ -157,8 +159,8 @@ struct Scheduler {
     holders: Holders,
     targets: BTreeMap<TargetId, Hosted>,
     window: Option<OpenWindow>,
-    /// Links that were told to end, and were not heard of since.
-    leaving: Vec<Holder>,
+    /// Links that were told to end, and were not heard of since; with when they are ended by force.
+    leaving: Vec<(Holder, u64)>,
     beat_ns: u64,
     observed_ns: u64,
     /// When it was seen last that this thread runs.
@@ -233,6 +235,8 @@ struct OpenWindow {
     failure: Option<AttachError>,
     /// Whether its target was taken away. It keeps its place until its probes are gone: the next one is not to meet them.
     is_abandoned: bool,
+    /// Until when it has time to end where it was told to.
+    leave_ns: u64,
     /// Whether it was ended by force.
     is_killed: bool,
 }
@@ -241,7 +245,7 @@ impl OpenWindow {
     /// When something must be wrong with the process that holds it.
     fn overdue_ns(&self) -> u64 {
         match self.opened_ns {
-            Some(opened_ns) => opened_ns.saturating_add(self.plan.length_ns).saturating_add(LATE_NS),
+            Some(opened_ns) => self.leave_ns.min(opened_ns.saturating_add(self.plan.length_ns).saturating_add(LATE_NS)),
             None => self.ordered_ns.saturating_add(OPENING_NS),
         }
     }
@@ -290,7 +294,7 @@ impl Scheduler {
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(nap_ns).unwrap_or_default() };
         let bell = self.shared.bell.as_fd();
         let mut waited: Vec<PollFd<'_>> = vec![PollFd::from_borrowed_fd(bell, PollFlags::IN)];
-        let links = self.window.iter().map(|window| &window.holder).chain(&self.leaving);
+        let links = self.window.iter().map(|window| &window.holder).chain(self.leaving.iter().map(|(link, _)| link));
         let links = links.chain(self.targets.values().filter_map(|hosted| hosted.cycle.as_ref()));
         waited.extend(links.map(|link| PollFd::from_borrowed_fd(link.fd(), PollFlags::IN)));
         waited.extend(self.targets.values().filter_map(|hosted| hosted.goroutines.link()));
@@ -341,18 +345,25 @@ impl Scheduler {
         if let Some(window) = self.window.as_mut().filter(|window| window.plan.target == id) {
             window.holder.close();
             window.is_abandoned = true;
+            window.leave_ns = monotonic_ns().saturating_add(LEAVE_NS);
         }
         let Some(mut hosted) = self.targets.remove(&id) else { return };
         self.leaving.extend(hosted.goroutines.end(monotonic_ns(), &mut hosted.target));
         if let Some(cycle) = hosted.cycle {
             cycle.close();
-            self.leaving.push(cycle);
+            self.leaving.push((cycle, monotonic_ns().saturating_add(LEAVE_NS)));
         }
     }
 
     /// Takes what the links have to tell.
     fn hear(&mut self) {
-        self.leaving.retain_mut(|link| !ended(link, |_| {}));
+        let now_ns = monotonic_ns();
+        self.leaving.retain_mut(|(link, until_ns)| {
+            if now_ns >= *until_ns && link.kill_if_open() {
+                *until_ns = u64::MAX;
+            }
+            !ended(link, |_| {})
+        });
         for hosted in self.targets.values_mut() {
             hosted.goroutines.hear(monotonic_ns(), &mut hosted.target);
             let Some(cycle) = &mut hosted.cycle else { continue };
@@ -369,13 +380,20 @@ impl Scheduler {
             }
         }
         if let Some(mut window) = self.window.take() {
+            // What it has said counts first: we may have been stopped ourselves.
             if self.hear_of(&mut window) {
                 if !window.is_abandoned {
                     self.window_is_over(&window);
                 }
-            } else {
-                self.window = Some(window);
+                return;
             }
+            if !window.is_killed && now_ns >= window.overdue_ns() {
+                window.is_killed = true;
+                let process = window.holder.process_id();
+                tracing::warn!(process, "the process that holds a window does not end: it is ended by force");
+                window.holder.kill();
+            }
+            self.window = Some(window);
         }
     }
 
@@ -488,17 +506,6 @@ impl Scheduler {
                 _ => {}
             }
         }
-        if let Some(window) = &mut self.window
-            && !window.is_killed
-            && now_ns >= window.overdue_ns()
-        {
-            window.is_killed = true;
-            tracing::warn!(
-                process = window.holder.process_id(),
-                "the process that holds a window does not end: it is ended by force"
-            );
-            window.holder.kill();
-        }
         if !self.targets.is_empty() && self.window.is_none() {
             // Without one the next window starts its own.
             let _none = self.holders.prepare();
@@ -578,6 +585,7 @@ impl Scheduler {
                     closed_ns: None,
                     failure: None,
                     is_abandoned: false,
+                    leave_ns: u64::MAX,
                     is_killed: false,
                 });
             }

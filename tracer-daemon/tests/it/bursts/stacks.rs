@@ -102,7 +102,8 @@ fn a_target_that_lies_about_its_heap_neither_stops_leakline_nor_changes_what_is_
             leakline.running.signal(Signal::INT);
             let document = leakline.finish();
             assert!(windows(&document) >= 20, "{}", document["cost"]);
-            assert_eq!(breakpoints(target.pid()), 0);
+            // It has changed two bytes itself, in its own copy of the page.
+            assert_eq!(breakpoints(target.pid()), 2);
             wait_for_allocations(&mut target);
             let stacks = stacks(&document);
             assert!(stacks.iter().any(|stack| *stack == ["main.(*ring).keep", "main.busy"]), "{stacks:?}");

@@ -7,7 +7,7 @@
 // ends it with status 0, `exec` executes this binary again with the same arguments (which prints "ready" again), `sleep`
 // executes /bin/sleep 60, `grow` makes it take 4 MiB of memory every millisecond. End of input: exit 0.
 //
-//	busy     NUMBER goroutines allocate 48 bytes each as fast as they can, and keep the last 4,096.
+//	busy     NUMBER goroutines allocate 48 bytes each as fast as they can, and keep the last 64.
 //	threads  NUMBER goroutines, each bound to a thread of its own, allocate 10 objects of 48 bytes and sleep for 1 to 4 ms.
 //	procs    as busy; and another goroutine sets GOMAXPROCS to 1, 2, 3, 4, 1, … every 2 ms.
 //	deep     NUMBER goroutines start another one each, again and again, that descends 10 to 1,500 calls with frames of about
@@ -29,7 +29,7 @@ import (
 	"time"
 )
 
-const kept = 4096
+const kept = 64
 
 type object struct {
 	next *object
