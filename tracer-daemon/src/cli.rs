@@ -75,7 +75,7 @@ pub struct TargetArgs {
 /// The kinds of evidence that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EvidenceChoice {
-    /// All that fits --max-overhead: `books`, and `bursts` where the kernel allows them. Never `exact`
+    /// The best that costs the target nothing: `books`. Never `exact`; `bursts` only when they have proven themselves
     Auto,
     /// What the runtime knows by itself, read from the target's memory: no probe, no cost to the target
     Books,

@@ -217,7 +217,7 @@ impl Tools {
             }
             Tracer::Bursts { per_mille } => {
                 let mut command = Command::new(self.leakline.as_ref()?);
-                command.args(["attach", "--pid", &pid, "--output", "json", "--interval", "5s"]);
+                command.args(["attach", "--pid", &pid, "--evidence", "bursts", "--output", "json", "--interval", "5s"]);
                 command.args(["--duration", &format!("{seconds}s")]);
                 if per_mille != DEFAULT_PER_MILLE {
                     command.args(["--max-overhead", &format!("{}%", f64::from(per_mille) / 10.0)]);

@@ -35,11 +35,9 @@ pub(super) enum Trait {
     Heavy,
     /// It also runs without a sampler of its own, and leakline turns it on.
     Adopted,
-    /// `--quick` runs it also without a sampler, with windows.
-    Probed,
 }
 
-use Trait::{Adopted, Cgo, Heavy, Probed, Quick};
+use Trait::{Adopted, Cgo, Heavy, Quick};
 
 /// In a module without dependencies.
 const fn plain(name: &'static str, releases: [&'static str; 2], traits: &'static [Trait]) -> Case {
@@ -72,7 +70,7 @@ impl Case {
 
 /// Leaks first, then the innocent. gorm and go-redis need Go 1.21.
 pub(super) const CASES: &[Case] = &[
-    plain("global_slice", [GO_19, GO_24], &[Quick, Adopted, Probed]),
+    plain("global_slice", [GO_19, GO_24], &[Quick, Adopted]),
     plain("map_no_delete", [GO_26, GO_19], &[Adopted]),
     plain("session_afterfunc", [GO_22, GO_27], &[]),
     plain("ticker", [GO_26, GO_19], &[]),
@@ -94,7 +92,7 @@ pub(super) const CASES: &[Case] = &[
     library("redis", [GO_27, GO_21], &[]),
     plain("json_copies", [GO_22, GO_24], &[Quick, Adopted]),
     plain("generic_helper", [GO_27, GO_19], &[]),
-    plain("shared_class", [GO_21, GO_24], &[Quick, Adopted, Probed]),
+    plain("shared_class", [GO_21, GO_24], &[Quick, Adopted]),
     plain("two_leaks", [GO_26, GO_22], &[]),
     plain("slow_under_churn", [GO_19, GO_21], &[Heavy]).seconds(310),
     plain("queue", [GO_26, GO_24], &[]),
@@ -103,7 +101,7 @@ pub(super) const CASES: &[Case] = &[
     plain("sync_map", [GO_26, GO_27], &[]),
     plain("held_receive", [GO_27, GO_24], &[]),
     plain("read_all", [GO_19, GO_24], &[Adopted]),
-    plain("lru", [GO_26, GO_21], &[Quick, Adopted, Probed]),
+    plain("lru", [GO_26, GO_21], &[Quick, Adopted]),
     plain("cache_fills", [GO_22, GO_27], &[Quick]),
     plain("sawtooth", [GO_26, GO_19], &[]),
     plain("burst_idle", [GO_21, GO_27], &[]),

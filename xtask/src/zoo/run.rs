@@ -89,7 +89,7 @@ impl Place {
         let documents = with_suffix(program, evidence, "documents");
         let log = with_suffix(program, evidence, "leakline.log");
         let mut attach = Command::new(&self.leakline);
-        let looks = if matches!(evidence, Evidence::None | Evidence::Adopted) { "books" } else { "auto" };
+        let looks = if evidence == Evidence::Bursts { "bursts" } else { "auto" };
         attach.args(["attach", "--pid", &target.0.id().to_string(), "--evidence", looks, "--output", "json"]);
         // The hardest on innocents: nothing is put down to warming up.
         attach.args(["--duration", &format!("{seconds}s"), "--interval", "5s", "--warm-after", "0s"]);

@@ -348,10 +348,12 @@ impl Scheduler {
             window.leave_ns = monotonic_ns().saturating_add(LEAVE_NS);
         }
         let Some(mut hosted) = self.targets.remove(&id) else { return };
-        self.leaving.extend(hosted.goroutines.end(monotonic_ns(), &mut hosted.target));
+        let leave_ns = monotonic_ns().saturating_add(LEAVE_NS);
+        let hooks = hosted.goroutines.end(monotonic_ns(), &mut hosted.target);
+        self.leaving.extend(hooks.map(|link| (link, leave_ns)));
         if let Some(cycle) = hosted.cycle {
             cycle.close();
-            self.leaving.push((cycle, monotonic_ns().saturating_add(LEAVE_NS)));
+            self.leaving.push((cycle, leave_ns));
         }
     }
 
@@ -489,7 +491,7 @@ impl Scheduler {
             let decision = self.governor.hooks(*id).map(|hooks| &hooks.goroutines);
             let Hosted { goroutines, target, .. } = hosted;
             let (leaving, has_jumped) = goroutines.keep(now_ns, decision, beats, target, &mut self.holders);
-            self.leaving.extend(leaving);
+            self.leaving.extend(leaving.map(|link| (link, now_ns.saturating_add(LEAVE_NS))));
             if has_jumped {
                 self.observed_ns = 0;
             }

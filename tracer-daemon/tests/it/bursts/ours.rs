@@ -124,7 +124,7 @@ fn when_a_run_is_told_to_end_in_a_window_nothing_is_left() {
     }
     let mut targets = [target("go1.27.3", &["busy", "1"]), target("go1.22.12", &["busy", "1"])];
     let pids = targets.each_ref().map(|target| target.pid().to_string());
-    let mut arguments = vec!["run", "--listen", "127.0.0.1:0", "--evidence", "auto", "--max-overhead", "50%"];
+    let mut arguments = vec!["run", "--listen", "127.0.0.1:0", "--evidence", "bursts", "--max-overhead", "50%"];
     for pid in &pids {
         arguments.extend(["--pid", pid]);
     }
@@ -189,11 +189,11 @@ fn without_capabilities_bursts_are_refused_with_their_names_and_the_books_go_on(
         return;
     }
     let target = target("go1.27.3", &["busy", "1"]);
-    let run = |kept: &str, evidence: &str| {
+    let run = |kept: &str| {
         let output = Command::new("setpriv")
             .args(["--bounding-set", &format!("-all,{kept}"), "--inh-caps", "-all"])
             .arg(env!("CARGO_BIN_EXE_leakline"))
-            .args(["attach", "--pid", &target.pid().to_string(), "--evidence", evidence, "--duration", "2s"])
+            .args(["attach", "--pid", &target.pid().to_string(), "--evidence", "bursts", "--duration", "2s"])
             .args(["--output", "json"])
             .stdin(Stdio::null())
             .output()
@@ -201,16 +201,14 @@ fn without_capabilities_bursts_are_refused_with_their_names_and_the_books_go_on(
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");
         let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(document["evidence"]["used"], serde_json::json!(["books", "goroutine-table"]), "{evidence}");
+        assert_eq!(document["evidence"]["used"], serde_json::json!(["books", "goroutine-table"]));
         let text = refusal(&document, "bursts_unsupported").unwrap_or_else(|| panic!("{}", document["evidence"]));
         assert!(said.contains("not measured"), "{said}");
         text.to_owned()
     };
-    for evidence in ["bursts", "auto"] {
-        let text = run("+sys_ptrace,+dac_override,+dac_read_search", evidence);
-        assert!(text.contains("CAP_BPF") && text.contains("CAP_PERFMON"), "{text}");
-    }
-    let text = run("+sys_ptrace,+dac_override,+dac_read_search,+bpf", "bursts");
+    let text = run("+sys_ptrace,+dac_override,+dac_read_search");
+    assert!(text.contains("CAP_BPF") && text.contains("CAP_PERFMON"), "{text}");
+    let text = run("+sys_ptrace,+dac_override,+dac_read_search,+bpf");
     assert!(text.contains("CAP_PERFMON"), "{text}");
 }
 
