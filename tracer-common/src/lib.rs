@@ -7,5 +7,6 @@
 
 pub mod bursts;
 pub mod exact;
+pub mod goroutines;
 pub mod loss;
 pub mod size_class;

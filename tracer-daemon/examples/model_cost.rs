@@ -47,6 +47,7 @@ fn main() -> Result<()> {
         if objects > 0 {
             assessor.observe_births(BirthEvidence {
                 window_s: births.window_s,
+                seen_s: births.window_s,
                 caught_per_byte: births.caught_per_byte(),
                 sites: estimate(&births).sites,
             });

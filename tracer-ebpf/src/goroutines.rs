@@ -1,15 +1,22 @@
 //! Goroutine creations and exits, counted per creation stack.
 //!
-//! Counterpart: `tracer-daemon/src/collect/mod.rs`.
+//! For `exact` by a program for each kind of point, open while `GATE` is. For the hooks that stay by one program for all, open until a
+//! time that is put off again and again: where whoever does so was stopped, nothing counts. Exits are counted by the creating line alone
+//! there, so that no entry is made and removed for each goroutine.
+//!
+//! Counterparts: `tracer-daemon/src/collect/mod.rs`, `tracer-daemon/src/collect/hooks.rs`.
 
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::BPF_NOEXIST,
+    helpers::{bpf_ktime_get_ns, generated::bpf_get_attach_cookie},
     macros::{map, uprobe},
-    maps::HashMap,
+    maps::{Array, HashMap},
     programs::ProbeContext,
 };
 use tracer_common::{
     exact::{GoroutineCount, StackKey, StackKind, Total},
+    goroutines::GoroutinePoint,
     loss::Loss,
 };
 
@@ -30,6 +37,10 @@ static LIVE_GOROUTINES: HashMap<u64, StackKey> = HashMap::with_max_entries(65_53
 /// Exits of goroutines whose creation was not seen, by `g.gopc`: the return address of the `go` statement.
 #[map]
 static EXIT_PLACES: HashMap<u64, u64> = HashMap::with_max_entries(4_096, 0);
+
+/// Until when hits of the hooks that stay count, ns of the monotonic clock; 0: none does.
+#[map]
+static HOOKS_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
 
 /// At the call of `runqput` in `runtime.newproc.func1`: BX = the new *g, its fields set.
 #[uprobe]
@@ -64,16 +75,47 @@ pub(crate) fn goroutine_exited(context: ProbeContext) -> u32 {
     0
 }
 
+/// All points of the hooks that stay, told apart by their cookies.
+#[uprobe]
+pub(crate) fn goroutines(context: ProbeContext) -> u32 {
+    add_total(Total::ProbeHits, 1);
+    if !hooks_are_open() {
+        return 0;
+    }
+    // SAFETY: the context is that of the program that runs.
+    let point = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
+    if point != GoroutinePoint::Exited as u64 {
+        count_creation(&Registers::of(&context));
+    } else if begins(&context) {
+        add_total(Total::GoroutinesExited, 1);
+        match read_word(Registers::of(&context).ax + g_gopc_offset()) {
+            Some(creator) => count_exit_by_place(creator),
+            None => add_loss(Loss::GoroutineUnreadable),
+        }
+    }
+    0
+}
+
 #[inline(always)]
-fn created(registers: &Registers, g: u64) {
+fn hooks_are_open() -> bool {
+    let Some(until_ns) = HOOKS_UNTIL.get_ptr(0) else { return false };
+    // SAFETY: a pointer to a map value. Volatile: the daemon writes it.
+    let until_ns = unsafe { core::ptr::read_volatile(until_ns) };
+    // SAFETY: no arguments.
+    until_ns != 0 && unsafe { bpf_ktime_get_ns() } < until_ns
+}
+
+/// Counts a creation by its stack. None: the stack has no place, counted.
+#[inline(always)]
+fn count_creation(registers: &Registers) -> Option<StackKey> {
     add_total(Total::GoroutinesCreated, 1);
     let key = key_of(registers, Position::InsideFrame);
     if GOROUTINES.get_ptr_mut(&key).is_none() {
         if is_full(StackKind::GoroutineCreation) {
             add_loss(Loss::GoroutineStacksFull);
-            return;
+            return None;
         }
-        let Some(introduction) = Introduction::reserve() else { return };
+        let introduction = Introduction::reserve()?;
         match GOROUTINES.insert(&key, &GoroutineCount { created: 0, exited: 0 }, u64::from(BPF_NOEXIST)) {
             Ok(()) => introduction.send(key, StackKind::GoroutineCreation, registers, Position::InsideFrame),
             Err(error) => {
@@ -84,10 +126,16 @@ fn created(registers: &Registers, g: u64) {
     }
     let Some(counted) = GOROUTINES.get_ptr_mut(&key) else {
         add_loss(Loss::GoroutineStacksFull);
-        return;
+        return None;
     };
     // SAFETY: a pointer to a map value, valid until the program ends.
     add(unsafe { &raw mut (*counted).created }, 1);
+    Some(key)
+}
+
+#[inline(always)]
+fn created(registers: &Registers, g: u64) {
+    let Some(key) = count_creation(registers) else { return };
     let Some(id) = read_word(g + g_goid_offset()) else {
         add_loss(Loss::GoroutineUnreadable);
         return;
@@ -115,6 +163,11 @@ fn exited(g: u64) {
         let _gone = LIVE_GOROUTINES.remove(&id);
         return;
     }
+    count_exit_by_place(creator);
+}
+
+#[inline(always)]
+fn count_exit_by_place(creator: u64) {
     if EXIT_PLACES.get_ptr_mut(&creator).is_none() {
         // A full map shows in the next look-up, and so does another CPU that was faster.
         let _full = EXIT_PLACES.insert(&creator, &0, u64::from(BPF_NOEXIST));

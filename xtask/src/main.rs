@@ -14,6 +14,7 @@ mod machine_paths;
 mod marks;
 mod matrix;
 mod real_binaries;
+mod results;
 mod setup;
 #[path = "../../tracer-daemon/source_hash.rs"]
 mod source_hash;

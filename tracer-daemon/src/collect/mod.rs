@@ -4,6 +4,7 @@
 //! attachment; the attachment itself (programs, links, gate) is `attach`'s.
 
 pub mod births;
+pub mod hooks;
 mod record;
 
 use std::fmt;

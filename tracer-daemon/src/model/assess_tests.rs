@@ -250,6 +250,7 @@ fn births_name_who_leaks_where_there_is_no_profile() {
         reading.classes = vec![ClassRate { size_bytes: Some(512), bytes_per_s: 26.0 * 60.0 * 100.0 * 512.0 / 70.0 }];
         assessor.observe_births(BirthEvidence {
             window_s: reading.window_s,
+            seen_s: reading.window_s,
             caught_per_byte: reading.caught_per_byte(),
             sites: estimate(&reading).sites,
         });

@@ -14,7 +14,11 @@ use super::verdict::SAMPLES_TO_NAME;
 use super::{Rate, SiteId};
 
 /// Births of less time accuse nobody: of what lives so long the deaths were not seen yet, seconds.
-const BIRTHS_MIN_S: f64 = 45.0;
+const BIRTHS_MIN_S: f64 = 40.0;
+/// The part of what others leave unexplained that a site must be able to explain.
+const MOST_OF_THE_REST: f64 = 0.5;
+/// The part of a class's growth below which births accuse nobody: tiny objects live as long as those that they share a slot with.
+const LEAST_PART: f64 = 0.1;
 /// Standard deviations by which births may exceed the books.
 const EXCESS: f64 = 2.0;
 
@@ -23,6 +27,8 @@ const EXCESS: f64 = 2.0;
 pub struct BirthEvidence {
     /// The time that bursts stand for, seconds.
     pub window_s: f64,
+    /// Since the first of them, seconds.
+    pub seen_s: f64,
     /// Births that are caught for each byte that is allocated.
     pub caught_per_byte: f64,
     /// What they say of each site and class.
@@ -42,7 +48,7 @@ impl BirthEvidence {
 
     /// Whether births can say more of a class that rises than a profile that has too few samples yet.
     pub(super) fn is_enough(&self, size_bytes: Option<u64>, rate: Rate) -> bool {
-        self.window_s >= BIRTHS_MIN_S && self.survivors(size_bytes) >= SAMPLES_TO_NAME && !self.exceed(size_bytes, rate)
+        self.seen_s >= BIRTHS_MIN_S && self.survivors(size_bytes) >= SAMPLES_TO_NAME && !self.exceed(size_bytes, rate)
     }
 
     /// Objects of a class that were caught and stay.
@@ -61,13 +67,13 @@ impl BirthEvidence {
 
     /// In how many seconds enough survivors of what grows so fast are due. `None`: nothing is caught.
     pub(super) fn name_due_s(&self, rate: Rate) -> Option<f64> {
-        let due_s = (SAMPLES_TO_NAME / (rate.value * self.caught_per_byte)).max(BIRTHS_MIN_S) - self.window_s;
-        due_s.is_finite().then_some(due_s)
+        let due_s = SAMPLES_TO_NAME / (rate.value * self.caught_per_byte) - self.window_s;
+        due_s.is_finite().then_some(due_s.max(BIRTHS_MIN_S - self.seen_s))
     }
 
     /// Shares the growth of a class that rises among its sites, by what is alive of what was born.
     pub(super) fn attribute(&self, class: &ClassAssessment, rate: Rate, found: &mut BTreeMap<SiteId, Found>) {
-        if self.window_s < BIRTHS_MIN_S {
+        if self.seen_s < BIRTHS_MIN_S {
             return;
         }
         let sites: Vec<(&SiteBirths, Estimate)> = self.of_class(class.size_bytes).collect();
@@ -98,6 +104,12 @@ impl BirthEvidence {
             // Where these explain all, nobody else is needed. Survivors alone do not accuse: of what lives long, births are seen
             // before deaths are, and deaths of what was born before we looked are seen by the books alone.
             if others + Z * (variance_most - own_variance).max(0.0).sqrt() >= rate.low || estimate.growth <= 0.0 {
+                continue;
+            }
+            // Nor is one accused for what somebody else must have, of whom nothing was caught: it explains most of what the others
+            // leave, or it is not it.
+            let own_most = estimate.growth + Z * estimate.variance.max(0.0).sqrt();
+            if own_most < MOST_OF_THE_REST * (rate.low - others) || estimate.growth < LEAST_PART * rate.low {
                 continue;
             }
             let found = found.entry(site).or_default();

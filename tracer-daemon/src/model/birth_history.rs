@@ -56,6 +56,12 @@ impl BirthHistory {
         self.last.map(|last| now.seconds_since(last))
     }
 
+    /// Seconds since the first burst of those that count.
+    pub(super) fn seen_s(&self, now: Moment) -> f64 {
+        let began = Moment { at_ns: self.slices.first().map_or(now.at_ns, |slice| slice.began_ns), ..now };
+        now.seconds_since(began)
+    }
+
     /// One more look.
     pub(super) fn observe(&mut self, at: Moment, look: &BirthLook, constants: &ProcessConstants) {
         let main_module = constants.main_module.as_deref();

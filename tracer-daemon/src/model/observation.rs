@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::birth_look::BirthLook;
 use super::goroutines::GoroutineTable;
+use super::goroutines::hooks::HookLook;
 use super::memory::MemoryStatement;
 use super::{Stack, by_number};
 use crate::read::Discards;
@@ -43,6 +44,8 @@ pub enum Observation {
     Births(Arc<BirthLook>),
     /// Every goroutine.
     Goroutines(Arc<GoroutineTable>),
+    /// Goroutines that began and ended, counted by hooks.
+    GoroutineHooks(Arc<HookLook>),
     /// What the resident memory consists of.
     Memory(Arc<MemoryStatement>),
     /// What was read and not believed so far.

@@ -14,6 +14,7 @@ use super::births::estimate;
 use super::forecast::Forecast;
 use super::goroutines::GoroutineTable;
 use super::goroutines::growth::{GoroutineGrowth, GoroutinesGrowth};
+use super::goroutines::hooks::HookHistory;
 use super::hints::Program;
 use super::marked::Reading;
 use super::memory::MemoryStatement;
@@ -83,6 +84,7 @@ pub struct ProcessModel {
     births: BirthHistory,
     births_report: Option<Arc<Births>>,
     goroutines: Option<Arc<GoroutineTable>>,
+    goroutine_hooks: HookHistory,
     memory: Option<Arc<MemoryStatement>>,
     memory_growth: MemoryGrowth,
     long_memory_growth: MemoryGrowth,
@@ -119,6 +121,7 @@ impl ProcessModel {
             births: BirthHistory::default(),
             births_report: None,
             goroutines: None,
+            goroutine_hooks: HookHistory::default(),
             memory: None,
             memory_growth: MemoryGrowth::new(PARTS_WINDOW_S, constants.cgo),
             long_memory_growth: MemoryGrowth::new(LONG_WINDOW_S, constants.cgo),
@@ -152,6 +155,7 @@ impl ProcessModel {
                 if let Some([first, last]) = &mut self.books {
                     first.clone_from(last);
                 }
+                self.goroutine_hooks.opened();
                 self.assessor.begin(at.unix_ns);
                 (self.assessment, self.judged) = (None, None);
             }
@@ -197,6 +201,9 @@ impl ProcessModel {
                     None => report,
                 }));
                 self.goroutines = Some(table);
+            }
+            Observation::GoroutineHooks(look) => {
+                self.goroutine_hooks.observe(&look, self.constants.main_module.as_deref());
             }
             Observation::Memory(statement) => {
                 self.memory_growth.observe(at.at_ns, &statement);
@@ -257,6 +264,7 @@ impl ProcessModel {
         self.assessor.observe_births(BirthEvidence {
             caught_per_byte: reading.caught_per_byte(),
             window_s: reading.window_s,
+            seen_s: self.births.seen_s(at),
             sites: estimates.sites,
         });
     }
@@ -266,12 +274,14 @@ impl ProcessModel {
         let books = self.books.as_ref().map(|[_, (_, last)]| &**last);
         let profile = self.profile.live(books, at);
         let looked = self.births_report.as_ref().is_some_and(|births| births.counts.cycles_looked > 0);
+        let goroutine_hooks = self.goroutine_hooks.report();
         let used = [
             (books.is_some(), Evidence::Books),
             (self.goroutines.is_some(), Evidence::GoroutineTable),
             (profile.is_some(), profile.as_ref().map_or(Evidence::Profile, Profile::evidence)),
             (self.births_report.is_some(), Evidence::Bursts),
             (looked, Evidence::Marks),
+            (goroutine_hooks.is_some(), Evidence::GoroutineHooks),
         ];
         Snapshot {
             window_s: self.window_s(),
@@ -286,6 +296,7 @@ impl ProcessModel {
             assessment: self.assessment.clone(),
             forecast: self.forecast(books),
             goroutines: self.goroutines.clone(),
+            goroutine_hooks,
             goroutine_growth: self.goroutine_report.clone(),
             memory_growth: self.memory_report.clone(),
             limit: Limit::least(books, self.memory.as_deref()),

@@ -134,6 +134,14 @@ pub(super) fn place_creation(frames: &[Frame], main_module: Option<&str>) -> Opt
     place(creator, main_module).map(Creation::By)
 }
 
+/// The site of a goroutine creation stack by its `go` statement alone, as [`place_creator`] finds it in the goroutine table, with the frames of
+/// the whole stack. `None`: no frame at all, or the runtime's own.
+pub(super) fn place_go_statement(frames: &[Frame], main_module: Option<&str>) -> Option<Placed> {
+    let Creation::By(Placed { frames, .. }) = place_creation(frames, main_module)? else { return None };
+    let end = frames.iter().position(|frame| !frame.inlined)?;
+    Some(Placed { frames: frames.clone(), ..place_creator(frames.get(..=end)?, main_module) })
+}
+
 /// The site of goroutines of which only the frame with the `go` statement is known, and what that is inlined into. Those that the
 /// runtime started stand for themselves; without any frame it is one site for all.
 pub(super) fn place_creator(frames: &[Frame], main_module: Option<&str>) -> Placed {

@@ -10,6 +10,7 @@ use super::birth_look::BirthCounts;
 use super::forecast::Forecast;
 use super::goroutines::GoroutineTable;
 use super::goroutines::growth::GoroutinesGrowth;
+use super::goroutines::hooks::HookedGoroutines;
 use super::hints::Hint;
 use super::live::{LivePath, LiveSite};
 use super::memory::MemoryStatement;
@@ -43,14 +44,24 @@ pub enum Evidence {
     Bursts,
     /// The collector's marks of the objects that these caught, read from the target's memory.
     Marks,
+    /// Hooks on the creation and the exit of every goroutine.
+    GoroutineHooks,
     /// Hooks on every allocation and on goroutine creation and exit.
     Exact,
 }
 
 impl Evidence {
     /// All that this version knows.
-    pub const ALL: [Self; 7] =
-        [Self::Books, Self::GoroutineTable, Self::Profile, Self::Adopted, Self::Bursts, Self::Marks, Self::Exact];
+    pub const ALL: [Self; 8] = [
+        Self::Books,
+        Self::GoroutineTable,
+        Self::Profile,
+        Self::Adopted,
+        Self::Bursts,
+        Self::Marks,
+        Self::GoroutineHooks,
+        Self::Exact,
+    ];
 
     /// The name in JSON, metrics and text.
     pub const fn name(self) -> &'static str {
@@ -61,6 +72,7 @@ impl Evidence {
             Self::Adopted => "adopted",
             Self::Bursts => "bursts",
             Self::Marks => "marks",
+            Self::GoroutineHooks => "goroutine-hooks",
             Self::Exact => "exact",
         }
     }
@@ -141,7 +153,8 @@ pub struct GoroutineSite {
 }
 
 /// Goroutines that came and went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Turnover {
     /// Creations seen in the window.
     pub created: u64,
@@ -188,6 +201,8 @@ pub struct Snapshot {
     pub forecast: Option<Forecast>,
     /// Every goroutine, by what it waits for.
     pub goroutines: Option<Arc<GoroutineTable>>,
+    /// Who started goroutines and how many ended, counted by hooks. `None`: no hook has counted.
+    pub goroutine_hooks: Option<Arc<HookedGoroutines>>,
     /// Which places start goroutines that stay.
     pub goroutine_growth: Option<Arc<GoroutinesGrowth>>,
     /// How the resident memory grows.

@@ -181,9 +181,10 @@ impl BooksSession {
         let profile = profile.as_mut().and_then(|profile| profile.take(subject));
         let books = heap.as_mut().and_then(HeapLooks::take);
         if let Some((births, books)) = births.as_mut().zip(books.as_deref()) {
-            births.read(books, own::now());
+            births.read(books, goroutines.as_ref().and_then(|goroutines| goroutines.begun(subject)), own::now());
         }
         let is_closed = self.is_closed;
+        let hooks = births.as_mut().and_then(|births| births.look_at_hooks(subject, own::now(), is_closed));
         let births = births.as_mut().and_then(|births| births.look(subject, own::now(), at.at_ns, is_closed));
         let seen = [
             // What it means depends on what was born.
@@ -192,6 +193,7 @@ impl BooksSession {
             // What it means depends on the collections that the books know of.
             profile.map(Observation::Profile),
             goroutines.as_mut().and_then(GoroutineLooks::take).map(Arc::new).map(Observation::Goroutines),
+            hooks,
             memory.take().map(Arc::new).map(Observation::Memory),
             Some(Observation::Discards(self.discards())),
         ];

@@ -2,6 +2,7 @@
 
 use tracer_common::bursts::{BurstConfig, BurstPoint};
 use tracer_common::exact::TargetConfig;
+use tracer_common::goroutines::GoroutinePoint;
 
 use super::decode::SpanRegister;
 use super::{Constants, ProbePoint, Purpose, Refusal, points};
@@ -24,6 +25,8 @@ pub struct BurstPlan {
     pub large: Vec<ProbePoint>,
     /// Where it is seen that marking is over. Empty: the daemon has to look how far the collector is.
     pub cycle: Vec<ProbePoint>,
+    /// Where goroutines are seen to begin and to end: all of them. The refusal: not all pass a point.
+    pub goroutines: Result<Vec<ProbePoint>, Refusal>,
     /// What is left out, and why.
     pub refused: Vec<Refusal>,
     config: BurstConfig,
@@ -59,7 +62,8 @@ impl BurstPlan {
             ..offsets(&facts.layout)
         };
         let constants = Constants { mallocgc, ..Constants::of(&facts.layout) };
-        Ok(Self { births, slots, large, cycle, refused, config, constants })
+        let goroutines = points::goroutines(facts);
+        Ok(Self { births, slots, large, cycle, goroutines, refused, config, constants })
     }
 
     /// What the kernel programs must know of one process: where `gcBlackenEnabled` and `mheap_` are in it.
@@ -73,7 +77,8 @@ impl BurstPlan {
 
     /// What all programs must know of one process.
     pub fn target_config(&self, bias: LoadBias) -> TargetConfig {
-        self.constants.of_process(self.window().chain(&self.cycle), bias)
+        let goroutines = self.goroutines.iter().flatten();
+        self.constants.of_process(self.window().chain(&self.cycle).chain(goroutines), bias)
     }
 
     /// Everything that is probed in a window of births: rare points first.
@@ -92,6 +97,16 @@ impl Purpose {
             Self::SlowPathBirth => Some(BurstPoint::SlowPath),
             Self::SlotFound => Some(BurstPoint::SlotFound),
             Self::LargeSpanFound => Some(BurstPoint::LargeSpanFound),
+            _ => None,
+        }
+    }
+
+    /// The cookie with which the kernel program is called at a point of goroutines. None: it is none.
+    pub const fn goroutine_point(self) -> Option<GoroutinePoint> {
+        match self {
+            Self::GoroutineCreated => Some(GoroutinePoint::Created),
+            Self::GoroutineReturned => Some(GoroutinePoint::Returned),
+            Self::GoroutineExited => Some(GoroutinePoint::Exited),
             _ => None,
         }
     }

@@ -21,6 +21,7 @@ mod fuzz;
 #[path = "../../../fuzz/src/lib.rs"]
 mod fuzz_targets;
 mod go;
+mod goroutine_hooks;
 mod goroutines;
 mod inspect;
 mod inventory;

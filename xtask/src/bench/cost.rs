@@ -1,8 +1,7 @@
 //! `cargo xtask bench cost`: what a tracer costs its target, in CPU time per allocation.
 //!
-//! One target process per row. Windows with and without the tracer alternate; each window with it is compared to the mean of
-//! the two without it next to it, so slow drift of the machine cancels. A row without any tracer in both
-//! kinds of window shows what is left as noise.
+//! One target process per row, in pairs of windows (`pairs.rs`). A row without any tracer in both kinds of window shows what is left
+//! as noise.
 
 use std::{
     fs,
@@ -14,8 +13,9 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::{
+    pairs::{self, Pace, WARM_REPORTS},
     stats::Estimate,
-    target::{Target, TargetBinary},
+    target::{Load, TargetBinary},
     tracers::{Place, Tools, Tracer, Work},
 };
 
@@ -81,28 +81,19 @@ struct Numbers {
     pairs: Vec<Pair>,
 }
 
-/// One window with the tracer and the mean of its two neighbours without, in ns per allocation.
+/// One window with the tracer and its two neighbours without, in ns per allocation.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Pair {
     without_ns: f64,
     with_ns: f64,
 }
 
-/// How long things take, in reports of the target (250 ms each).
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    pairs: u32,
-    window_reports: u32,
-    /// Reports that are thrown away after each change.
-    settle_reports: u32,
-}
-
 /// Measures all rows and prints the table as it grows.
 pub(crate) fn run(repository: &Path, args: &CostArgs) -> Result<()> {
     let pace = if args.quick {
-        Pace { pairs: 3, window_reports: 3, settle_reports: 1 }
+        Pace { pairs: 3, warm_reports: WARM_REPORTS, half_reports: 2, settle_reports: 1 }
     } else {
-        Pace { pairs: args.pairs, window_reports: 6, settle_reports: 2 }
+        Pace { pairs: args.pairs, warm_reports: WARM_REPORTS, half_reports: 3, settle_reports: 2 }
     };
     ensure!(pace.pairs >= 1, "--pairs must be at least 1");
     let directory = repository.join("target/bench");
@@ -200,23 +191,12 @@ fn cell(estimate: &Estimate, digits: usize) -> String {
 }
 
 fn measure(tools: &Tools, binary: &TargetBinary, tracer: Tracer, depth: u32, pace: Pace) -> Result<Numbers> {
-    // More than any row can take; a bound in case that we are killed.
-    let seconds = 60 + pace.pairs * 60;
-    let mut target = Target::start(binary, tracer.needs_moved_symbol(), SIZE_BYTES, depth, seconds)?;
-    for _ in 0..4 {
-        target.next_report()?; // the heap finds its size
-    }
-    let mut before = window(&mut target, pace)?;
-    let mut pairs = Vec::new();
-    for _ in 0..pace.pairs {
-        let mut attached = tools.attach(tracer, binary, &mut target, seconds)?;
-        let with_ns = window(&mut target, pace)?;
-        attached.check(&target)?;
-        attached.detach(&mut target)?;
-        let after = window(&mut target, pace)?;
-        pairs.push(Pair { without_ns: f64::midpoint(before, after), with_ns });
-        before = after;
-    }
+    let pairs = pairs::measure(tools, binary, tracer, &Load::of_size(SIZE_BYTES, depth), pace)?;
+    let of = |pair: &pairs::Pair| Pair {
+        without_ns: pair.without.ns_per_allocation(),
+        with_ns: pair.with.ns_per_allocation(),
+    };
+    let pairs = pairs.iter().map(of).collect();
     Numbers::of(pairs).context("no pairs")
 }
 
@@ -231,23 +211,6 @@ impl Numbers {
             pairs,
         })
     }
-}
-
-/// Target CPU time per allocation over one window, in ns.
-fn window(target: &mut Target, pace: Pace) -> Result<f64> {
-    for _ in 0..pace.settle_reports {
-        target.next_report()?;
-    }
-    let first = target.next_report()?;
-    let mut last = first;
-    for _ in 0..pace.window_reports {
-        last = target.next_report()?;
-    }
-    let allocations = last.allocations - first.allocations;
-    ensure!(allocations > 0, "the target made no allocation in a window");
-    #[expect(clippy::cast_precision_loss, reason = "both are far below 2^53")]
-    let ns = (last.cpu_ns - first.cpu_ns) as f64 / allocations as f64;
-    Ok(ns)
 }
 
 #[cfg(test)]

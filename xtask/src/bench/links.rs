@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::stats::Estimate;
-use super::target::{Target, TargetBinary};
+use super::target::{Load, Target, TargetBinary};
 use crate::{command, setup, workspace};
 
 /// CPU time of the process that holds a link, from its start to its end.
@@ -40,7 +40,8 @@ pub(super) fn run(root: &Path, args: &LinksArgs) -> Result<()> {
     ]))?;
     let folder = root.join("target/bench");
     std::fs::create_dir_all(&folder)?;
-    let target = Target::start(&TargetBinary::build(root, &folder, &args.go)?, false, 96, 0, 600)?;
+    let load = Load::of_size(96, 0);
+    let target = Target::start(&TargetBinary::build(root, &folder, &args.go)?, false, &load, 600)?;
     let leakline = crate::release_folder(root).join("leakline");
     let measured = command::capture(
         Command::new(&example).arg(leakline).arg(target.pid().to_string()).arg(args.windows.to_string()),

@@ -1,13 +1,17 @@
 //! `cargo xtask bench …`: the numbers that leakline promises, measured as paired ratios against other tracers in the same
 //! run. Absolute times are of the machine at hand and are never asserted.
 
+mod account;
 mod books;
 mod cost;
 mod goroutines;
 mod inspect;
+mod kernel_headers;
 mod links;
 mod marks;
 mod model;
+pub(crate) mod overhead;
+mod pairs;
 pub(crate) mod services;
 mod soak_books;
 mod soak_bursts;
@@ -35,6 +39,8 @@ pub(crate) struct BenchArgs {
 enum Bench {
     /// What tracers cost their target, in CPU time per allocation. Needs root; takes about half an hour.
     Cost(cost::CostArgs),
+    /// What leakline's windows cost their target by budget, beside other tracers and nothing. Needs root; all of it takes twelve hours, `--quick` ten minutes
+    Overhead(overhead::OverheadArgs),
     /// What reading the books of a process costs leakline, in thread CPU time
     Books(books::BooksArgs),
     /// A Prometheus and an etcd under load whose books are read ten times a second: what breaks, and what it costs them
@@ -62,6 +68,7 @@ enum Bench {
 pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
     match &args.bench {
         Bench::Cost(args) => cost::run(root, args),
+        Bench::Overhead(args) => overhead::run(root, args),
         Bench::Books(args) => books::run(root, args),
         Bench::SoakBooks(args) => soak_books::run(root, args),
         Bench::SoakVerdict(args) => soak_verdict::run(root, args),

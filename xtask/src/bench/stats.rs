@@ -1,15 +1,17 @@
 //! Medians and their intervals for paired measurements. Pure: no clock, no random source but a fixed seed, so the same
 //! numbers always give the same table.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Resamples of one bootstrap: the ends of a 95 % interval then rest on 250 values each.
 const RESAMPLES: usize = 10_000;
+/// Standard errors to each side of a 95 % interval of a normal distribution.
+const Z_95: f64 = 1.96;
 const SEED: u64 = 0x6c65_616b_6c69_6e65;
 
-/// A median and its 95 % bootstrap interval (percentile method). With fewer than six values the interval is
+/// A median, or what is made of medians, and its 95 % bootstrap interval (percentile method). With fewer than six values the interval is
 /// nearly their whole range, which is what so few values can support.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Estimate {
     pub(crate) median: f64,
     pub(crate) low: f64,
@@ -32,6 +34,34 @@ impl Estimate {
         let below = Self::of(denominators).filter(|estimate| estimate.low > 0.0)?.median;
         Self::bootstrap(median(&mut numerators.to_vec())? / below, numerators.len().min(denominators.len()), || {
             Some(resampled_median(numerators, &mut random)? / resampled_median(denominators, &mut random)?)
+        })
+    }
+
+    /// The slope of a line through medians of values that were measured at some places each, by least squares, weighted by how sure each median is. The
+    /// values of each place are resampled. None where fewer than two places have values, or all are one.
+    pub(crate) fn of_slope(places: &[(f64, Vec<f64>)]) -> Option<Self> {
+        let places: Vec<&(f64, Vec<f64>)> = places.iter().filter(|(_, values)| !values.is_empty()).collect();
+        let variances = places.iter().map(|(_, values)| {
+            let estimate = Self::of(values)?;
+            Some(((estimate.high - estimate.low) / (2.0 * Z_95)).powi(2))
+        });
+        let variances = variances.collect::<Option<Vec<_>>>()?;
+        // Of few values that happen to agree, the interval is too narrow: none counts as much surer than the others are.
+        let floor = median(&mut variances.clone())? / 10.0;
+        let weights: Vec<f64> =
+            variances.iter().map(|variance| if floor > 0.0 { 1.0 / variance.max(floor) } else { 1.0 }).collect();
+        let line = |medians: &[f64]| {
+            let points = || places.iter().map(|(at, _)| *at).zip(medians).zip(&weights);
+            let sum = |value: fn(f64, f64) -> f64| points().map(|((x, y), weight)| weight * value(x, *y)).sum::<f64>();
+            let (all, x, y) = (sum(|_, _| 1.0), sum(|x, _| x), sum(|_, y| y));
+            let spread = sum(|x, _| x * x) - x * x / all;
+            (spread > 1e-12 * all).then(|| (sum(|x, y| x * y) - x * y / all) / spread)
+        };
+        let medians = places.iter().map(|(_, values)| median(&mut values.clone())).collect::<Option<Vec<_>>>()?;
+        let mut random = SplitMix64(SEED);
+        Self::bootstrap(line(&medians)?, places.iter().map(|(_, values)| values.len()).sum(), || {
+            let medians = places.iter().map(|(_, values)| resampled_median(values, &mut random));
+            line(&medians.collect::<Option<Vec<_>>>()?)
         })
     }
 
@@ -100,6 +130,31 @@ mod tests {
         assert_eq!(Estimate::of_ratio(&[1.0], &[]), None);
         assert_eq!(Estimate::of_ratio(&[], &[1.0]), None);
         assert_eq!(Estimate::of_ratio(&[1.0, 1.0], &[-0.1, 0.2]), None);
+    }
+
+    #[test]
+    fn a_slope_is_that_of_the_line_and_the_unsure_place_weighs_little() {
+        let around = |centre: f64, spread: f64| [-1.0, -0.5, 0.0, 0.5, 1.0].map(|part| centre + part * spread).to_vec();
+        // y = 3 + 2x, but at 10 nobody knows.
+        let places = [(1.0, around(5.0, 0.1)), (2.0, around(7.0, 0.1)), (10.0, around(40.0, 30.0))];
+        let slope = Estimate::of_slope(&places).unwrap();
+        assert!((slope.median - 2.0).abs() < 0.2, "{slope:?}");
+        assert!(slope.low < 2.0 && 2.0 < slope.high, "{slope:?}");
+        assert_eq!(slope.values, 15);
+    }
+
+    #[test]
+    fn one_place_has_no_slope() {
+        assert_eq!(Estimate::of_slope(&[(1.0, vec![2.0, 3.0])]), None);
+        assert_eq!(Estimate::of_slope(&[(1.0, vec![2.0, 3.0]), (2.0, Vec::new())]), None);
+        assert_eq!(Estimate::of_slope(&[(1.0, vec![2.0]), (1.0, vec![3.0])]), None);
+        assert_eq!(Estimate::of_slope(&[]), None);
+    }
+
+    #[test]
+    fn values_that_agree_exactly_still_have_a_slope() {
+        let slope = Estimate::of_slope(&[(2.0, vec![4.0; 3]), (5.0, vec![10.0; 3])]).unwrap();
+        assert!((slope.median - 2.0).abs() < 1e-9);
     }
 
     #[test]

@@ -88,9 +88,49 @@ fn push_after_stack_check(text: &[u8]) -> Option<u64> {
     }
 }
 
+/// What `allocrate` is to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    /// Bytes of each object. None: objects of 64 to 1,024 bytes, half of them with pointers.
+    pub(crate) size_bytes: Option<u32>,
+    /// Frames below the allocating one.
+    pub(crate) depth: u32,
+    /// Of the whole program. None: as fast as it can.
+    pub(crate) allocations_per_s: Option<u64>,
+    pub(crate) goroutines: u32,
+    /// Memory that stays alive, MiB.
+    pub(crate) live_mib: u32,
+}
+
+impl Load {
+    /// One goroutine that allocates objects of one size as fast as it can.
+    pub(crate) fn of_size(size_bytes: u32, depth: u32) -> Self {
+        Self { size_bytes: Some(size_bytes), depth, allocations_per_s: None, goroutines: 1, live_mib: 0 }
+    }
+
+    fn arguments(&self, seconds: u32) -> Vec<String> {
+        let mut arguments = vec!["-wait".to_owned()];
+        let numbers = [
+            ("-depth", u64::from(self.depth)),
+            ("-rate", self.allocations_per_s.unwrap_or(0)),
+            ("-goroutines", u64::from(self.goroutines)),
+            ("-live", u64::from(self.live_mib)),
+            ("-seconds", u64::from(seconds)),
+        ];
+        arguments.extend(numbers.into_iter().flat_map(|(name, number)| [name.to_owned(), number.to_string()]));
+        match self.size_bytes {
+            Some(size_bytes) => arguments.extend(["-size".to_owned(), size_bytes.to_string()]),
+            None => arguments.push("-mix".to_owned()),
+        }
+        arguments
+    }
+}
+
 /// One report of `allocrate`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(crate) struct Report {
+    /// Monotonic, from its begin.
+    pub(crate) ns: u64,
     pub(crate) allocations: u64,
     pub(crate) cpu_ns: u64,
 }
@@ -106,25 +146,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Starts one goroutine that allocates objects of `size_bytes` as fast as it can, below `depth` frames, for at most `seconds`.
-    pub(crate) fn start(
-        binary: &TargetBinary,
-        moved_symbol: bool,
-        size_bytes: u32,
-        depth: u32,
-        seconds: u32,
-    ) -> Result<Self> {
+    /// Starts it, for at most `seconds`.
+    pub(crate) fn start(binary: &TargetBinary, moved_symbol: bool, load: &Load, seconds: u32) -> Result<Self> {
         let path = if moved_symbol { &binary.path_with_moved_symbol } else { &binary.path };
         let mut child = Command::new(path)
-            .args([
-                "-wait",
-                "-size",
-                &size_bytes.to_string(),
-                "-depth",
-                &depth.to_string(),
-                "-seconds",
-                &seconds.to_string(),
-            ])
+            .args(load.arguments(seconds))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,4 +1,4 @@
-//! The rows of the cost bench: what is attached to the target, how it is started and stopped, and how we know that it is
+//! The rows of the benches of cost: what is attached to the target, how it is started and stopped, and how we know that it is
 //! attached. Every tracer is another process; a row whose tracer is missing is skipped with a stated reason.
 
 use std::{
@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::account::Account;
+use super::kernel_headers;
 use super::target::{Target, TargetBinary};
 use crate::command::succeeds;
 
@@ -54,10 +56,19 @@ pub(crate) enum Tracer {
     Bcc(Place, Work),
     /// `leakline attach --evidence exact`: counts per stack, at the same instruction as [`Place::Body`].
     Leakline,
+    /// `leakline attach` with this budget, in thousandths of the target's CPU time; with the default one it is not said.
+    Bursts {
+        per_mille: u16,
+    },
 }
 
+/// The budget of leakline by default, in thousandths.
+pub(crate) const DEFAULT_PER_MILLE: u16 = 10;
+/// What leakline says where it has bursts, once it is attached.
+const BURSTS_BEGIN: &str = "with probes in short windows";
+
 impl Tracer {
-    /// All rows, in the order of the table.
+    /// All rows of the cost bench, in the order of the table.
     pub(crate) const ALL: [Self; 11] = [
         Self::Nothing,
         Self::Bpftrace(Place::Entry, Work::Count),
@@ -77,6 +88,10 @@ impl Tracer {
         let (tool, place, work) = match self {
             Self::Nothing => return "nothing (noise floor)".to_owned(),
             Self::Leakline => return "leakline exact".to_owned(),
+            Self::Bursts { per_mille } => {
+                let default = if per_mille == DEFAULT_PER_MILLE { " (default)" } else { "" };
+                return format!("leakline {} %{default}", f64::from(per_mille) / 10.0);
+            }
             Self::Bpftrace(place, work) => ("bpftrace", place, work),
             Self::Bcc(place, work) => ("bcc", place, work),
         };
@@ -102,10 +117,14 @@ impl Tracer {
         matches!(self, Self::Leakline | Self::Bpftrace(_, Work::CountByStack) | Self::Bcc(_, Work::CountByStack))
     }
 
-    /// The instruction that carries its probe. None: it has none.
+    fn is_leakline(self) -> bool {
+        matches!(self, Self::Leakline | Self::Bursts { .. })
+    }
+
+    /// The instruction that carries its probe. None: it has none, or not always.
     fn place(self) -> Option<Place> {
         match self {
-            Self::Nothing => None,
+            Self::Nothing | Self::Bursts { .. } => None,
             Self::Bpftrace(place, _) | Self::Bcc(place, _) => Some(place),
             Self::Leakline => Some(Place::Body),
         }
@@ -143,8 +162,8 @@ impl Tools {
             .then(|| "bpftrace is not installed (apt-get install bpftrace)".to_owned());
         let mut bcc_missing = (!succeeds(Command::new(SYSTEM_PYTHON).args(["-c", "import bcc"])))
             .then(|| "bcc is not installed (apt-get install python3-bpfcc)".to_owned());
-        let bcc_headers = if own_kernel_headers() { None } else { merge_debian_headers(directory)? };
-        if bcc_headers.is_none() && !own_kernel_headers() && bcc_missing.is_none() {
+        let bcc_headers = if kernel_headers::has_own() { None } else { kernel_headers::merge_debian(directory)? };
+        if bcc_headers.is_none() && !kernel_headers::has_own() && bcc_missing.is_none() {
             bcc_missing = Some("bcc needs kernel headers (apt-get install linux-headers-amd64)".to_owned());
         }
         let (report, log) = (directory.join("leakline.json"), directory.join("leakline.log"));
@@ -157,7 +176,7 @@ impl Tools {
             Tracer::Nothing => None,
             Tracer::Bpftrace(..) => self.bpftrace_missing.as_deref(),
             Tracer::Bcc(..) => self.bcc_missing.as_deref(),
-            Tracer::Leakline => self.leakline.is_none().then_some("leakline was not built"),
+            Tracer::Leakline | Tracer::Bursts { .. } => self.leakline.is_none().then_some("leakline was not built"),
         }
     }
 
@@ -196,6 +215,15 @@ impl Tools {
                 command.args(["--duration", &format!("{seconds}s")]);
                 Some(command)
             }
+            Tracer::Bursts { per_mille } => {
+                let mut command = Command::new(self.leakline.as_ref()?);
+                command.args(["attach", "--pid", &pid, "--output", "json", "--interval", "5s"]);
+                command.args(["--duration", &format!("{seconds}s")]);
+                if per_mille != DEFAULT_PER_MILLE {
+                    command.args(["--max-overhead", &format!("{}%", f64::from(per_mille) / 10.0)]);
+                }
+                Some(command)
+            }
         }
     }
 
@@ -208,34 +236,36 @@ impl Tools {
         target: &mut Target,
         seconds: u32,
     ) -> Result<Attached<'_>> {
-        let (Some(place), Some(mut command)) = (tracer.place(), self.command(tracer, binary, target.pid(), seconds))
-        else {
+        let Some(mut command) = self.command(tracer, binary, target.pid(), seconds) else {
             wait_reports(target, 4)?;
             return Ok(Attached { child: None, tracer, tools: self });
         };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        if tracer == Tracer::Leakline {
+        if tracer.is_leakline() {
             command.stdout(File::create(&self.report)?).stderr(File::create(&self.log)?);
         }
         let child = command.spawn().with_context(|| format!("start {command:?}"))?;
         let mut attached = Attached { child: Some(child), tracer, tools: self };
-        let expected = match place {
+        let expected = tracer.place().map(|place| match place {
             Place::Entry => binary.entry,
             Place::Body => binary.body,
-        };
+        });
         for _ in 0..PATIENCE_REPORTS {
             target.next_report()?;
-            match target.probe()? {
-                Some(found) if found != expected => {
+            match (expected, target.probe()?) {
+                (None, _) if self.log()?.contains(BURSTS_BEGIN) => return Ok(attached),
+                (Some(expected), Some(found)) if found != expected => {
                     bail!("{command:?} put its probe at {found:#x} and not at {expected:#x}")
                 }
                 // leakline's gate is closed until all of its probes are in place.
-                Some(_) if tracer != Tracer::Leakline || self.log()?.contains("counting") => return Ok(attached),
+                (Some(_), Some(_)) if tracer != Tracer::Leakline || self.log()?.contains("counting") => {
+                    return Ok(attached);
+                }
                 _ => {}
             }
             ensure!(attached.is_running()?, "{command:?} ended before it was attached{}", attached.last_words());
         }
-        bail!("{command:?} did not attach within 20 s")
+        bail!("{command:?} did not attach within 20 s{}", attached.last_words())
     }
 
     fn log(&self) -> Result<String> {
@@ -267,11 +297,20 @@ impl Attached<'_> {
         Ok(())
     }
 
-    /// Asks the tracer to end as a person would (SIGINT), and returns when it has and the target's text is whole again.
-    /// A tracer that takes more than 20 s is killed: bpftrace 0.17 once never answered.
-    pub(crate) fn detach(mut self, target: &mut Target) -> Result<()> {
+    /// What leakline has said so far of what its bursts cost. None where it has not, or has none.
+    pub(crate) fn account(&self) -> Result<Option<Account>> {
+        match self.tracer {
+            Tracer::Bursts { .. } => Account::last_of(&fs::read_to_string(&self.tools.report)?),
+            _ => Ok(None),
+        }
+    }
+
+    /// Asks the tracer to end as a person would (SIGINT), and returns when it has and the target's text is whole again, with what
+    /// leakline says at last that its bursts cost. A tracer that takes more than 20 s is killed: bpftrace 0.17 once never answered.
+    pub(crate) fn detach(mut self, target: &mut Target) -> Result<Option<Account>> {
         let Some(child) = &mut self.child else {
-            return wait_reports(target, 4);
+            wait_reports(target, 4)?;
+            return Ok(None);
         };
         let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status()?;
         ensure!(status.success(), "cannot interrupt {}", self.tracer.name());
@@ -280,7 +319,7 @@ impl Attached<'_> {
             if let Some(status) = child.try_wait()?
                 && target.probe()?.is_none()
             {
-                return if self.tracer == Tracer::Leakline { self.check_report(status) } else { Ok(()) };
+                return self.check_report(status);
             }
             if report == PATIENCE_REPORTS {
                 child.kill()?;
@@ -290,20 +329,27 @@ impl Attached<'_> {
     }
 
     /// leakline was interrupted, which must give a full report: else what we measured is not what people get.
-    fn check_report(&self, status: ExitStatus) -> Result<()> {
+    fn check_report(&self, status: ExitStatus) -> Result<Option<Account>> {
+        if !self.tracer.is_leakline() {
+            return Ok(None);
+        }
         ensure!(status.success(), "leakline ended with {status}{}", self.last_words());
-        let report: Value = serde_json::from_slice(&fs::read(&self.tools.report)?).context("leakline's report")?;
+        let printed = fs::read_to_string(&self.tools.report)?;
+        if let Tracer::Bursts { per_mille } = self.tracer {
+            return Account::final_of(&printed, f64::from(per_mille) / 1000.0).map(Some);
+        }
+        let report: Value = serde_json::from_str(&printed).context("leakline's report")?;
         ensure!(report["final"] == true, "leakline's report is not its last");
         let found = report["sites"].as_array().and_then(|sites| sites.first());
         let found = found.and_then(|site| site["function"].as_str()).unwrap_or_default();
         ensure!(found == ALLOCATING_FUNCTION, "leakline blames {found:?} and not {ALLOCATING_FUNCTION}");
-        Ok(())
+        Ok(None)
     }
 
     /// What leakline said, for an error. Of the other tracers nothing is kept.
     fn last_words(&self) -> String {
         match self.tools.log() {
-            Ok(log) if self.tracer == Tracer::Leakline => format!(": {}", log.trim()),
+            Ok(log) if self.tracer.is_leakline() => format!(": {}", log.trim()),
             _ => String::new(),
         }
     }
@@ -324,35 +370,4 @@ fn wait_reports(target: &mut Target, count: u32) -> Result<()> {
         target.next_report()?;
     }
     Ok(())
-}
-
-/// Whether bcc finds headers of the running kernel without help.
-fn own_kernel_headers() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    Path::new("/sys/kernel/kheaders.tar.xz").exists()
-        || Path::new("/lib/modules").join(release.trim()).join("build").exists()
-}
-
-/// Debian splits headers into `…-common` and `…-amd64`, bcc wants one tree: a directory of symbolic links to both. The
-/// headers may be of another kernel release: the programs here use only `pt_regs`, which does not change. None
-/// when no such package is installed.
-fn merge_debian_headers(directory: &Path) -> Result<Option<PathBuf>> {
-    let Some(common) = fs::read_dir("/usr/src")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.to_string_lossy().contains("/linux-headers-"))
-        .find(|path| path.to_string_lossy().ends_with("-common"))
-    else {
-        return Ok(None);
-    };
-    let own = PathBuf::from(common.to_string_lossy().replace("-common", "-amd64"));
-    let merged = directory.join("kernel-headers");
-    fs::create_dir_all(&merged)?;
-    for part in [common, own] {
-        let copied = succeeds(Command::new("cp").arg("-rsf").arg(part.join(".")).arg(&merged));
-        ensure!(copied, "cannot link {} into {}", part.display(), merged.display());
-    }
-    Ok(Some(merged))
 }

@@ -5,6 +5,7 @@
 
 mod fixtures;
 mod marks;
+mod overhead;
 mod real_programs;
 
 use std::fmt::Write as _;
@@ -23,7 +24,7 @@ Made by `cargo xtask support` from the results below `docs/results/`; do not edi
 ";
 
 /// The sections, in the order of the page.
-const SECTIONS: [Section; 3] = [fixtures::SECTION, real_programs::SECTION, marks::SECTION];
+const SECTIONS: [Section; 4] = [fixtures::SECTION, real_programs::SECTION, marks::SECTION, overhead::SECTION];
 
 /// One section of the page.
 struct Section {

@@ -22,11 +22,11 @@ use clap::{Args as _, FromArgMatches as _};
 
 use cases::{CASES, Case, Trait};
 use cell::{Cell, Evidence, HEADING};
-use results::{Results, Sum};
+use results::Sum;
 use run::Place;
 use truth::{Marks, Truth};
 
-use crate::{command, workspace};
+use crate::{command, results::Results, workspace};
 
 /// The programs, relative to the workspace.
 const ZOO: &str = "tracer-daemon/tests/programs/zoo";
@@ -120,7 +120,7 @@ fn planned(options: &Options) -> Vec<Planned> {
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
-    let results = Results::new(root)?;
+    let results = Results::new(root, "zoo", "xtask/src/zoo")?;
     let mut cells = planned(options);
     if options.resume {
         let mut rest = Vec::new();

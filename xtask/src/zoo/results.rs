@@ -1,74 +1,21 @@
-//! The committed results, one entry a cell with the commit on which it ran, and the sum over all cells.
-
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
+//! The sum over all cells.
 
 use super::cell::Cell;
-use crate::command;
+use crate::results::Recorded;
 
-/// The results, relative to the workspace.
-const RESULTS: &str = "docs/results/zoo.json";
 /// The median error of a rate that is promised, and the share of intervals that must cover the truth.
 const MEDIAN_ERROR: f64 = 0.05;
 const COVERAGE: f64 = 0.90;
 /// Of fewer rates neither says anything.
 const RATES_MIN: usize = 20;
 
-/// Cells by name.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Cells(BTreeMap<String, Cell>);
-
-/// The results, and where they are written.
-#[derive(Debug)]
-pub(super) struct Results {
-    path: PathBuf,
-    lock: PathBuf,
-    pub(super) commit: String,
-}
-
-impl Results {
-    pub(super) fn new(root: &Path) -> Result<Self> {
-        // Not beside the results, where it would be taken for one; and left there, since others may wait for it.
-        let lock = root.join("target/zoo.lock");
-        Ok(Self { path: root.join(RESULTS), lock, commit: commit(root)? })
+impl Recorded for Cell {
+    fn commit(&self) -> &str {
+        &self.commit
     }
 
-    /// Whether it was right on this commit.
-    pub(super) fn is_done(&self, name: &str) -> Result<bool> {
-        let cells = self.read()?;
-        Ok(cells.0.get(name).is_some_and(|cell| cell.commit == self.commit && cell.is_right()))
-    }
-
-    /// Writes at once: a run of hours may be cut off. Another shard may have written meanwhile.
-    pub(super) fn put(&self, name: &str, cell: Cell) -> Result<()> {
-        let lock = File::create(&self.lock)?;
-        lock.lock()?;
-        let mut cells = self.read()?;
-        cells.0.insert(name.to_owned(), cell);
-        // A cell a line, so that a change of one is a change of one line.
-        let lines = cells
-            .0
-            .iter()
-            .map(|(name, cell)| Ok(format!("{}: {}", serde_json::to_string(name)?, serde_json::to_string(cell)?)));
-        let lines = lines.collect::<Result<Vec<_>>>()?;
-        fs::write(&self.path, format!("{{\n{}\n}}\n", lines.join(",\n")))?;
-        Ok(())
-    }
-
-    fn read(&self) -> Result<Cells> {
-        match fs::read_to_string(&self.path) {
-            Ok(text) => {
-                serde_json::from_str(&text).with_context(|| format!("{RESULTS} is not what this command writes"))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Cells::default()),
-            Err(error) => Err(error).with_context(|| format!("cannot read {RESULTS}")),
-        }
+    fn is_good(&self) -> bool {
+        self.is_right()
     }
 }
 
@@ -141,16 +88,6 @@ impl Sum {
     }
 }
 
-/// The commit that is tested, marked where what decides the outcome differs from it.
-fn commit(root: &Path) -> Result<String> {
-    let git = |arguments: &[&str]| command::capture(Command::new("git").current_dir(root).args(arguments));
-    let commit = git(&["rev-parse", "--short=10", "HEAD"])?;
-    let sources = ["tracer-common", "tracer-daemon", "tracer-ebpf", "xtask/src/zoo"];
-    let mut status = vec!["status", "--porcelain", "--untracked-files=no", "--"];
-    status.extend(sources);
-    Ok(format!("{}{}", commit.trim(), if git(&status)?.trim().is_empty() { "" } else { "+" }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::cell::{Finding, Rate};
@@ -204,17 +141,5 @@ mod tests {
             sum.text(),
             "1 cells, 0 wrong; median error of a rate ? (of 0), intervals that cover the truth ? (of 0), innocents accused 0"
         );
-    }
-
-    #[test]
-    fn cells_are_read_as_they_were_written() {
-        let folder = std::env::temp_dir().join(format!("leakline-zoo-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let results = Results { path: folder.join("zoo.json"), lock: folder.join("lock"), commit: "c".to_owned() };
-        results.put("b", cell(0.1, true)).unwrap();
-        results.put("a", Cell { failures: vec!["x".to_owned()], ..cell(0.1, true) }).unwrap();
-        let done = ["a", "b", "c"].map(|name| results.is_done(name).unwrap());
-        fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(done, [false, true, false]);
     }
 }

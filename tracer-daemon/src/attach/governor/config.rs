@@ -40,7 +40,7 @@ impl Default for Config {
         Self {
             max_overhead: 0.01,
             node_overhead: 0.03,
-            own_overhead: 0.03,
+            own_overhead: 0.05,
             bursts_per_s: 20.0,
             slots_share: 0.2,
             window_min_ns: 2_000_000,

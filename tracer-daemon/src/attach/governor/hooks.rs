@@ -99,10 +99,14 @@ pub(super) fn decide(hook: Hook, load: HookLoad, before: Mode) -> HookDecision {
     } else {
         format!("{hits_per_s:.0} hits/s would take {percent:.0} % of the budget, more than {:.0} %", 100.0 * share)
     };
-    if hook != Hook::Cycles && OPEN_SHARE * cost_ns_per_s <= 0.5 * load.budget_ns_per_s {
+    if hook == Hook::LargeObjects && OPEN_SHARE * cost_ns_per_s <= 0.5 * load.budget_ns_per_s {
         return decided(Mode::Bursts, format!("{name} in bursts only: {why}"));
     }
-    decided(Mode::Off, format!("{name} off: {why}"))
+    let instead = match hook {
+        Hook::Goroutines => "; the goroutine table is read instead",
+        Hook::Cycles | Hook::LargeObjects => "",
+    };
+    decided(Mode::Off, format!("{name} off: {why}{instead}"))
 }
 
 #[cfg(test)]
@@ -121,17 +125,26 @@ mod tests {
 
     #[test]
     fn a_hook_is_continuous_then_in_bursts_then_off_as_its_rate_rises() {
-        let mode = |hits_per_s| decide(Hook::Goroutines, load(hits_per_s), Mode::Off).mode;
+        let mode = |hits_per_s| decide(Hook::LargeObjects, load(hits_per_s), Mode::Off).mode;
         assert_eq!(mode(0.0), Mode::Continuous);
-        assert_eq!(mode(1_900.0), Mode::Continuous);
-        assert_eq!(mode(2_600.0), Mode::Bursts);
+        assert_eq!(mode(700.0), Mode::Continuous);
+        assert_eq!(mode(1_100.0), Mode::Bursts);
         assert_eq!(mode(1e6), Mode::Off);
         assert_eq!(decide(Hook::Cycles, load(1e6), Mode::Off).mode, Mode::Off);
     }
 
     #[test]
+    fn hooks_on_goroutines_are_never_in_bursts_since_the_table_tells_more() {
+        let decided = |hits_per_s| decide(Hook::Goroutines, load(hits_per_s), Mode::Off);
+        assert_eq!(decided(1_900.0).mode, Mode::Continuous);
+        let off = decided(2_600.0);
+        assert_eq!(off.mode, Mode::Off);
+        assert!(off.reason.contains("the goroutine table is read instead"), "{}", off.reason);
+    }
+
+    #[test]
     fn a_rate_between_the_limits_changes_nothing() {
-        for before in [Mode::Continuous, Mode::Bursts] {
+        for before in [Mode::Continuous, Mode::Off] {
             assert_eq!(decide(Hook::Goroutines, load(2_250.0), before).mode, before);
         }
     }
@@ -141,7 +154,7 @@ mod tests {
         assert_eq!(decide(Hook::Goroutines, HookLoad { is_shed: true, ..load(1.0) }, Mode::Off).mode, Mode::Off);
         assert_eq!(decide(Hook::Goroutines, HookLoad { hits_per_s: None, ..load(1.0) }, Mode::Off).mode, Mode::Off);
         let jumped = decide(Hook::Goroutines, HookLoad { has_jumped: true, ..load(1.0) }, Mode::Continuous);
-        assert_eq!(jumped.mode, Mode::Bursts);
+        assert_eq!(jumped.mode, Mode::Off);
         assert!(jumped.reason.contains("jumped"), "{}", jumped.reason);
     }
 }

@@ -6,6 +6,9 @@ use super::types::{Observation, Outcome, WindowKind, WindowPlan};
 use super::window::Outlook;
 use crate::units::approximate;
 
+/// A window of less says nothing of a rate by which windows could be measured, seconds.
+const LONG_S: f64 = 0.02;
+
 /// Hits of one kind of window.
 #[derive(Clone, Copy, Debug)]
 struct HitRate {
@@ -13,13 +16,29 @@ struct HitRate {
     per_s: f64,
     /// Hits for each allocation that the books count.
     per_allocation: f64,
+    /// The first guess of that.
+    guess: f64,
+    /// Hits that windows saw of late, and allocations that the books expected in them.
+    seen: (f64, f64),
     /// The highest rate of the minute that runs, and of the one before.
     peaks: (f64, f64),
 }
 
 impl HitRate {
     fn new(per_s: f64, per_allocation: f64) -> Self {
-        Self { per_s, per_allocation, peaks: (0.0, 0.0) }
+        Self { per_s, per_allocation, guess: per_allocation, seen: (0.0, 0.0), peaks: (0.0, 0.0) }
+    }
+
+    /// One more window: how many hits, and how many allocations the books expect in it.
+    fn learn(&mut self, hits: f64, allocations: f64) {
+        /// What was seen counts this part less with each window.
+        const FORGETS: f64 = 0.9;
+        /// Before so many hits are seen the first guess counts, too.
+        const GUESS_HITS: f64 = 20.0;
+        self.seen = (FORGETS * self.seen.0 + hits, FORGETS * self.seen.1 + allocations);
+        let guess_allocations = GUESS_HITS / self.guess;
+        let ratio = (self.seen.0 + GUESS_HITS) / (self.seen.1 + guess_allocations);
+        self.per_allocation = ratio.clamp(1.0 / 1_024.0, 8.0);
     }
 
     fn raise(&mut self) {
@@ -127,16 +146,23 @@ impl Learnt {
             WindowKind::Slots => &mut self.slots,
         };
         let before_per_s = rate.per_s;
+        let is_long = open_s >= LONG_S;
         match sane(books).filter(|books_per_s| *books_per_s > 0.0) {
             Some(books_per_s) => {
-                let ratio = (unslowed_per_s / books_per_s).clamp(1.0 / 1_024.0, 8.0);
-                rate.per_allocation += 0.2 * (ratio - rate.per_allocation);
+                // The books know the rate over a second. What a short window sees of a program that works by fits and starts is
+                // either of them, and windows that follow it would shrink: only many of them say how many hits an allocation makes.
+                if plan.kind == WindowKind::Slots {
+                    rate.learn(hits, books_per_s * awake_s);
+                } else if is_long {
+                    let ratio = (unslowed_per_s / books_per_s).clamp(1.0 / 1_024.0, 8.0);
+                    rate.per_allocation += 0.2 * (ratio - rate.per_allocation);
+                }
                 rate.per_s = books_per_s * rate.per_allocation;
             }
             None => rate.per_s += 0.3 * (unslowed_per_s - rate.per_s),
         }
         // A jump holds until the books say otherwise.
-        if hits >= 50.0 && unslowed_per_s > 2.0 * before_per_s.max(rate.per_s) {
+        if (is_long || books.is_none()) && hits >= 50.0 && unslowed_per_s > 2.0 * before_per_s.max(rate.per_s) {
             rate.per_s = unslowed_per_s;
         }
         rate.raise();

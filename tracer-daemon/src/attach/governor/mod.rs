@@ -76,6 +76,7 @@ mod budget;
 mod config;
 mod gap;
 mod hooks;
+mod impulses;
 mod learnt;
 mod share;
 mod shed;
@@ -98,6 +99,7 @@ use target::{Host, Target};
 
 pub use config::{Config, Costs};
 pub use hooks::{Hook, HookDecision, Mode};
+pub use impulses::{Impulses, Pulse};
 pub use shed::Shed;
 pub use types::{
     Account, Cause, HookHits, Hooks, Impulse, Next, Observation, OpenFailure, Outcome, Refusal, Standing, TargetFacts,

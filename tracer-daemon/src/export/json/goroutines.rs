@@ -1,4 +1,4 @@
-//! The goroutine table as one line of JSON (DESIGN 7.2); `docs/schema/goroutines.schema.json` describes it.
+//! The goroutine table as one line of JSON (DESIGN 7.2), with what hooks counted beside it; `docs/schema/goroutines.schema.json` describes it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,9 +8,11 @@ use super::{Frame, Hint, Process, Rate, SCHEMA, file, frame, line_number, owned_
 use crate::export::growth_words;
 use crate::export::report::GoroutineReport;
 use crate::model::goroutines::growth::{GoroutinesGrowth, SiteGrowth};
+use crate::model::goroutines::hooks::HookedGoroutines;
 use crate::model::goroutines::{AgeBounds, GoroutineTable, Holders, Object, TablePath, TableSite, TableState};
 use crate::model::hints::{self, Program};
 use crate::model::verdict::Verdict;
+use crate::model::{self, GoroutineSite};
 use crate::read::Discards;
 use crate::read::goroutines::{Channel, Queue};
 
@@ -32,12 +34,38 @@ pub struct Table {
     #[serde(skip_serializing_if = "Option::is_none")]
     sampled: Option<u64>,
     without_stack: u64,
+    #[serde(flatten)]
+    counted: Option<Counted>,
     #[serde(skip_serializing_if = "Option::is_none")]
     growth_per_s: Option<Rate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<&'static str>,
     sites: Vec<Site>,
     discarded: BTreeMap<&'static str, u64>,
+}
+
+/// What hooks counted of all.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Counted {
+    /// For how long they counted.
+    counted_s: f64,
+    created: u64,
+    exited: u64,
+    /// The runtime's own, which belong to no site.
+    system_created: u64,
+    system_exited: u64,
+    /// Those whose stack had no room.
+    other_created: u64,
+    other_exited: u64,
+}
+
+/// What hooks counted of one site.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct SiteCounted {
+    created: u64,
+    exited: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_per_s: Option<Rate>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,11 +77,15 @@ struct Site {
     file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u32>,
-    entry_function: String,
+    /// `None`: none of them was there when the table was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entry_function: Option<String>,
     live: u64,
     stack_bytes: u64,
     #[serde(flatten)]
     oldest: Oldest,
+    #[serde(flatten)]
+    counted: Option<SiteCounted>,
     #[serde(flatten)]
     judgement: Option<Judgement>,
     creation_stack: Vec<Frame>,
@@ -166,7 +198,7 @@ struct Path {
 
 /// The table as one line of JSON without the line feed.
 pub fn goroutine_table(report: &GoroutineReport<'_>) -> serde_json::Result<String> {
-    let goroutines = document(report.table, None, report.process.program(), report.discards);
+    let goroutines = document(report.table, None, None, report.process.program(), report.discards);
     serde_json::to_string(&Document { schema: SCHEMA, process: process(report.process), goroutines })
 }
 
@@ -174,11 +206,20 @@ pub fn goroutine_table(report: &GoroutineReport<'_>) -> serde_json::Result<Strin
 pub(super) fn document(
     table: &GoroutineTable,
     growth: Option<&GoroutinesGrowth>,
+    hooks: Option<&HookedGoroutines>,
     program: Program<'_>,
     discards: &Discards,
 ) -> Table {
+    let counted: HashMap<_, _> =
+        hooks.map(|hooks| hooks.sites.iter().map(|site| (site.id, site)).collect()).unwrap_or_default();
     let growths: HashMap<_, _> =
         growth.map(|growth| growth.sites.iter().map(|site| (site.id, site)).collect()).unwrap_or_default();
+    let present = table.sites.iter().map(|one| {
+        let (growth, counted) = (growths.get(&one.id).copied(), counted.get(&one.id).copied());
+        site(table, one, growth, counted, hooks.is_some(), program)
+    });
+    let is_there = |id| table.sites.iter().any(|site| site.id == id);
+    let gone = hooks.iter().flat_map(|hooks| &hooks.sites).filter(|site| !is_there(site.id)).map(gone_site);
     Table {
         live: table.live,
         system: table.system,
@@ -187,23 +228,65 @@ pub(super) fn document(
         stack_bytes: table.stack_bytes,
         sampled: table.sampled,
         without_stack: table.without_stack,
+        counted: hooks.map(|hooks| Counted {
+            counted_s: hooks.counted_s,
+            created: hooks.totals.created,
+            exited: hooks.totals.exited,
+            system_created: hooks.system.created,
+            system_exited: hooks.system.exited,
+            other_created: hooks.other.created,
+            other_exited: hooks.other.exited,
+        }),
         growth_per_s: growth.and_then(|growth| rate(growth.total.rate()?)),
         verdict: growth.map(|growth| growth.verdict.name()),
-        sites: table.sites.iter().map(|one| site(table, one, growths.get(&one.id).copied(), program)).collect(),
+        sites: present.chain(gone).collect(),
         discarded: discards.iter().map(|(reason, count)| (reason.id(), count)).collect(),
     }
 }
 
-fn site(table: &GoroutineTable, site: &TableSite, growth: Option<&SiteGrowth>, program: Program<'_>) -> Site {
+/// A site whose goroutines had all ended when the table was read.
+fn gone_site(counted: &GoroutineSite) -> Site {
+    Site {
+        id: counted.id.to_string(),
+        function: owned_name(&counted.place.function),
+        file: file(&counted.place),
+        line: line_number(&counted.place),
+        entry_function: None,
+        live: 0,
+        stack_bytes: 0,
+        oldest: Oldest { oldest_s: None, oldest_at_most_s: None },
+        counted: Some(counted_of(counted)),
+        judgement: None,
+        creation_stack: counted.creation_stack.iter().map(frame).collect(),
+        states: Vec::new(),
+    }
+}
+
+fn counted_of(site: &GoroutineSite) -> SiteCounted {
+    SiteCounted { created: site.counted.created, exited: site.counted.exited, created_per_s: rate(site.created_per_s) }
+}
+
+fn site(
+    table: &GoroutineTable,
+    site: &TableSite,
+    growth: Option<&SiteGrowth>,
+    counted: Option<&GoroutineSite>,
+    is_hooked: bool,
+    program: Program<'_>,
+) -> Site {
+    // Where hooks count all and nothing was counted there, nothing happened.
+    let nothing = || SiteCounted { created: 0, exited: 0, created_per_s: rate(model::Rate::counted(0.0)) };
+    let creation_stack = counted.map_or(&site.creation_stack, |counted| &counted.creation_stack);
     Site {
         id: site.id.to_string(),
         function: owned_name(&site.place.function),
         file: file(&site.place),
         line: line_number(&site.place),
-        entry_function: owned_name(&site.entry_function),
+        entry_function: Some(owned_name(&site.entry_function)),
         live: site.live,
         stack_bytes: site.stack_bytes,
         oldest: oldest(site.oldest),
+        counted: counted.map(counted_of).or_else(|| is_hooked.then(nothing)),
         judgement: growth.map(|growth| Judgement {
             verdict: growth.verdict.name(),
             why: growth_words::goroutines(growth),
@@ -212,7 +295,7 @@ fn site(table: &GoroutineTable, site: &TableSite, growth: Option<&SiteGrowth>, p
                 .then(|| hints::of_goroutines(site, program).map(Hint::from))
                 .flatten(),
         }),
-        creation_stack: site.creation_stack.iter().map(frame).collect(),
+        creation_stack: creation_stack.iter().map(frame).collect(),
         states: site.states.iter().map(|one| state(table, one)).collect(),
     }
 }
@@ -274,7 +357,7 @@ fn channel(channel: &Channel) -> ChannelFacts {
 }
 
 fn channels(table: &GoroutineTable, holders: &Holders) -> Channels {
-    let candidate = |holder: &crate::model::goroutines::Holder| {
+    let candidate = |holder: &model::goroutines::Holder| {
         let site = table.sites.get(holder.site)?;
         let state = site.states.get(holder.state)?;
         let blocked = state.blocked.as_ref();

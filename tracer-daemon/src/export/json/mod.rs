@@ -70,7 +70,8 @@ pub fn document(report: &Report) -> Document {
             (Some(exact), _) => Some(GoroutinePart::Counted(goroutines(exact))),
             (None, Some(table)) => {
                 let (growth, program) = (snapshot.goroutine_growth.as_deref(), report.process.program());
-                Some(GoroutinePart::Table(goroutines::document(table, growth, program, &snapshot.discards)))
+                let hooks = snapshot.goroutine_hooks.as_deref();
+                Some(GoroutinePart::Table(goroutines::document(table, growth, hooks, program, &snapshot.discards)))
             }
             (None, None) => None,
         },

@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     export::{CostFacts, untrusted},
-    model::{Evidence, ExactCounts, Heap, SiteId, Snapshot, judged::judged, live::LiveSite, memory::MemoryStatement},
+    model::{
+        Evidence, ExactCounts, GoroutineSite, Heap, SiteId, Snapshot, Turnover, judged::judged, live::LiveSite,
+        memory::MemoryStatement,
+    },
     symbolize::Frame,
 };
 
@@ -336,6 +339,8 @@ impl Group {
         }
         if let Some(exact) = &snapshot.exact {
             self.observe_exact(key, exact);
+        } else if let Some(hooks) = &snapshot.goroutine_hooks {
+            self.observe_goroutines(key, hooks.totals, &hooks.sites);
         }
         let counted = snapshot.exact.iter().flat_map(|exact| {
             let sites = exact.sites.iter().map(|site| (site.id, &site.place));
@@ -343,7 +348,8 @@ impl Group {
         });
         let alive = snapshot.profile.iter().flat_map(|profile| profile.sites.iter()).map(|site| (site.id, &site.place));
         let running = snapshot.goroutines.iter().flat_map(|table| &table.sites).map(|site| (site.id, &site.place));
-        for (id, place) in counted.chain(alive).chain(running) {
+        let hooked = snapshot.goroutine_hooks.iter().flat_map(|hooks| &hooks.sites).map(|site| (site.id, &site.place));
+        for (id, place) in counted.chain(alive).chain(running).chain(hooked) {
             if self.is_visible(id) {
                 self.places.insert(id, Place::of(place));
             }
@@ -360,10 +366,14 @@ impl Group {
             [totals.allocated.bytes, totals.allocated.objects],
             snapshot.sites.iter().map(|site| (site.id, [site.counted.bytes, site.counted.objects])),
         );
+        self.observe_goroutines(key, totals.goroutines, &snapshot.goroutine_sites);
+    }
+
+    fn observe_goroutines(&mut self, key: ProcessKey, totals: Turnover, sites: &[GoroutineSite]) {
         self.goroutines.observe(
             key,
-            [totals.goroutines.created, totals.goroutines.exited],
-            snapshot.goroutine_sites.iter().map(|site| (site.id, [site.counted.created, site.counted.exited])),
+            [totals.created, totals.exited],
+            sites.iter().map(|site| (site.id, [site.counted.created, site.counted.exited])),
         );
     }
 

@@ -182,6 +182,7 @@ fn without_targets_only_leakline_itself_is_shown() {
         leakline_processes{best_evidence="adopted"} 0
         leakline_processes{best_evidence="bursts"} 0
         leakline_processes{best_evidence="marks"} 0
+        leakline_processes{best_evidence="goroutine-hooks"} 0
         leakline_processes{best_evidence="exact"} 0
         # HELP leakline_events_lost How often something that happened could not be kept, by reason.
         # TYPE leakline_events_lost counter

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{binary, go_version, goroutine_table, layout::Page, live, memory, verdict, workload};
 use crate::{
     export::{CostFacts, human, report::Report, untrusted},
-    model::{Heap, assess::Assessment, verdict::Verdict},
+    model::{Heap, Turnover, assess::Assessment, verdict::Verdict},
 };
 
 /// Groups of goroutines.
@@ -25,7 +25,8 @@ pub(super) fn write(page: &mut Page, report: &Report) {
         size_classes(page, heap);
     }
     if let Some(table) = &report.snapshot.goroutines {
-        goroutine_table::section(page, table, MAX_GROUPS);
+        let hooks = report.snapshot.goroutine_hooks.as_deref();
+        goroutine_table::section(page, table, hooks, MAX_GROUPS);
     }
     if let Some(statement) = &report.snapshot.memory {
         memory::lines(page, statement);
@@ -76,6 +77,18 @@ fn facts(page: &mut Page, report: &Report) {
     page.fact("evidence", &format!("{used}: {}", how(&report.cost)));
     if let Some(heap) = &snapshot.heap {
         page.fact("collector", &collector(heap));
+    }
+    if let Some(hooks) = &snapshot.goroutine_hooks {
+        let Turnover { created, exited } = hooks.totals;
+        page.fact(
+            "goroutines",
+            &format!(
+                "{} began and {} ended in the {} in which hooks counted all of them",
+                human::grouped(created),
+                human::grouped(exited),
+                human::seconds(hooks.counted_s)
+            ),
+        );
     }
     page.fact("binary", &binary(&report.process));
     if let Some(place) = workload(&report.process) {

@@ -6,6 +6,8 @@ use super::layout::{Page, function, place};
 use super::{Style, binary, go_version};
 use crate::export::report::GoroutineReport;
 use crate::export::{human, untrusted};
+use crate::model::Turnover;
+use crate::model::goroutines::hooks::HookedGoroutines;
 use crate::model::goroutines::{AgeBounds, GoroutineTable, Holders, Object, ObjectKind, TableSite, TableState};
 use crate::read::Discards;
 use crate::read::goroutines::{Channel, Queue};
@@ -29,18 +31,18 @@ pub fn goroutine_table(report: &GoroutineReport<'_>, style: Style) -> String {
     let table = report.table;
     let groups = by_count(table);
     headline(&mut page, report, groups.len());
-    rows(&mut page, table, &groups);
+    rows(&mut page, table, None, &groups);
     trees(&mut page, table, &groups);
     discarded(&mut page, report.discards);
     page.finish()
 }
 
 /// The most frequent groups, as part of another page.
-pub(super) fn section(page: &mut Page, table: &GoroutineTable, groups_max: usize) {
+pub(super) fn section(page: &mut Page, table: &GoroutineTable, hooks: Option<&HookedGoroutines>, groups_max: usize) {
     let mut groups = by_count(table);
     let hidden = groups.len().saturating_sub(groups_max);
     groups.truncate(groups_max);
-    rows(page, table, &groups);
+    rows(page, table, hooks, &groups);
     if hidden > 0 {
         page.quiet_line(&format!("… {hidden} more groups (leakline goroutines, or --output json)"));
         page.blank();
@@ -93,11 +95,22 @@ fn headline(page: &mut Page, report: &GoroutineReport<'_>, groups: usize) {
     page.blank();
 }
 
+/// What hooks counted at the place that started a group. `None`: nothing.
+fn turnover_text(hooks: &HookedGoroutines, site: &TableSite) -> Option<String> {
+    let Turnover { created, exited } = hooks.sites.iter().find(|counted| counted.id == site.id)?.counted;
+    Some(format!(
+        "there {} began and {} ended in {}",
+        human::grouped(created),
+        human::grouped(exited),
+        human::seconds(hooks.counted_s)
+    ))
+}
+
 fn goroutines(count: u64) -> String {
     if count == 1 { String::from("1 goroutine") } else { format!("{} goroutines", human::grouped(count)) }
 }
 
-fn rows(page: &mut Page, table: &GoroutineTable, groups: &[Index]) {
+fn rows(page: &mut Page, table: &GoroutineTable, hooks: Option<&HookedGoroutines>, groups: &[Index]) {
     page.section("WHAT GOROUTINES DO, THE MOST FREQUENT FIRST", "");
     page.quiet_line(&format!("{:>10}{:>9}  {:18}  {}", "count", "share", "oldest", "waiting for"));
     for index in groups.iter().take(GROUPS_MAX) {
@@ -124,6 +137,9 @@ fn rows(page: &mut Page, table: &GoroutineTable, groups: &[Index]) {
             runs => format!("started at {}, runs {runs}", place(&site.place)),
         };
         page.indented(INDENT, &started);
+        if let Some(counted) = hooks.and_then(|hooks| turnover_text(hooks, site)) {
+            page.indented(INDENT, &counted);
+        }
         if let Some(object) = &state.waits_on {
             page.indented(INDENT, &object_text(object, state));
         }

@@ -6,6 +6,7 @@
 
 mod ages;
 pub mod growth;
+pub mod hooks;
 mod object;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ use tracer_common::bursts::WindowKind;
 
 use super::{
     desk::Shown,
+    hooks::GoroutineHooks,
     target::{BurstTarget, burst_number},
     tracker::EndedWindow,
 };
@@ -52,7 +53,7 @@ const GOODBYE: Duration = Duration::from_secs(3);
 
 /// The scheduler of this host. Ends all windows when dropped.
 #[derive(Debug)]
-pub struct BurstHost {
+pub(in crate::pipeline) struct BurstHost {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -101,7 +102,7 @@ impl BurstHost {
     ///
     /// # Errors
     /// Where the system has no room for it.
-    pub fn start(config: Config, costs: Costs, holders: Holders) -> std::io::Result<Self> {
+    pub(super) fn start(config: Config, costs: Costs, holders: Holders) -> std::io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared { commands: Mutex::default(), bell });
         let now_ns = monotonic_ns();
@@ -157,6 +158,7 @@ struct Scheduler {
 struct Hosted {
     target: BurstTarget,
     cycle: Option<Holder>,
+    goroutines: GoroutineHooks,
     /// Before this time the cycle's link is not tried again.
     retry_ns: u64,
     failure: Option<String>,
@@ -236,6 +238,7 @@ impl Scheduler {
         let links = self.window.iter().map(|window| &window.holder).chain(&self.leaving);
         let links = links.chain(self.targets.values().filter_map(|hosted| hosted.cycle.as_ref()));
         waited.extend(links.map(|link| PollFd::from_borrowed_fd(link.fd(), PollFlags::IN)));
+        waited.extend(self.targets.values().filter_map(|hosted| hosted.goroutines.link()));
         // What there is shows when it is looked at.
         let _interrupted = poll(&mut waited, Some(&timeout));
         let mut rung = [0; 8];
@@ -265,7 +268,8 @@ impl Scheduler {
         let began_ns = began_ns(target.identity.start_ticks, now_ns);
         let age_ns = began_ns.map_or(0, |began_ns| now_ns.saturating_sub(began_ns));
         self.governor.add(now_ns, id, target.facts(self.costs, cpu_ns, age_ns));
-        let hosted = Hosted { target, cycle: None, retry_ns: 0, failure: None, cycles: 0, traps: Traps::default() };
+        let (goroutines, traps) = (GoroutineHooks::default(), Traps::default());
+        let hosted = Hosted { target, cycle: None, goroutines, retry_ns: 0, failure: None, cycles: 0, traps };
         self.targets.insert(id, hosted);
     }
 
@@ -275,9 +279,9 @@ impl Scheduler {
             window.holder.close();
             self.leaving.push(window.holder);
         }
-        if let Some(hosted) = self.targets.remove(&id)
-            && let Some(cycle) = hosted.cycle
-        {
+        let Some(mut hosted) = self.targets.remove(&id) else { return };
+        self.leaving.extend(hosted.goroutines.end(monotonic_ns(), &mut hosted.target));
+        if let Some(cycle) = hosted.cycle {
             cycle.close();
             self.leaving.push(cycle);
         }
@@ -287,6 +291,7 @@ impl Scheduler {
     fn hear(&mut self) {
         self.leaving.retain_mut(|link| !ended(link, |_| {}));
         for hosted in self.targets.values_mut() {
+            hosted.goroutines.hear(monotonic_ns(), &mut hosted.target);
             let Some(cycle) = &mut hosted.cycle else { continue };
             let failure = &mut hosted.failure;
             let is_over = ended(cycle, |news| {
@@ -383,7 +388,14 @@ impl Scheduler {
         if beats {
             self.beat_ns = now_ns;
         }
-        for hosted in self.targets.values_mut() {
+        for (id, hosted) in &mut self.targets {
+            let decision = self.governor.hooks(*id).map(|hooks| &hooks.goroutines);
+            let Hosted { goroutines, target, .. } = hosted;
+            let (leaving, has_jumped) = goroutines.keep(now_ns, decision, beats, target, &mut self.holders);
+            self.leaving.extend(leaving);
+            if has_jumped {
+                self.observed_ns = 0;
+            }
             match &hosted.cycle {
                 Some(cycle) if beats => cycle.beat(),
                 None if now_ns >= hosted.retry_ns => match hosted.target.open_cycle(&mut self.holders) {
@@ -412,6 +424,7 @@ impl Scheduler {
             let totals = target.counters.totals().unwrap_or_default();
             let cycles = totals.cycles.saturating_sub(hosted.cycles);
             hosted.cycles = totals.cycles;
+            let goroutines = hosted.goroutines.take_hits(target);
             if let Some(cpu_ns) = own::cpu_ns_of(target.identity.pid) {
                 self.governor.observe(
                     *id,
@@ -422,10 +435,10 @@ impl Scheduler {
                         allocations_per_s: rates.allocations_per_s,
                         bytes_per_s: rates.bytes_per_s,
                         large_per_s: rates.large_per_s,
-                        goroutines_per_s: None,
+                        goroutines_per_s: rates.goroutines_per_s,
                         collections_per_s: rates.collections_per_s,
                         tracked: target.tracker.followed(),
-                        hits: HookHits { cycles, ..HookHits::default() },
+                        hits: HookHits { cycles, goroutines, ..HookHits::default() },
                         wanted: 1.0,
                     },
                 );
@@ -435,6 +448,7 @@ impl Scheduler {
             {
                 tracing::debug!(pid = target.identity.pid, %refusal, "no burst at once");
             }
+            let decision = self.governor.hooks(*id).map(|hooks| &hooks.goroutines);
             target.desk.show(Shown {
                 account: self.governor.account(*id).unwrap_or_default(),
                 lost: BirthsLost {
@@ -444,6 +458,7 @@ impl Scheduler {
                 },
                 standing: Some(self.governor.standing(*id)),
                 failure: hosted.failure.clone(),
+                goroutine_hooks_off: hosted.goroutines.why_off(now_ns, decision, target),
             });
         }
     }
@@ -485,7 +500,7 @@ impl Scheduler {
 }
 
 /// Takes all news of a link; true where it is gone.
-fn ended(link: &mut Holder, mut each: impl FnMut(News)) -> bool {
+pub(super) fn ended(link: &mut Holder, mut each: impl FnMut(News)) -> bool {
     while let Some(news) = link.news() {
         if matches!(news, News::Gone) {
             return true;
@@ -496,7 +511,7 @@ fn ended(link: &mut Holder, mut each: impl FnMut(News)) -> bool {
 }
 
 /// An error with what is behind it.
-fn chain(error: &AttachError) -> String {
+pub(super) fn chain(error: &AttachError) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(behind) = source {

@@ -15,7 +15,10 @@ use crate::{
         governor::{Costs, TargetFacts, WindowPlan},
         verify_code,
     },
-    collect::births::{BurstCounters, BurstReader},
+    collect::{
+        births::{BurstCounters, BurstReader},
+        hooks::{HookGate, HookReader, HookTotals, take_hooks},
+    },
     discover::ProcessIdentity,
     export::Refusal,
     inspect::Global,
@@ -27,11 +30,16 @@ use crate::{
 /// Program for all points of a window, and that for collections.
 const BURST: &str = "burst";
 const CYCLE: &str = "cycle_marked";
+/// Program for all points of the hooks on goroutines.
+const GOROUTINES: &str = "goroutines";
 /// Bytes of the ring: some thousand births, as many as one window can have.
 const RING_BYTES: u32 = 2 << 20;
-/// Maps of the object that bursts do not use.
-const UNUSED: [(&str, u32); 5] =
-    [("STACKS", 4_096), ("ALLOCATIONS", 1), ("GOROUTINES", 1), ("LIVE_GOROUTINES", 1), ("EXIT_PLACES", 1)];
+/// Maps of the object that neither bursts nor hooks use.
+const UNUSED: [(&str, u32); 2] = [("ALLOCATIONS", 1), ("LIVE_GOROUTINES", 1)];
+/// Those that hooks on goroutines use: about 400 KiB. The ring has room for some hundred new stacks a second.
+const OF_HOOKS: [(&str, u32); 3] = [("STACKS", 256 << 10), ("GOROUTINES", 1_024), ("EXIT_PLACES", 1_024)];
+/// The same where there are none.
+const NO_HOOKS: [(&str, u32); 3] = [("STACKS", 4_096), ("GOROUTINES", 1), ("EXIT_PLACES", 1)];
 
 /// A target in whose process windows can be opened.
 #[derive(Debug)]
@@ -47,6 +55,18 @@ pub(in crate::pipeline) struct BurstTarget {
     births: Vec<LinkPoint>,
     slots: Vec<LinkPoint>,
     cycle: Vec<LinkPoint>,
+    /// The hooks on goroutines; why there are none.
+    pub(super) goroutines: Result<TargetHooks, String>,
+    /// What they count, for the session.
+    hook_reader: Option<HookReader>,
+}
+
+/// The hooks on goroutines of one target.
+#[derive(Debug)]
+pub(super) struct TargetHooks {
+    points: Vec<LinkPoint>,
+    pub(super) gate: HookGate,
+    pub(super) totals: Arc<HookTotals>,
 }
 
 impl BurstTarget {
@@ -70,15 +90,24 @@ impl BurstTarget {
         let target = plan.target_config(subject.bias);
         let constants = [("TARGET", bytes_of(&target)), ("BURST", bytes_of(&config))];
         let mut capacities = UNUSED.to_vec();
+        capacities.extend(if plan.goroutines.is_ok() { OF_HOOKS } else { NO_HOOKS });
         capacities.push(("BIRTHS", RING_BYTES));
-        for point in plan.window().chain(&plan.cycle) {
+        for point in plan.window().chain(&plan.cycle).chain(plan.goroutines.iter().flatten()) {
             verify_code(&exe, point)?;
         }
-        let mut object = KernelObject::embedded(&constants, &capacities, &[BURST, CYCLE], Mechanism::UprobeMulti)?;
+        let programs = [BURST, CYCLE, GOROUTINES];
+        let mut object = KernelObject::embedded(&constants, &capacities, &programs, Mechanism::UprobeMulti)?;
         let clone = |source| StartError::Exe { pid, source };
         let totals = object.map_fd("BURST_TOTALS")?.try_clone_to_owned().map_err(clone)?;
         let counters = BurstCounters::new(|name| object.take_map(name))?;
         let reader = BurstReader::new(|name| object.take_map(name))?;
+        let (gate, hook_totals, hook_reader) = take_hooks(|name| object.take_map(name))?;
+        let goroutines = plan.goroutines.as_ref().map_err(|refusal| refusal.text.clone());
+        let goroutines = goroutines.map(|points| TargetHooks {
+            points: points.iter().filter_map(hook_point).collect(),
+            gate,
+            totals: hook_totals,
+        });
         let tracker = Tracker::start(pid, &runtime, reader, tracked::Limits::default(), epoch_ns)
             .map_err(|error| subject.unread(error))?;
         Ok(Self {
@@ -91,6 +120,8 @@ impl BurstTarget {
             totals,
             births: plan.window().filter_map(link_point).collect(),
             slots: plan.slots.iter().filter_map(link_point).collect(),
+            hook_reader: goroutines.is_ok().then_some(hook_reader),
+            goroutines,
             cycle: plan.cycle.iter().map(|point| LinkPoint { file_offset: point.file_offset().0, cookie: 0 }).collect(),
         })
     }
@@ -103,6 +134,11 @@ impl BurstTarget {
     /// Where its session and the scheduler meet.
     pub(in crate::pipeline) fn desk(&self) -> Arc<Desk> {
         Arc::clone(&self.desk)
+    }
+
+    /// What the hooks on goroutines count, once. `None`: there are none.
+    pub(in crate::pipeline) fn take_hook_reader(&mut self) -> Option<HookReader> {
+        self.hook_reader.take()
     }
 
     /// What the governor is told of it.
@@ -167,10 +203,27 @@ impl BurstTarget {
     }
 }
 
+impl BurstTarget {
+    /// Orders the hooks on goroutines; they count nothing until the gate says so. `None`: there are none.
+    pub(super) fn open_hooks(&self, holders: &mut Holders) -> Option<Result<Holder, AttachError>> {
+        let points = &self.goroutines.as_ref().ok().filter(|hooks| !hooks.points.is_empty())?.points;
+        let (exe, pid) = (self.exe.as_fd(), self.identity.pid);
+        let program = match self.object.program(GOROUTINES) {
+            Ok(program) => program,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(holders.open(&Link { program, exe, pid, points, hits: None, until: Until::HeartbeatsStop }))
+    }
+}
+
 /// The number of a burst: that of its window.
 pub(super) fn burst_number(plan: &WindowPlan) -> u32 {
     // It wraps after years.
     u32::try_from(plan.window & u64::from(u32::MAX)).unwrap_or(u32::MAX)
+}
+
+fn hook_point(point: &ProbePoint) -> Option<LinkPoint> {
+    Some(LinkPoint { file_offset: point.file_offset().0, cookie: point.purpose().goroutine_point()? as u64 })
 }
 
 fn link_point(point: &ProbePoint) -> Option<LinkPoint> {

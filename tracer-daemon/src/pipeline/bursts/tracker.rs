@@ -137,11 +137,6 @@ impl Tracker {
     pub(super) fn refill_trap(&self, part: f64) {
         self.shared.state().tracked.refill_trap(part);
     }
-
-    /// Records that followed no contract; anything but 0 is a bug.
-    pub(super) fn undecodable(&self) -> u64 {
-        self.shared.state().undecodable
-    }
 }
 
 impl Drop for Tracker {
@@ -173,7 +168,10 @@ impl Follower {
     fn run(&mut self) {
         self.follow();
         let state = self.shared.state();
-        tracing::debug!(counts = ?state.tracked.counts(), undecodable = state.undecodable, "what became of births");
+        if state.undecodable > 0 {
+            tracing::error!(records = state.undecodable, "records that follow no contract: please report this");
+        }
+        tracing::debug!(counts = ?state.tracked.counts(), "what became of births");
     }
 
     fn follow(&mut self) {

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Pace;
+use super::{HookLooks, Pace};
 use crate::{
     addr::Avma,
-    attach::governor::Standing,
+    attach::governor::{Impulse, Impulses, Pulse, Standing},
     export::{CostFacts, Refusal},
     model::{Stack, observation::Observation},
     pipeline::{
@@ -36,6 +36,11 @@ pub(in crate::pipeline) struct BirthLooks {
     budget_ratio: f64,
     /// The books that rates are counted from.
     books: Option<(Instant, Amounts)>,
+    /// The last look at them, and when the last pause ended then.
+    last: Option<(Instant, Amounts, u64)>,
+    impulses: Impulses,
+    /// The hooks on goroutines. `None`: there are none.
+    hooks: Option<HookLooks>,
 }
 
 /// What was ever allocated.
@@ -45,15 +50,17 @@ struct Amounts {
     bytes: u64,
     large: u64,
     collections: u32,
+    goroutines: Option<u64>,
 }
 
 impl Amounts {
-    fn of(books: &Books) -> Self {
+    fn of(books: &Books, goroutines: Option<u64>) -> Self {
         Self {
             objects: books.allocs(),
             bytes: books.alloc_bytes(),
             large: books.large_allocs,
             collections: books.collections,
+            goroutines,
         }
     }
 
@@ -63,6 +70,7 @@ impl Amounts {
             allocations_per_s: per_s(self.objects, earlier.objects),
             bytes_per_s: per_s(self.bytes, earlier.bytes),
             large_per_s: per_s(self.large, earlier.large),
+            goroutines_per_s: self.goroutines.zip(earlier.goroutines).and_then(|(now, before)| per_s(now, before)),
             collections_per_s: per_s(self.collections.into(), earlier.collections.into()),
             threads_max,
         }
@@ -81,8 +89,9 @@ impl BirthLooks {
         epoch_ns: u64,
     ) -> Result<Self, Refusal> {
         let host = bursts.host().map_err(Clone::clone)?;
-        let target = BurstTarget::load(subject, exe, epoch_ns)?;
+        let mut target = BurstTarget::load(subject, exe, epoch_ns)?;
         let (tracker, desk) = (target.tracker(), target.desk());
+        let hooks = target.take_hook_reader().map(|reader| HookLooks::new(reader, Arc::clone(&desk)));
         Ok(Self {
             tracker,
             desk,
@@ -90,12 +99,18 @@ impl BirthLooks {
             pace: Pace::new(EVERY),
             budget_ratio: bursts.max_overhead(),
             books: None,
+            last: None,
+            impulses: Impulses::default(),
+            hooks,
         })
     }
 
-    /// What the books say now.
-    pub(in crate::pipeline) fn read(&mut self, books: &Books, now: Instant) {
-        let amounts = Amounts::of(books);
+    /// What the books say now; `goroutines`: how many have begun so far.
+    pub(in crate::pipeline) fn read(&mut self, books: &Books, goroutines: Option<u64>, now: Instant) {
+        let amounts = Amounts::of(books, goroutines);
+        if let Some(impulse) = self.pulse(books, amounts, now) {
+            self.desk.demand(impulse);
+        }
         match self.books {
             Some((at, before)) if now.saturating_duration_since(at) >= RATES_OVER => {
                 let seconds = now.saturating_duration_since(at).as_secs_f64();
@@ -105,6 +120,19 @@ impl BirthLooks {
             Some(_) => {}
             None => self.books = Some((now, amounts)),
         }
+    }
+
+    /// Whether a burst at once would tell more of what the books show.
+    fn pulse(&mut self, books: &Books, amounts: Amounts, now: Instant) -> Option<Impulse> {
+        let ended_ns = books.pauses.iter().map(|pause| pause.end_unix_ns).max().unwrap_or_default();
+        let (at, before, known_ns) = self.last.replace((now, amounts, ended_ns))?;
+        let new = books.pauses.iter().filter(|pause| pause.end_unix_ns > known_ns);
+        self.impulses.observe(Pulse {
+            seconds: now.saturating_duration_since(at).as_secs_f64(),
+            allocated_bytes: approximate(amounts.bytes.saturating_sub(before.bytes)),
+            heap_bytes: approximate(books.heap_alloc_bytes()),
+            pause_ns: new.map(|pause| pause.duration_ns).max().unwrap_or_default(),
+        })
     }
 
     /// What is new for the model, where it is time to tell it or it must be told. `at_ns`: now, by the model's clock.
@@ -125,6 +153,17 @@ impl BirthLooks {
         let addresses: Vec<&[Avma]> = paths.iter().map(Vec::as_slice).collect();
         look.new_stacks = subject.symbolizer.stacks(&addresses).into_iter().map(Stack::from).collect();
         Some(Observation::Births(Arc::new(look)))
+    }
+
+    /// What hooks on goroutines have counted, as [`Self::look`].
+    pub(in crate::pipeline) fn look_at_hooks(
+        &mut self,
+        subject: &mut Subject,
+        now: Instant,
+        must: bool,
+    ) -> Option<Observation> {
+        let look = self.hooks.as_mut()?.look(subject, now, must)?;
+        Some(Observation::GoroutineHooks(Arc::new(look)))
     }
 
     /// No window opens any more.
@@ -149,7 +188,7 @@ impl BirthLooks {
         }
     }
 
-    /// Why there are few windows, or none.
+    /// Why there are few windows, or none, and why hooks on goroutines do not count.
     pub(in crate::pipeline) fn refused(&self) -> Vec<Refusal> {
         let shown = self.desk.shown();
         let standing = match shown.standing {
@@ -160,6 +199,7 @@ impl BirthLooks {
             Some(Standing::Refused(why)) => Some(Refusal::new("bursts_refused", format!("no windows: {why}"))),
         };
         let failure = shown.failure.map(|failure| Refusal::new("bursts_failed", failure));
-        standing.into_iter().chain(failure).collect()
+        let hooks = shown.goroutine_hooks_off.map(|why| Refusal::new("goroutine_hooks_off", why));
+        standing.into_iter().chain(failure).chain(hooks).collect()
     }
 }

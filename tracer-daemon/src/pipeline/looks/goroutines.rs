@@ -59,6 +59,11 @@ impl GoroutineLooks {
         Ok(Look::Had)
     }
 
+    /// How many goroutines have begun so far, give or take what processors hold in reserve. `None`: it is not known.
+    pub(in crate::pipeline) fn begun(&self, subject: &Subject) -> Option<u64> {
+        self.reader.numbers_given(&subject.memory).ok().flatten()
+    }
+
     /// What was read last, once.
     pub(in crate::pipeline) fn take(&mut self) -> Option<GoroutineTable> {
         self.pending.take()

@@ -5,6 +5,7 @@ mod births;
 mod failures;
 mod goroutines;
 mod heap;
+mod hooks;
 mod memory;
 mod profile;
 
@@ -12,6 +13,7 @@ pub(super) use self::births::BirthLooks;
 pub(super) use self::failures::{Failures, Look};
 pub(super) use self::goroutines::GoroutineLooks;
 pub(super) use self::heap::HeapLooks;
+use self::hooks::HookLooks;
 pub(super) use self::memory::MemoryLooks;
 pub(super) use self::profile::{ProfileLooks, SETTLE};
 

@@ -322,6 +322,14 @@ impl GoroutineReader {
         Ok(slots)
     }
 
+    /// The highest number that a goroutine can have so far, as [`Table::highest_id`]. `None`: it is not known where it is.
+    ///
+    /// # Errors
+    /// Where the target cannot be read.
+    pub fn numbers_given(&self, memory: &dyn TargetMemory) -> Result<Option<u64>, ReadError> {
+        self.highest_id(memory)
+    }
+
     /// No goroutine has a higher number. Processors take numbers in batches, so that many below it are not in use yet.
     fn highest_id(&self, memory: &dyn TargetMemory) -> Result<Option<u64>, ReadError> {
         let Some(scheduler) = self.scheduler else { return Ok(None) };

@@ -6,11 +6,12 @@ use crate::addr::Avma;
 use crate::export::Refusal;
 use crate::inspect::GlobalMissing;
 use crate::model::birth_look::{BirthCounts, BirthLook, CellKey, CellSum, Seen, Slice};
+use crate::model::goroutines::hooks::HookLook;
 use crate::model::goroutines::{
     AgeBounds, GoroutineTable, Holders, Object, ObjectKind, TablePath, TableSite, TableState,
 };
 use crate::model::observation::{Moment, Observation, ProfileLook};
-use crate::model::{SiteId, memory};
+use crate::model::{SiteId, Turnover, memory};
 use crate::read::books::{Books, ClassCount, Pacer, PartMissing, Pause, Phase, Structures, SystemBytes};
 use crate::read::goroutines::{Channel, Queue};
 use crate::read::profile::{Bucket, Counts};
@@ -148,6 +149,19 @@ impl Draw {
         }
     }
 
+    fn hooks(&mut self) -> HookLook {
+        let turnover = |draw: &mut Self| Turnover { created: draw.number(), exited: draw.number() };
+        let mut changed = self.list(20, |draw| (u32::try_from(draw.below(40)).unwrap(), turnover(draw)));
+        changed.sort_by_key(|(number, _)| *number);
+        changed.dedup_by_key(|(number, _)| *number);
+        HookLook {
+            new_stacks: self.list(3, |draw| draw.list(4, Self::frame).into()),
+            changed,
+            totals: turnover(self),
+            counted_ns: self.number(),
+        }
+    }
+
     fn births(&mut self) -> BirthLook {
         let key = |draw: &mut Self| CellKey {
             slice: 3,
@@ -247,7 +261,7 @@ impl Draw {
     }
 
     pub(super) fn entry(&mut self) -> Entry {
-        Entry::Observation(match self.below(9) {
+        Entry::Observation(match self.below(10) {
             0 => Observation::Opened,
             1 | 2 => Observation::Books(Box::new(self.books())),
             3 => Observation::Profile(self.profile()),
@@ -263,6 +277,7 @@ impl Draw {
                 Observation::Discards(discards)
             }
             7 => Observation::Births(Arc::new(self.births())),
+            8 => Observation::GoroutineHooks(Arc::new(self.hooks())),
             _ => return Entry::Note(self.note()),
         })
     }

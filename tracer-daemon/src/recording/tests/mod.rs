@@ -272,8 +272,19 @@ fn no_note_has_the_name_of_an_observation() {
     }
     let names: Vec<&str> = names.keys().map(String::as_str).collect();
     // They are the format: a name that goes from here makes old recordings unreadable.
-    let all =
-        ["began", "births", "books", "discards", "goroutines", "memory", "opened", "profile", "refusals", "reported"];
+    let all = [
+        "began",
+        "births",
+        "books",
+        "discards",
+        "goroutine_hooks",
+        "goroutines",
+        "memory",
+        "opened",
+        "profile",
+        "refusals",
+        "reported",
+    ];
     assert_eq!(names, all);
 }
 

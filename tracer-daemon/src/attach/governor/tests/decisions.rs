@@ -136,7 +136,7 @@ fn hooks_follow_the_rates_of_the_books() {
     };
     assert_eq!(modes(Program::constant(1e6, 1.0)), (Continuous, Continuous, Continuous));
     let storm = Program { goroutines_per_s: 10_000.0, large_per_s: 5_000.0, ..Program::constant(1e6, 1.0) };
-    assert_eq!(modes(storm), (Continuous, Bursts, Bursts));
+    assert_eq!(modes(storm), (Continuous, Bursts, Off));
     let poor = Program { goroutines_per_s: 1e6, collections_per_s: 1_000.0, ..Program::constant(1e6, 0.05) };
     assert_eq!(modes(poor), (Off, Continuous, Off));
 }
@@ -233,6 +233,7 @@ proptest! {
                 prop_assert!(!plan.reason().contains("NaN"), "{}", plan.reason());
                 let (opened_ns, closed_ns, hits, births) = outcomes.next().unwrap();
                 let outcome = Outcome {
+                    recorded_ns: 0,
                     opened_ns,
                     closed_ns,
                     hits,

@@ -300,6 +300,7 @@ impl Run {
         let whole = crate::units::whole;
         let (hits, births) = (whole(hits), whole(births));
         let outcome = Outcome {
+            recorded_ns: 0,
             opened_ns,
             closed_ns: opened_ns + open_ns,
             hits,

@@ -1,0 +1,105 @@
+//! What in the books asks for a burst at once: a rate that jumps, a heap that grows, a long pause.
+
+use super::Impulse;
+
+/// Times the usual rate that is a jump.
+const JUMP: f64 = 3.0;
+/// Below this a rate is no news, bytes per second.
+const RATE_MIN: f64 = 4_194_304.0;
+/// How fast the usual rate follows the present one, per second.
+const FOLLOWS_PER_S: f64 = 0.1;
+/// Growth of the heap above what it ever was since the last impulse.
+const GROWTH: f64 = 0.25;
+/// Below this growth is no news, bytes.
+const GROWTH_MIN: f64 = 33_554_432.0;
+/// A pause that users notice, ns.
+const PAUSE_NS: u64 = 20_000_000;
+
+/// What the books say at one look.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pulse {
+    /// Since the look before, seconds.
+    pub seconds: f64,
+    /// Bytes allocated since then.
+    pub allocated_bytes: f64,
+    /// Bytes of objects, alive or not yet swept.
+    pub heap_bytes: f64,
+    /// The longest pause since then, ns.
+    pub pause_ns: u64,
+}
+
+/// Remembers what is usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Impulses {
+    rate: Option<f64>,
+    heap_bytes: Option<f64>,
+}
+
+impl Impulses {
+    /// One more look. `None`: as usual, or not known yet.
+    pub fn observe(&mut self, pulse: Pulse) -> Option<Impulse> {
+        if !(pulse.seconds > 0.0 && pulse.allocated_bytes.is_finite() && pulse.heap_bytes.is_finite()) {
+            return None;
+        }
+        let rate = pulse.allocated_bytes / pulse.seconds;
+        let usual = *self.rate.get_or_insert(rate);
+        self.rate = Some(usual + (FOLLOWS_PER_S * pulse.seconds).min(1.0) * (rate - usual));
+        let most_bytes = *self.heap_bytes.get_or_insert(pulse.heap_bytes);
+        let grown_bytes = pulse.heap_bytes - most_bytes;
+        if rate > JUMP * usual.max(RATE_MIN) {
+            // It is usual from now on: one burst for each jump.
+            self.rate = Some(rate);
+            return Some(Impulse::AllocationRate);
+        }
+        if grown_bytes > (GROWTH * most_bytes).max(GROWTH_MIN) {
+            self.heap_bytes = Some(pulse.heap_bytes);
+            return Some(Impulse::HeapGrowth);
+        }
+        (pulse.pause_ns >= PAUSE_NS).then_some(Impulse::Pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: f64 = 1_048_576.0;
+
+    fn pulse(allocated_mib: f64, heap_mib: f64) -> Pulse {
+        Pulse { seconds: 0.1, allocated_bytes: allocated_mib * MIB, heap_bytes: heap_mib * MIB, pause_ns: 100_000 }
+    }
+
+    #[test]
+    fn a_jump_of_the_rate_is_one_impulse_and_what_goes_on_is_usual() {
+        let mut impulses = Impulses::default();
+        for _ in 0..50 {
+            assert_eq!(impulses.observe(pulse(1.0, 10.0)), None);
+        }
+        assert_eq!(impulses.observe(pulse(8.0, 10.0)), Some(Impulse::AllocationRate));
+        for _ in 0..50 {
+            assert_eq!(impulses.observe(pulse(8.0, 10.0)), None);
+        }
+    }
+
+    #[test]
+    fn what_is_little_is_no_news() {
+        let mut impulses = Impulses::default();
+        assert_eq!(impulses.observe(pulse(0.01, 1.0)), None);
+        assert_eq!(impulses.observe(pulse(0.5, 20.0)), None);
+    }
+
+    #[test]
+    fn a_heap_that_grows_by_a_quarter_is_an_impulse_and_collections_are_none() {
+        let mut impulses = Impulses::default();
+        let seen: Vec<_> = (0..100).map(|look| impulses.observe(pulse(1.0, 200.0 - f64::from(look % 10)))).collect();
+        assert!(seen.iter().all(Option::is_none));
+        assert_eq!(impulses.observe(pulse(1.0, 300.0)), Some(Impulse::HeapGrowth));
+        assert_eq!(impulses.observe(pulse(1.0, 310.0)), None);
+    }
+
+    #[test]
+    fn a_long_pause_is_an_impulse() {
+        let mut impulses = Impulses::default();
+        assert_eq!(impulses.observe(Pulse { pause_ns: 30_000_000, ..pulse(1.0, 1.0) }), Some(Impulse::Pause));
+    }
+}

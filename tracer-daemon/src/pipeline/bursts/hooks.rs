@@ -1,0 +1,173 @@
+//! The hooks on goroutines of one target: on while the governor lets them be, ended at once where their rate jumps.
+//!
+//! Their link is held as that of collections is. Hits count only until a time that is put off with each heartbeat, so that nothing is
+//! counted where this process is stopped; and only from when all points are on, so that begins and ends are counted from one moment.
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::{
+    desk::Desk,
+    scheduler::{chain, ended},
+    target::BurstTarget,
+};
+use crate::attach::{
+    Holder, Holders, News,
+    governor::{HookDecision, Mode},
+};
+
+/// Hits count so long without another heartbeat: a little longer than the link is held without one.
+const COUNT_NS: u64 = 1_500_000_000;
+/// Before a link that could not be made, or was lost, is tried again.
+const RETRY_NS: u64 = 10_000_000_000;
+/// After hits have jumped above their cap. The governor may wait longer.
+const JUMPED_NS: u64 = 10_000_000_000;
+/// So long after the beginning it is no news that they are off: rates are not known yet.
+const GRACE_NS: u64 = 5_000_000_000;
+/// Hits are held against their cap over so long.
+const CAP_OVER_NS: u64 = 1_000_000_000;
+
+/// What is on of one target's hooks.
+#[derive(Debug, Default)]
+pub(super) struct GoroutineHooks {
+    link: Option<Holder>,
+    /// Whether hits count.
+    counts: bool,
+    /// Before this time the link is not made.
+    retry_ns: u64,
+    /// Since when hits are held against the cap, and how many there were then.
+    second: (u64, u64),
+    /// How many hits the governor knows of.
+    told: u64,
+    failure: Option<String>,
+    /// When it was looked first whether they shall be on.
+    asked_ns: Option<u64>,
+}
+
+impl GoroutineHooks {
+    /// To be waited for, too.
+    pub(super) fn link(&self) -> Option<PollFd<'_>> {
+        self.link.as_ref().map(|link| PollFd::from_borrowed_fd(link.fd(), PollFlags::IN))
+    }
+
+    /// Takes what the link has to tell.
+    pub(super) fn hear(&mut self, now_ns: u64, target: &mut BurstTarget) {
+        let Some(link) = &mut self.link else { return };
+        let (mut is_on, mut failure) = (false, None);
+        let is_over = ended(link, |news| match news {
+            News::Opened { .. } => is_on = true,
+            News::Failed(error) => failure = Some(chain(&error)),
+            News::Closed { .. } | News::Gone => {}
+        });
+        if is_on {
+            self.failure = None;
+            self.second = (now_ns, hits(target));
+            self.count_until(now_ns, now_ns.saturating_add(COUNT_NS), target);
+        }
+        if is_over {
+            self.count_until(now_ns, 0, target);
+            self.link = None;
+            self.retry_ns = now_ns.saturating_add(RETRY_NS);
+            self.failure = Some(failure.unwrap_or_else(|| String::from("the process that held the probes ended")));
+        }
+    }
+
+    /// Begins, keeps or ends. A link that was told to end is given back. True: the rate has jumped, and the governor is to be told at once.
+    pub(super) fn keep(
+        &mut self,
+        now_ns: u64,
+        decision: Option<&HookDecision>,
+        beats: bool,
+        target: &mut BurstTarget,
+        holders: &mut Holders,
+    ) -> (Option<Holder>, bool) {
+        self.asked_ns.get_or_insert(now_ns);
+        let wanted = decision.filter(|decision| decision.mode == Mode::Continuous);
+        let Some(decision) = wanted else { return (self.end(now_ns, target), false) };
+        if self.link.is_none() {
+            if now_ns >= self.retry_ns {
+                self.begin(now_ns, target, holders);
+            }
+            return (None, false);
+        }
+        let hits = hits(target);
+        if hits.saturating_sub(self.second.1) >= decision.hits_per_s_max {
+            self.retry_ns = now_ns.saturating_add(JUMPED_NS);
+            return (self.end(now_ns, target), true);
+        }
+        if now_ns.saturating_sub(self.second.0) >= CAP_OVER_NS {
+            self.second = (now_ns, hits);
+        }
+        if beats {
+            if let Some(link) = &self.link {
+                link.beat();
+            }
+            if self.counts {
+                self.count_until(now_ns, now_ns.saturating_add(COUNT_NS), target);
+            }
+        }
+        (None, false)
+    }
+
+    fn begin(&mut self, now_ns: u64, target: &BurstTarget, holders: &mut Holders) {
+        match target.open_hooks(holders) {
+            Some(Ok(link)) => self.link = Some(link),
+            Some(Err(error)) => {
+                self.failure = Some(chain(&error));
+                self.retry_ns = now_ns.saturating_add(RETRY_NS);
+            }
+            None => self.retry_ns = u64::MAX,
+        }
+        self.second = (now_ns, hits(target));
+    }
+
+    /// No hit counts any more. The link, told to end.
+    pub(super) fn end(&mut self, now_ns: u64, target: &mut BurstTarget) -> Option<Holder> {
+        let link = self.link.take()?;
+        self.count_until(now_ns, 0, target);
+        link.close();
+        Some(link)
+    }
+
+    fn count_until(&mut self, now_ns: u64, until_ns: u64, target: &mut BurstTarget) {
+        let BurstTarget { goroutines: Ok(hooks), desk, .. } = target else { return };
+        if until_ns == 0 && !self.counts {
+            return;
+        }
+        match hooks.gate.set(until_ns) {
+            Ok(()) => {
+                self.counts = until_ns > 0;
+                Desk::hooks_count_until(desk, now_ns, until_ns);
+            }
+            Err(error) => self.failure = Some(error.to_string()),
+        }
+    }
+
+    /// Hits since this was asked last: those of the second in which they jumped, too.
+    pub(super) fn take_hits(&mut self, target: &BurstTarget) -> u64 {
+        let hits = hits(target);
+        let new = hits.saturating_sub(self.told);
+        self.told = self.told.max(hits);
+        new
+    }
+
+    /// Why they do not count. `None`: they do, or are about to.
+    pub(super) fn why_off(&self, now_ns: u64, decision: Option<&HookDecision>, target: &BurstTarget) -> Option<String> {
+        if self.counts {
+            return None;
+        }
+        if let Err(refusal) = &target.goroutines {
+            return Some(format!("no goroutine hooks: {refusal}"));
+        }
+        match (decision, &self.failure) {
+            _ if self.asked_ns.is_none_or(|asked_ns| now_ns.saturating_sub(asked_ns) < GRACE_NS) => None,
+            (Some(decision), _) if decision.mode != Mode::Continuous => Some(decision.reason.clone()),
+            (_, Some(failure)) => Some(format!("goroutine hooks off: {failure}")),
+            (_, None) => None,
+        }
+    }
+}
+
+/// Hits since the programs were loaded; 0 where they cannot be read.
+fn hits(target: &BurstTarget) -> u64 {
+    target.goroutines.as_ref().ok().and_then(|hooks| hooks.totals.hits().ok()).unwrap_or_default()
+}

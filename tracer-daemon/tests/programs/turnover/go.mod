@@ -1,0 +1,3 @@
+module example.com/leakline/programs/turnover
+
+go 1.19
