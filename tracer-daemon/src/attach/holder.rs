@@ -13,15 +13,17 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{
         AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv,
         send, sendmsg, socketpair,
     },
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use tracer_common::bursts::WindowState;
 
@@ -122,6 +124,18 @@ impl Holders {
         }
         self.spare = Some(Process::start(&self.program)?);
         Ok(())
+    }
+
+    /// Ends the process in reserve and waits until it is gone, for so long at most: nothing of ours is to be left behind.
+    pub fn dismiss(&mut self, at_most: Duration) {
+        let Some(spare) = self.spare.take() else { return };
+        spare.say(Word::Close);
+        let timeout = Timespec {
+            tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: at_most.subsec_nanos().into(),
+        };
+        // Whoever does not end in time has nothing to hold and no one to hold it for: it ends when it runs.
+        let _interrupted = poll(&mut [PollFd::new(&spare.ended, PollFlags::IN)], Some(&timeout));
     }
 
     /// Has a link made. It is not there yet: [`Holder::news`] says when it is.
@@ -248,6 +262,12 @@ impl Holder {
     /// Tells the process to end the link now. [`News::Closed`] and [`News::Gone`] follow.
     pub fn close(&self) {
         self.process.say(Word::Close);
+    }
+
+    /// Ends the process whatever it does. What holds the link is gone then, and with it the link.
+    pub fn kill(&self) {
+        // One that is gone needs no signal.
+        let _gone = pidfd_send_signal(&self.process.ended, Signal::KILL);
     }
 
     /// Id of the process that holds the link.

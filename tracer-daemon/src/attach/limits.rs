@@ -13,6 +13,9 @@ pub struct Limits {
     pub live_goroutines: u32,
     /// Creating lines of goroutines that were there before us.
     pub exit_places: u32,
+    /// Bytes of the ring that carries the births of windows; as [`Self::ring_bytes`]. The default has room for some thousand, as many as
+    /// one window can have.
+    pub birth_ring_bytes: u32,
 }
 
 /// Counts are kept per CPU: on large machines fewer stacks fit into the same memory.
@@ -34,6 +37,7 @@ impl Limits {
             goroutine_stacks: 4_096,
             live_goroutines: 65_536,
             exit_places: 4_096,
+            birth_ring_bytes: 2 << 20,
         }
     }
 

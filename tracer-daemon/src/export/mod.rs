@@ -25,4 +25,4 @@ mod report;
 pub mod text;
 pub mod untrusted;
 
-pub use report::{BirthsLost, CostFacts, GoroutineReport, ProcessFacts, Refusal, Report};
+pub use report::{CostFacts, GoroutineReport, ProcessFacts, Refusal, Report};

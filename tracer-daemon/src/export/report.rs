@@ -124,24 +124,10 @@ pub struct CostFacts {
     pub target_ratio_last_minute: Option<f64>,
     /// CPU time added to the target, seconds. None: no probe is there that we have an account of.
     pub target_added_s: Option<f64>,
-    /// What of the births in windows could not be kept.
-    pub births_lost: BirthsLost,
     /// Our own CPU time / wall time: 1 is a full core.
     pub self_cpu_ratio: Option<f64>,
     /// Our own resident memory.
     pub self_rss_bytes: Option<u64>,
-}
-
-/// Records of bursts that were lost on their way, by reason. Hits are counted all the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct BirthsLost {
-    /// The ring had no room.
-    pub ring_full: u64,
-    /// Too many births waited for their slot in the kernel: where they lie is not known.
-    pub pending_full: u64,
-    /// They followed no contract; anything but 0 is a bug.
-    pub undecodable: u64,
 }
 
 impl CostFacts {

@@ -62,6 +62,11 @@ impl BirthHistory {
         now.seconds_since(began)
     }
 
+    /// What happened so far to what was caught. `None`: there was no look.
+    pub(super) fn counts(&self) -> Option<BirthCounts> {
+        self.last.map(|_| self.counts)
+    }
+
     /// One more look.
     pub(super) fn observe(&mut self, at: Moment, look: &BirthLook, constants: &ProcessConstants) {
         let main_module = constants.main_module.as_deref();

@@ -147,6 +147,23 @@ pub struct BirthCounts {
     pub cycles_looked: u64,
     /// Collections of which there was none.
     pub cycles_missed: u64,
+    /// Births and slots that were chosen and found no room on their way here: lost. The others of the same burst stand for them, too.
+    pub ring_full: u64,
+    /// Births whose slot cannot be told, since too many waited for theirs: counted and not followed.
+    pub slots_untold: u64,
+}
+
+impl BirthCounts {
+    /// What could not be kept, by stable identifiers.
+    pub fn losses(&self) -> [(&'static str, u64); 5] {
+        [
+            ("births_ring_full", self.ring_full),
+            ("births_slot_untold", self.slots_untold),
+            ("births_no_room", self.no_room),
+            ("births_without_end", self.no_end),
+            ("collections_missed", self.cycles_missed),
+        ]
+    }
 }
 
 /// The age that stands for it: exact while it is small, then rounded down by at most a sixteenth.

@@ -293,6 +293,7 @@ impl ProcessModel {
             }),
             profile,
             births: self.births_report.clone(),
+            birth_counts: self.births.counts(),
             assessment: self.assessment.clone(),
             forecast: self.forecast(books),
             goroutines: self.goroutines.clone(),

@@ -195,6 +195,8 @@ pub struct Snapshot {
     pub profile: Option<Profile>,
     /// What bursts caught and what became of it. `None`: there were none.
     pub births: Option<Arc<Births>>,
+    /// What became of all births that were told so far. `None`: nobody was asked for any.
+    pub birth_counts: Option<BirthCounts>,
     /// What grows, and who is named for it. `None`: the books could not be read.
     pub assessment: Option<Arc<Assessment>>,
     /// When memory runs out. `None`: what is alive does not grow, or the limit is not known.

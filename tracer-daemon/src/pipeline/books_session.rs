@@ -95,7 +95,8 @@ impl BooksSession {
         if let Err(error) = subject.still_there() {
             return Err(Box::new((subject, error)));
         }
-        let births = means.bursts.as_deref().map(|bursts| BirthLooks::start(&subject, exe, bursts, now_ns));
+        let births =
+            means.bursts.as_deref().map(|bursts| BirthLooks::start(&subject, exe, bursts, means.limits, now_ns));
         let births = births.and_then(|started| started.map_err(|refusal| parts.refused.push(refusal)).ok());
         let refused = parts.refused;
         let constants = subject.constants(means.warm_after);

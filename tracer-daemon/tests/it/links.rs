@@ -361,10 +361,10 @@ fn nothing_stays_when_leakline_is_stopped_while_a_link_is_open() {
 }
 
 /// Random enough, and the same each time (`SplitMix64`).
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -377,7 +377,7 @@ fn kill(holder: &Holder) {
     let _gone = kill_process(Pid::from_raw(holder.process_id().cast_signed()).unwrap(), Signal::KILL);
 }
 
-fn sleep_us(time: u64) {
+pub(crate) fn sleep_us(time: u64) {
     std::thread::sleep(std::time::Duration::from_micros(time));
 }
 

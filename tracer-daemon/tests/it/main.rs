@@ -13,6 +13,7 @@ mod bad_input;
 mod births;
 mod books;
 mod bounds;
+mod bursts;
 mod check;
 mod disguised;
 mod exact;

@@ -3,7 +3,7 @@
 
 use std::{fs::File, os::unix::fs::FileExt as _};
 
-use procfs::process::{MMPermissions, MMapPath, Process};
+use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 use rustix::process::Signal;
 use tracer_daemon::{
     attach::Limits,
@@ -23,14 +23,30 @@ use crate::{
 
 /// The target's executable pages as they are in its memory now.
 pub(crate) fn text_bytes(pid: u32) -> Vec<u8> {
+    text(pid, |map, _, bytes| {
+        let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+        memory.read_exact_at(bytes, map.address.0).unwrap();
+    })
+}
+
+/// The same pages as the file has them that it runs: those of a program without C code are never changed by loading it.
+pub(crate) fn text_of_file(pid: u32) -> Vec<u8> {
+    text(pid, |map, exe, bytes| {
+        // The last page is longer than the file.
+        let read = exe.read_at(bytes, map.offset).unwrap();
+        assert!(bytes.len() - read < 4096, "{read} of {} bytes", bytes.len());
+    })
+}
+
+fn text(pid: u32, read: impl Fn(&MemoryMap, &File, &mut [u8])) -> Vec<u8> {
+    let file = File::open(format!("/proc/{pid}/exe")).unwrap();
     let process = Process::new(i32::try_from(pid).unwrap()).unwrap();
     let exe = process.exe().unwrap();
-    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let mut text = Vec::new();
     for map in process.maps().unwrap() {
         if map.perms.contains(MMPermissions::EXECUTE) && matches!(&map.pathname, MMapPath::Path(path) if *path == exe) {
             let mut bytes = vec![0; usize::try_from(map.address.1 - map.address.0).unwrap()];
-            memory.read_exact_at(&mut bytes, map.address.0).unwrap();
+            read(&map, &file, &mut bytes);
             text.extend(bytes);
         }
     }

@@ -46,6 +46,7 @@ pub struct Table {
 
 /// What hooks counted of all.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "fields of the document")]
 struct Counted {
     /// For how long they counted.
     counted_s: f64,

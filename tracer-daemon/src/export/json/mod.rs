@@ -27,6 +27,7 @@ use super::{
 use crate::{
     model::{
         self,
+        birth_look::BirthCounts,
         judged::{Judged, judged},
         verdict::Verdict,
     },
@@ -334,7 +335,8 @@ fn net(created: u64, exited: u64) -> i128 {
 /// Every counter by its id. A reason that the snapshot does not name was not counted, and is absent.
 fn loss(snapshot: &model::Snapshot) -> BTreeMap<&'static str, u64> {
     let lost = snapshot.exact.iter().flat_map(|exact| &exact.losses).map(|loss| (loss.reason.id(), loss.count));
-    lost.chain(snapshot.discards.iter().map(|(reason, count)| (reason.id(), count))).collect()
+    let of_births = snapshot.birth_counts.iter().flat_map(BirthCounts::losses);
+    lost.chain(of_births).chain(snapshot.discards.iter().map(|(reason, count)| (reason.id(), count))).collect()
 }
 
 fn frame(frame: &symbolize::Frame) -> Frame {

@@ -3,26 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{state::grown, top_sites::ProcessKey};
-use crate::{
-    export::{BirthsLost, CostFacts},
-    model::birth_look::BirthCounts,
-};
-
-/// Reasons for which births are lost; shown at 0 from the beginning.
-pub(super) const LOSSES: [&str; 5] =
-    ["births_ring_full", "births_pending_full", "births_undecodable", "births_no_room", "births_no_end"];
-
-/// By reason, what was lost between the kernel and us.
-pub(super) fn births_lost_on_the_way(lost: BirthsLost) -> [(&'static str, u64); 3] {
-    let [ring_full, pending_full, undecodable, _, _] = LOSSES;
-    [(ring_full, lost.ring_full), (pending_full, lost.pending_full), (undecodable, lost.undecodable)]
-}
-
-/// By reason, what arrived and could not be kept.
-pub(super) fn births_lost_by_us(counts: &BirthCounts) -> [(&'static str, u64); 2] {
-    let [_, _, _, no_room, no_end] = LOSSES;
-    [(no_room, counts.no_room), (no_end, counts.no_end)]
-}
+use crate::{export::CostFacts, model::birth_look::BirthCounts};
 
 /// All processes of one identity.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::{
     MetricsSettings,
-    costs::{Costs, LOSSES, Paid, births_lost_by_us, births_lost_on_the_way},
+    costs::{Costs, Paid},
     identity::Identity,
     outlook::{Outlook, Outlooks},
     runtime::{MemoryGauges, RuntimeBooks},
@@ -17,8 +17,8 @@ use super::{
 use crate::{
     export::{CostFacts, untrusted},
     model::{
-        Evidence, ExactCounts, GoroutineSite, Heap, SiteId, Snapshot, Turnover, judged::judged, live::LiveSite,
-        memory::MemoryStatement,
+        Evidence, ExactCounts, GoroutineSite, Heap, SiteId, Snapshot, Turnover, birth_look::BirthCounts,
+        judged::judged, live::LiveSite, memory::MemoryStatement,
     },
     symbolize::Frame,
 };
@@ -107,7 +107,7 @@ impl State {
             losses: tracer_common::loss::Loss::ALL
                 .map(tracer_common::loss::Loss::id)
                 .into_iter()
-                .chain(LOSSES)
+                .chain(BirthCounts::default().losses().map(|(id, _)| id))
                 .map(|id| (id, 0))
                 .collect(),
             discards: BTreeMap::new(),
@@ -141,12 +141,12 @@ impl State {
             let before = process.losses.entry(reason.id()).or_default();
             *self.discards.entry(reason.id()).or_default() += grown(before, count);
         }
-        if let Some(births) = &snapshot.births {
-            group.costs.looked(&mut process.paid, &births.counts);
-            for (reason, count) in births_lost_by_us(&births.counts) {
-                let before = process.losses.entry(reason).or_default();
-                *self.losses.entry(reason).or_default() += grown(before, count);
-            }
+        if let Some(counts) = &snapshot.birth_counts {
+            group.costs.looked(&mut process.paid, counts);
+        }
+        for (reason, count) in snapshot.birth_counts.iter().flat_map(BirthCounts::losses) {
+            let before = process.losses.entry(reason).or_default();
+            *self.losses.entry(reason).or_default() += grown(before, count);
         }
         let Some(exact) = &snapshot.exact else { return };
         self.probe_hits += grown(&mut process.probe_hits, exact.totals.probe_hits);
@@ -165,10 +165,6 @@ impl State {
         }
         group.costs.observe(key, &mut process.paid, cost);
         self.probe_hits += grown(&mut process.probe_hits, cost.probe_hits);
-        for (reason, count) in births_lost_on_the_way(cost.births_lost) {
-            let before = process.losses.entry(reason).or_default();
-            *self.losses.entry(reason).or_default() += grown(before, count);
-        }
     }
 
     pub(super) fn end(&mut self, key: ProcessKey) {

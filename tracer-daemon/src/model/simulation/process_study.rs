@@ -148,7 +148,14 @@ fn watch(seconds: u64, has_births: bool, has_profile: bool, seed: u64, mut each:
             }
             let kind = BurstKind::Births;
             let (open_ns, stands_for_ns) = ((OPEN_S * 1e9) as u64, NS / 10);
-            tracked.burst_ended(&BurstEnd { number: burst, began_ns: at.at_ns, open_ns, stands_for_ns, kind });
+            tracked.burst_ended(&BurstEnd {
+                number: burst,
+                began_ns: at.at_ns,
+                open_ns,
+                stands_for_ns,
+                chosen_per_told: 1.0,
+                kind,
+            });
         }
         if tenths % 10 == 0 {
             let cycle = Cycle(2 * collection as u32);

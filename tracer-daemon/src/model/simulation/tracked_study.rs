@@ -106,7 +106,14 @@ fn run(followed: Followed, seed: u64) -> (BirthEstimates, BirthCounts) {
             }
             let (open_ns, stands_for_ns) = ((OPEN_S * 1e9) as u64, (BURST_EVERY_S * 1e9) as u64);
             let kind = BurstKind::Births;
-            tracked.burst_ended(&BurstEnd { number: burst, began_ns: at_ns, open_ns, stands_for_ns, kind });
+            tracked.burst_ended(&BurstEnd {
+                number: burst,
+                began_ns: at_ns,
+                open_ns,
+                stands_for_ns,
+                chosen_per_told: 1.0,
+                kind,
+            });
             burst += 1;
             burst_s -= (1.0 - random.random::<f64>()).ln() * BURST_EVERY_S;
         }

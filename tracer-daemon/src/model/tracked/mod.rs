@@ -135,6 +135,8 @@ pub struct BurstEnd<'a> {
     pub open_ns: u64,
     /// The time that it stands for: the mean time between the beginnings of two of its kind, at the pace of that moment, nanoseconds.
     pub stands_for_ns: u64,
+    /// How many births (or slots) were chosen for each that was told: above 1 where some were lost on the way.
+    pub chosen_per_told: f64,
     /// What it counted.
     pub kind: BurstKind<'a>,
 }
@@ -300,7 +302,9 @@ impl Tracked {
 
     /// A burst has ended, and all its births were told. Also where it caught none: that counts.
     pub fn burst_ended(&mut self, end: &BurstEnd<'_>) {
-        let factor = crate::units::approximate(end.stands_for_ns) / crate::units::approximate(end.open_ns.max(1));
+        let chosen_per_told = if end.chosen_per_told.is_finite() { end.chosen_per_told.max(1.0) } else { 1.0 };
+        let factor = chosen_per_told * crate::units::approximate(end.stands_for_ns)
+            / crate::units::approximate(end.open_ns.max(1));
         match end.kind {
             BurstKind::Births => {
                 let (number, cluster, slice) = self.open_burst(end.number, end.began_ns);
@@ -339,6 +343,22 @@ impl Tracked {
                 }
             }
         }
+    }
+
+    /// Of a burst it will never be told when it ended: what it caught stands for a time that nobody knows, and is lost.
+    pub fn burst_lost(&mut self, number: u32) {
+        if let Some(place) = self.open.iter().position(|open| open.number == number)
+            && let Some(lost) = self.open.remove(place)
+        {
+            self.give_up(&lost);
+        }
+    }
+
+    /// What was lost before it was told, since the beginning: births and slots that found no room in the ring, and births whose slot
+    /// cannot be told.
+    pub fn lost(&mut self, ring_full: u64, slots_untold: u64) {
+        self.counts.ring_full = ring_full;
+        self.counts.slots_untold = slots_untold;
     }
 
     /// A collection's marking has ended: looks at all objects by `look`, which is given them and gives an answer for each, in their
@@ -480,12 +500,16 @@ impl Tracked {
         if self.open.len() > OPEN_MAX
             && let Some(lost) = self.open.pop_front()
         {
-            let gone: Vec<bool> = self.details.iter().map(|detail| detail.open == Some(lost.number)).collect();
-            let births = gone.iter().filter(|gone| **gone).count() + lost.ended.len();
-            self.counts.no_end = self.counts.no_end.saturating_add(u64::try_from(births).unwrap_or(u64::MAX));
-            self.drop_where(&gone);
+            self.give_up(&lost);
         }
         (number, cluster, slice)
+    }
+
+    fn give_up(&mut self, lost: &OpenBurst) {
+        let gone: Vec<bool> = self.details.iter().map(|detail| detail.open == Some(lost.number)).collect();
+        let births = gone.iter().filter(|gone| **gone).count() + lost.ended.len();
+        self.counts.no_end = self.counts.no_end.saturating_add(u64::try_from(births).unwrap_or(u64::MAX));
+        self.drop_where(&gone);
     }
 
     /// The number of the slice of a time. What comes late belongs to the last one.

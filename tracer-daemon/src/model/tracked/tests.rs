@@ -27,7 +27,14 @@ fn event(at_ns: u64, burst: u32, address: u64, cycle: u32) -> BirthEvent<'static
 }
 
 fn end(number: u32, began_ns: u64) -> BurstEnd<'static> {
-    BurstEnd { number, began_ns, open_ns: 5_000_000, stands_for_ns: 50_000_000, kind: BurstKind::Births }
+    BurstEnd {
+        number,
+        began_ns,
+        open_ns: 5_000_000,
+        stands_for_ns: 50_000_000,
+        chosen_per_told: 1.0,
+        kind: BurstKind::Births,
+    }
 }
 
 fn look(tracked: &mut Tracked, cycle: u32, answer: impl Fn(&TrackedObject) -> Look) {

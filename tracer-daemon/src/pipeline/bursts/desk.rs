@@ -2,10 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{
-    attach::governor::{Account, Impulse, Standing},
-    export::BirthsLost,
-};
+use crate::attach::governor::{Account, Impulse, Standing};
 
 /// What the books say: it is free, and decides how often windows open.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -29,8 +26,6 @@ pub(in crate::pipeline) struct BookRates {
 pub(in crate::pipeline) struct Shown {
     /// What was paid.
     pub(in crate::pipeline) account: Account,
-    /// What was lost on its way.
-    pub(in crate::pipeline) lost: BirthsLost,
     /// Why there are few windows, or none.
     pub(in crate::pipeline) standing: Option<Standing>,
     /// Why the last window could not be opened, or collections cannot be seen.

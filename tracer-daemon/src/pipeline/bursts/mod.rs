@@ -10,7 +10,10 @@ mod scheduler;
 mod target;
 mod tracker;
 
-use std::sync::OnceLock;
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 pub(super) use self::desk::{BookRates, Desk};
 pub(super) use self::scheduler::{BurstHost, Place};
@@ -28,13 +31,21 @@ use crate::{
 #[derive(Debug)]
 pub struct Bursts {
     max_overhead: f64,
+    /// The program that holds windows; `None`: the one that runs.
+    holder: Option<PathBuf>,
     host: OnceLock<Result<BurstHost, Refusal>>,
 }
 
 impl Bursts {
     /// Targets may pay this share of their CPU time, and of one core.
     pub fn new(max_overhead: f64) -> Self {
-        Self { max_overhead, host: OnceLock::new() }
+        Self { max_overhead, holder: None, host: OnceLock::new() }
+    }
+
+    /// Windows are held by this program `leakline` instead of the one that runs.
+    #[must_use]
+    pub fn held_by(self, program: &Path) -> Self {
+        Self { holder: Some(program.to_owned()), ..self }
     }
 
     /// What a target may pay, a share.
@@ -44,11 +55,11 @@ impl Bursts {
 
     /// The scheduler; the first call takes about a tenth of a second.
     pub(super) fn host(&self) -> Result<&BurstHost, &Refusal> {
-        self.host.get_or_init(|| begin(self.max_overhead)).as_ref()
+        self.host.get_or_init(|| begin(self.max_overhead, self.holder.as_deref())).as_ref()
     }
 }
 
-fn begin(max_overhead: f64) -> Result<BurstHost, Refusal> {
+fn begin(max_overhead: f64, holder: Option<&Path>) -> Result<BurstHost, Refusal> {
     let refused = |text: String| Refusal::new("bursts_unsupported", format!("no bursts: {text}"));
     match MultiSupport::of_this_kernel() {
         MultiSupport::Works => {}
@@ -66,6 +77,10 @@ fn begin(max_overhead: f64) -> Result<BurstHost, Refusal> {
             Costs::default()
         }
     };
-    BurstHost::start(Config::for_overhead(max_overhead), costs, Holders::default())
-        .map_err(|error| refused(error.to_string()))
+    BurstHost::start(
+        Config::for_overhead(max_overhead),
+        costs,
+        holder.map_or_else(Holders::default, Holders::of_program),
+    )
+    .map_err(|error| refused(error.to_string()))
 }

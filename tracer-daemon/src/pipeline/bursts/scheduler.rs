@@ -33,11 +33,11 @@ use crate::{
     },
     collect::births::BurstTotals,
     discover::{Presence, presence},
-    export::BirthsLost,
     pipeline::{
         goroutines::{began_ns, monotonic_ns},
         own,
     },
+    units::approximate,
 };
 
 /// Between two looks at each target's CPU time.
@@ -46,8 +46,16 @@ const OBSERVE_NS: u64 = 1_000_000_000;
 const BEAT_NS: u64 = 300_000_000;
 /// The thread sleeps no longer than this, so that heartbeats come in time.
 const NAP_NS: u64 = 200_000_000;
-/// Before a link that stays is tried again.
+/// Before a link that stays is tried again that could not be made.
 const RETRY_NS: u64 = 10_000_000_000;
+/// Before it is made again after it has ended: by itself where we were stopped, or since its process was killed.
+const AGAIN_NS: u64 = 500_000_000;
+/// A window that is not over so long behind its end is ended by force: somebody may have stopped the process that holds it.
+const LATE_NS: u64 = 2_000_000_000;
+/// As long as it may take to put probes in place, on a host that has no time.
+const OPENING_NS: u64 = 10_000_000_000;
+/// Who sleeps for [`NAP_NS`] and wakes up so much later was stopped.
+const STOPPED_NS: u64 = 2_000_000_000;
 /// At the end: probes are gone in some tens of milliseconds each.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -116,6 +124,7 @@ impl BurstHost {
             leaving: Vec::new(),
             beat_ns: now_ns,
             observed_ns: now_ns,
+            awake_ns: now_ns,
             stops: false,
         };
         let thread = thread::Builder::new().name("bursts".into()).spawn(move || scheduler.run())?;
@@ -152,6 +161,8 @@ struct Scheduler {
     leaving: Vec<Holder>,
     beat_ns: u64,
     observed_ns: u64,
+    /// When it was seen last that this thread runs.
+    awake_ns: u64,
     stops: bool,
 }
 
@@ -161,9 +172,27 @@ struct Hosted {
     goroutines: GoroutineHooks,
     /// Before this time the cycle's link is not tried again.
     retry_ns: u64,
+    /// Why collections are not seen as they end.
+    cycle_failure: Option<String>,
+    /// Why the last window could not be opened.
     failure: Option<String>,
     cycles: u64,
     traps: Traps,
+}
+
+impl Hosted {
+    /// What does not work now.
+    fn failures(&self) -> Option<String> {
+        let cycle = self.cycle_failure.as_ref().map(|why| format!("collections are not seen as they end: {why}"));
+        let window = self.failure.as_ref().map(|why| format!("a window could not be opened: {why}"));
+        let failures: Vec<String> = cycle.into_iter().chain(window).collect();
+        (!failures.is_empty()).then(|| failures.join("; "))
+    }
+
+    /// Whether the process is what was asked for. A successor of the same program would hit the same probes.
+    fn is_there(&self) -> bool {
+        presence(&self.target.identity) == Presence::Running
+    }
 }
 
 /// What our program took in windows of each kind, besides the traps.
@@ -184,9 +213,8 @@ impl Traps {
 
     /// What a hit in a window on slots costs, as a part of what one in a window on births does. `None`: not both were seen.
     fn refill_part(&self, costs: &Costs) -> Option<f64> {
-        let per_hit = |(hits, recorded_ns): (u64, u64)| {
-            (hits > 0).then(|| crate::units::approximate(recorded_ns) / crate::units::approximate(hits))
-        };
+        let per_hit =
+            |(hits, recorded_ns): (u64, u64)| (hits > 0).then(|| approximate(recorded_ns) / approximate(hits));
         let births_ns = costs.birth_trap_ns + costs.count_ns + per_hit(self.births)?;
         let slots_ns = costs.slot_trap_ns + costs.count_ns + per_hit(self.slots)?;
         Some(slots_ns / births_ns.max(1.0))
@@ -199,9 +227,24 @@ struct OpenWindow {
     kind: WindowKind,
     holder: Holder,
     before: BurstTotals,
+    ordered_ns: u64,
     opened_ns: Option<u64>,
     closed_ns: Option<u64>,
     failure: Option<AttachError>,
+    /// Whether its target was taken away. It keeps its place until its probes are gone: the next one is not to meet them.
+    is_abandoned: bool,
+    /// Whether it was ended by force.
+    is_killed: bool,
+}
+
+impl OpenWindow {
+    /// When something must be wrong with the process that holds it.
+    fn overdue_ns(&self) -> u64 {
+        match self.opened_ns {
+            Some(opened_ns) => opened_ns.saturating_add(self.plan.length_ns).saturating_add(LATE_NS),
+            None => self.ordered_ns.saturating_add(OPENING_NS),
+        }
+    }
 }
 
 impl Scheduler {
@@ -214,12 +257,24 @@ impl Scheduler {
             if self.stops {
                 let stopped_ns = *stopped_ns.get_or_insert(now_ns);
                 let is_over = self.window.is_none() && self.leaving.is_empty();
-                if is_over || now_ns.saturating_sub(stopped_ns) > nanoseconds(GOODBYE) {
+                let is_late = now_ns.saturating_sub(stopped_ns) > nanoseconds(GOODBYE);
+                if is_over || is_late {
+                    if is_late {
+                        tracing::warn!("probes are being taken away yet: the processes that hold them are slow to end");
+                    }
+                    self.holders.dismiss(GOODBYE);
                     return;
                 }
                 self.sleep(now_ns.saturating_add(NAP_NS), now_ns);
                 continue;
             }
+            if now_ns.saturating_sub(self.awake_ns) > STOPPED_NS && !self.targets.is_empty() {
+                let seconds = approximate(now_ns.saturating_sub(self.awake_ns)) / 1e9;
+                tracing::warn!(
+                    "leakline stood still for {seconds:.1} s: no windows were open, and collections went by unseen"
+                );
+            }
+            self.awake_ns = now_ns;
             self.keep(now_ns);
             if now_ns.saturating_sub(self.observed_ns) >= OBSERVE_NS {
                 self.observed_ns = now_ns;
@@ -268,16 +323,24 @@ impl Scheduler {
         let began_ns = began_ns(target.identity.start_ticks, now_ns);
         let age_ns = began_ns.map_or(0, |began_ns| now_ns.saturating_sub(began_ns));
         self.governor.add(now_ns, id, target.facts(self.costs, cpu_ns, age_ns));
-        let (goroutines, traps) = (GoroutineHooks::default(), Traps::default());
-        let hosted = Hosted { target, cycle: None, goroutines, retry_ns: 0, failure: None, cycles: 0, traps };
+        let hosted = Hosted {
+            target,
+            cycle: None,
+            goroutines: GoroutineHooks::default(),
+            retry_ns: 0,
+            cycle_failure: None,
+            failure: None,
+            cycles: 0,
+            traps: Traps::default(),
+        };
         self.targets.insert(id, hosted);
     }
 
     fn remove(&mut self, id: TargetId) {
         self.governor.remove(monotonic_ns(), id);
-        if let Some(window) = self.window.take_if(|window| window.plan.target == id) {
+        if let Some(window) = self.window.as_mut().filter(|window| window.plan.target == id) {
             window.holder.close();
-            self.leaving.push(window.holder);
+            window.is_abandoned = true;
         }
         let Some(mut hosted) = self.targets.remove(&id) else { return };
         self.leaving.extend(hosted.goroutines.end(monotonic_ns(), &mut hosted.target));
@@ -293,20 +356,23 @@ impl Scheduler {
         for hosted in self.targets.values_mut() {
             hosted.goroutines.hear(monotonic_ns(), &mut hosted.target);
             let Some(cycle) = &mut hosted.cycle else { continue };
-            let failure = &mut hosted.failure;
-            let is_over = ended(cycle, |news| {
-                if let News::Failed(error) = news {
-                    *failure = Some(format!("collections are not seen as they end: {}", chain(&error)));
-                }
+            let failure = &mut hosted.cycle_failure;
+            let is_over = ended(cycle, |news| match news {
+                News::Opened { .. } => *failure = None,
+                News::Failed(error) => *failure = Some(chain(&error)),
+                News::Closed { .. } | News::Gone => {}
             });
             if is_over {
                 hosted.cycle = None;
-                hosted.retry_ns = monotonic_ns().saturating_add(RETRY_NS);
+                let again_ns = if hosted.cycle_failure.is_some() { RETRY_NS } else { AGAIN_NS };
+                hosted.retry_ns = monotonic_ns().saturating_add(again_ns);
             }
         }
         if let Some(mut window) = self.window.take() {
             if self.hear_of(&mut window) {
-                self.window_is_over(&window);
+                if !window.is_abandoned {
+                    self.window_is_over(&window);
+                }
             } else {
                 self.window = Some(window);
             }
@@ -332,14 +398,24 @@ impl Scheduler {
     /// Hits count no more: its births can be told.
     fn window_closed(&self, window: &OpenWindow) {
         let (Some(opened_ns), Some(closed_ns)) = (window.opened_ns, window.closed_ns) else { return };
-        let Some(hosted) = self.targets.get(&window.plan.target) else { return };
-        hosted.target.tracker.ended(EndedWindow {
+        let Some(hosted) = self.targets.get(&window.plan.target).filter(|_| !window.is_abandoned) else { return };
+        let tracker = &hosted.target.tracker;
+        if !hosted.is_there() {
+            tracker.lost(burst_number(&window.plan));
+            return;
+        }
+        let after = hosted.target.counters.totals().unwrap_or(window.before);
+        tracker.losses(&after);
+        let told = (after.births + after.slots).saturating_sub(window.before.births + window.before.slots);
+        let lost = after.lost.saturating_sub(window.before.lost);
+        tracker.ended(EndedWindow {
             burst: burst_number(&window.plan),
             kind: window.kind,
             began_ns: opened_ns,
             // Who was late to close it had no say: the kernel side looks at the clock.
             open_ns: closed_ns.saturating_sub(opened_ns).min(window.plan.length_ns),
             stands_for_ns: window.plan.stands_for_ns,
+            chosen_per_told: 1.0 + approximate(lost) / approximate(told.max(1)),
         });
     }
 
@@ -348,7 +424,8 @@ impl Scheduler {
         let Some(hosted) = self.targets.get_mut(&id) else { return };
         let (Some(opened_ns), Some(closed_ns)) = (window.opened_ns, window.closed_ns) else {
             // Also where the process that held the link was killed: how long it was open is not known.
-            let is_gone = presence(&hosted.target.identity) != Presence::Running;
+            hosted.target.tracker.lost(burst_number(&window.plan));
+            let is_gone = !hosted.is_there();
             let failure = match &window.failure {
                 _ if is_gone => OpenFailure::Gone,
                 Some(AttachError::TargetGone { .. }) => OpenFailure::Gone,
@@ -357,8 +434,9 @@ impl Scheduler {
             };
             let why = window.failure.as_ref().map_or_else(|| "the process that held the probes ended".into(), chain);
             tracing::debug!(pid = hosted.target.identity.pid, why, "a window could not be opened");
-            hosted.failure = Some(format!("a window could not be opened: {why}"));
+            hosted.failure = Some(why);
             self.governor.failed(now_ns, id, number, failure);
+            show(hosted, id, &self.governor, now_ns);
             return;
         };
         hosted.failure = None;
@@ -380,6 +458,7 @@ impl Scheduler {
             hosted.target.tracker.refill_trap(part);
         }
         self.governor.closed(now_ns, id, number, &outcome);
+        show(hosted, id, &self.governor, now_ns);
     }
 
     /// Heartbeats, links that stay, a process in reserve.
@@ -401,13 +480,24 @@ impl Scheduler {
                 None if now_ns >= hosted.retry_ns => match hosted.target.open_cycle(&mut self.holders) {
                     Some(Ok(cycle)) => hosted.cycle = Some(cycle),
                     Some(Err(error)) => {
-                        hosted.failure = Some(format!("collections are not seen as they end: {}", chain(&error)));
+                        hosted.cycle_failure = Some(chain(&error));
                         hosted.retry_ns = now_ns.saturating_add(RETRY_NS);
                     }
                     None => hosted.retry_ns = u64::MAX,
                 },
                 _ => {}
             }
+        }
+        if let Some(window) = &mut self.window
+            && !window.is_killed
+            && now_ns >= window.overdue_ns()
+        {
+            window.is_killed = true;
+            tracing::warn!(
+                process = window.holder.process_id(),
+                "the process that holds a window does not end: it is ended by force"
+            );
+            window.holder.kill();
         }
         if !self.targets.is_empty() && self.window.is_none() {
             // Without one the next window starts its own.
@@ -448,23 +538,15 @@ impl Scheduler {
             {
                 tracing::debug!(pid = target.identity.pid, %refusal, "no burst at once");
             }
-            let decision = self.governor.hooks(*id).map(|hooks| &hooks.goroutines);
-            target.desk.show(Shown {
-                account: self.governor.account(*id).unwrap_or_default(),
-                lost: BirthsLost {
-                    ring_full: totals.lost,
-                    pending_full: totals.pending_full,
-                    undecodable: target.tracker.undecodable(),
-                },
-                standing: Some(self.governor.standing(*id)),
-                failure: hosted.failure.clone(),
-                goroutine_hooks_off: hosted.goroutines.why_off(now_ns, decision, target),
-            });
+            show(hosted, *id, &self.governor, now_ns);
         }
     }
 
     /// Opens a window where it is time to. Returns until when nothing is to be decided.
     fn decide(&mut self, now_ns: u64) -> u64 {
+        if self.window.is_some() {
+            return now_ns.saturating_add(NAP_NS);
+        }
         let plan = match self.governor.next(now_ns) {
             Next::Open(plan) => plan,
             Next::Wait { until_ns } => return until_ns,
@@ -478,15 +560,29 @@ impl Scheduler {
             self.governor.remove(now_ns, id);
             return now_ns;
         };
+        if !hosted.is_there() {
+            self.governor.failed(now_ns, id, number, OpenFailure::Gone);
+            return now_ns;
+        }
         let before = hosted.target.counters.totals().unwrap_or_default();
         match hosted.target.open(&mut self.holders, &plan, kind) {
             Ok(holder) => {
                 tracing::debug!(pid = hosted.target.identity.pid, reason = %plan.reason(), "a window opens");
-                self.window =
-                    Some(OpenWindow { plan, kind, holder, before, opened_ns: None, closed_ns: None, failure: None });
+                self.window = Some(OpenWindow {
+                    plan,
+                    kind,
+                    holder,
+                    before,
+                    ordered_ns: now_ns,
+                    opened_ns: None,
+                    closed_ns: None,
+                    failure: None,
+                    is_abandoned: false,
+                    is_killed: false,
+                });
             }
             Err(error) => {
-                hosted.failure = Some(format!("a window could not be opened: {}", chain(&error)));
+                hosted.failure = Some(chain(&error));
                 let failure = match error {
                     AttachError::TargetGone { .. } => OpenFailure::Gone,
                     AttachError::NotAllowed { .. } => OpenFailure::NotAllowed,
@@ -497,6 +593,17 @@ impl Scheduler {
         }
         now_ns.saturating_add(NAP_NS)
     }
+}
+
+/// Tells the session what its target pays and what does not work.
+fn show(hosted: &Hosted, id: TargetId, governor: &Governor, now_ns: u64) {
+    let decision = governor.hooks(id).map(|hooks| &hooks.goroutines);
+    hosted.target.desk.show(Shown {
+        account: governor.account(id).unwrap_or_default(),
+        standing: Some(governor.standing(id)),
+        failure: hosted.failures(),
+        goroutine_hooks_off: hosted.goroutines.why_off(now_ns, decision, &hosted.target),
+    });
 }
 
 /// Takes all news of a link; true where it is gone.

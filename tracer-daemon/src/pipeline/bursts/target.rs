@@ -11,7 +11,7 @@ use tracer_common::bursts::{BurstTotal, WindowKind, WindowState};
 use super::{desk::Desk, tracker::Tracker};
 use crate::{
     attach::{
-        AttachError, Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, Until, bytes_of,
+        AttachError, Holder, Holders, KernelObject, Limits, Link, LinkPoint, Mechanism, Until, bytes_of,
         governor::{Costs, TargetFacts, WindowPlan},
         verify_code,
     },
@@ -32,8 +32,6 @@ const BURST: &str = "burst";
 const CYCLE: &str = "cycle_marked";
 /// Program for all points of the hooks on goroutines.
 const GOROUTINES: &str = "goroutines";
-/// Bytes of the ring: some thousand births, as many as one window can have.
-const RING_BYTES: u32 = 2 << 20;
 /// Maps of the object that neither bursts nor hooks use.
 const UNUSED: [(&str, u32); 2] = [("ALLOCATIONS", 1), ("LIVE_GOROUTINES", 1)];
 /// Those that hooks on goroutines use: about 400 KiB. The ring has room for some hundred new stacks a second.
@@ -74,14 +72,25 @@ impl BurstTarget {
     ///
     /// # Errors
     /// The reason for which there are no bursts.
-    pub(in crate::pipeline) fn load(subject: &Subject, exe: &File, epoch_ns: u64) -> Result<Self, Refusal> {
+    pub(in crate::pipeline) fn load(
+        subject: &Subject,
+        exe: &File,
+        limits: Limits,
+        epoch_ns: u64,
+    ) -> Result<Self, Refusal> {
         let plan = BurstPlan::of(&subject.facts)
             .map_err(|refusal| Refusal::new(refusal.reason.id(), format!("no bursts: {}", refusal.text)))?;
         let failed = |error: StartError| Refusal::new(error.reason(), format!("no bursts: {}", error.full_text()));
-        Self::of_plan(subject, exe, &plan, epoch_ns).map_err(failed)
+        Self::of_plan(subject, exe, &plan, limits, epoch_ns).map_err(failed)
     }
 
-    fn of_plan(subject: &Subject, exe: &File, plan: &BurstPlan, epoch_ns: u64) -> Result<Self, StartError> {
+    fn of_plan(
+        subject: &Subject,
+        exe: &File,
+        plan: &BurstPlan,
+        limits: Limits,
+        epoch_ns: u64,
+    ) -> Result<Self, StartError> {
         let pid = subject.identity.pid;
         let exe = exe.try_clone().map_err(|source| StartError::Exe { pid, source })?;
         let runtime = subject.runtime();
@@ -91,7 +100,7 @@ impl BurstTarget {
         let constants = [("TARGET", bytes_of(&target)), ("BURST", bytes_of(&config))];
         let mut capacities = UNUSED.to_vec();
         capacities.extend(if plan.goroutines.is_ok() { OF_HOOKS } else { NO_HOOKS });
-        capacities.push(("BIRTHS", RING_BYTES));
+        capacities.push(("BIRTHS", limits.birth_ring_bytes));
         for point in plan.window().chain(&plan.cycle).chain(plan.goroutines.iter().flatten()) {
             verify_code(&exe, point)?;
         }

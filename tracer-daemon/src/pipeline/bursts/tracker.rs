@@ -21,7 +21,7 @@ use tracer_common::bursts::WindowKind;
 
 use crate::{
     addr::Avma,
-    collect::births::{Birth, BurstEvent, BurstReader, CycleMarked, SlotFound, Unplaced},
+    collect::births::{Birth, BurstEvent, BurstReader, BurstTotals, CycleMarked, SlotFound, Unplaced},
     model::tracked::{BirthEvent, BurstEnd, BurstKind, Goroutine, Limits, Refill, Taken, Tracked},
     read::{
         ReadError, Runtime,
@@ -56,6 +56,16 @@ pub(super) struct EndedWindow {
     pub(super) open_ns: u64,
     /// The time that it stands for.
     pub(super) stands_for_ns: u64,
+    /// How many births or slots were chosen for each that came through the ring.
+    pub(super) chosen_per_told: f64,
+}
+
+/// How a window was left.
+#[derive(Clone, Copy, Debug)]
+enum Left {
+    Ended(EndedWindow),
+    /// Nobody knows when it ended, or whose births it caught.
+    Lost(u32),
 }
 
 /// The thread and what it shares.
@@ -75,8 +85,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     tracked: Tracked,
-    /// Windows that have ended and were not told to `tracked` yet.
-    ended: VecDeque<EndedWindow>,
+    /// Windows that are over and were not told to `tracked` yet.
+    left: VecDeque<Left>,
     undecodable: u64,
     /// Why looks fail now.
     failure: Option<ReadError>,
@@ -102,7 +112,7 @@ impl Tracker {
         epoch_ns: u64,
     ) -> Result<Self, ReadError> {
         let marks = MarksReader::new(runtime)?;
-        let state = State { tracked: Tracked::new(limits), ended: VecDeque::new(), undecodable: 0, failure: None };
+        let state = State { tracked: Tracked::new(limits), left: VecDeque::new(), undecodable: 0, failure: None };
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), state: Mutex::new(state) });
         let mut follower = Follower {
             shared: Arc::clone(&shared),
@@ -120,7 +130,17 @@ impl Tracker {
 
     /// A window has ended.
     pub(super) fn ended(&self, window: EndedWindow) {
-        self.shared.state().ended.push_back(window);
+        self.shared.state().left.push_back(Left::Ended(window));
+    }
+
+    /// A window is over, and what it caught means nothing: it is not known when it ended, or the target was another by then.
+    pub(super) fn lost(&self, burst: u32) {
+        self.shared.state().left.push_back(Left::Lost(burst));
+    }
+
+    /// What the kernel side could not hand on since it was loaded.
+    pub(super) fn losses(&self, totals: &BurstTotals) {
+        self.shared.state().tracked.lost(totals.lost, totals.pending_full);
     }
 
     /// How many objects are followed.
@@ -178,9 +198,9 @@ impl Follower {
         while !self.shared.stop.load(Ordering::Relaxed) {
             // Interrupted or not: the ring says what there is.
             let _interrupted = poll(&mut [PollFd::new(&self.reader.descriptor(), PollFlags::IN)], Some(&NAP));
-            let ended = std::mem::take(&mut self.shared.state().ended);
+            let left = std::mem::take(&mut self.shared.state().left);
             let (births, marked) = self.drain();
-            self.windows_ended(ended);
+            self.windows_left(left);
             self.look(marked);
             if births > 0 && marked.is_none() {
                 thread::sleep(BREATH);
@@ -218,13 +238,22 @@ impl Follower {
     }
 
     /// All births of these windows are in the ring no more.
-    fn windows_ended(&mut self, ended: VecDeque<EndedWindow>) {
-        if ended.is_empty() {
+    fn windows_left(&mut self, left: VecDeque<Left>) {
+        if left.is_empty() {
             return;
         }
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
-        for window in ended {
+        for window in left {
+            let window = match window {
+                Left::Ended(window) => window,
+                Left::Lost(burst) => {
+                    self.waiting.retain(|_, birth| birth.burst != burst);
+                    self.refills.retain(|(of, _, _), _| *of != burst);
+                    state.tracked.burst_lost(burst);
+                    continue;
+                }
+            };
             // A slot that has not come by now was found otherwise.
             let unplaced: Vec<(Avma, u64)> =
                 self.waiting.iter().filter(|(_, birth)| birth.burst == window.burst).map(|(key, _)| *key).collect();
@@ -239,6 +268,7 @@ impl Follower {
                 began_ns: window.began_ns.saturating_sub(self.epoch_ns),
                 open_ns: window.open_ns,
                 stands_for_ns: window.stands_for_ns,
+                chosen_per_told: window.chosen_per_told,
                 kind: match window.kind {
                     WindowKind::Births => BurstKind::Births,
                     WindowKind::Slots => BurstKind::Refills(&refills),

@@ -9,7 +9,10 @@ use std::{
 use super::{HookLooks, Pace};
 use crate::{
     addr::Avma,
-    attach::governor::{Impulse, Impulses, Pulse, Standing},
+    attach::{
+        Limits,
+        governor::{Impulse, Impulses, Pulse, Standing},
+    },
     export::{CostFacts, Refusal},
     model::{Stack, observation::Observation},
     pipeline::{
@@ -17,6 +20,7 @@ use crate::{
         bursts::{BookRates, BurstTarget, Bursts, Desk, Place, Tracker},
     },
     read::books::Books,
+    symbolize::{Frame, Origin},
     units::approximate,
 };
 
@@ -86,10 +90,11 @@ impl BirthLooks {
         subject: &Subject,
         exe: &File,
         bursts: &Bursts,
+        limits: Limits,
         epoch_ns: u64,
     ) -> Result<Self, Refusal> {
         let host = bursts.host().map_err(Clone::clone)?;
-        let mut target = BurstTarget::load(subject, exe, epoch_ns)?;
+        let mut target = BurstTarget::load(subject, exe, limits, epoch_ns)?;
         let (tracker, desk) = (target.tracker(), target.desk());
         let hooks = target.take_hook_reader().map(|reader| HookLooks::new(reader, Arc::clone(&desk)));
         Ok(Self {
@@ -151,7 +156,7 @@ impl BirthLooks {
         let paths: Vec<Vec<Avma>> =
             taken.new_paths.iter().map(|path| path.iter().copied().map(Avma).collect()).collect();
         let addresses: Vec<&[Avma]> = paths.iter().map(Vec::as_slice).collect();
-        look.new_stacks = subject.symbolizer.stacks(&addresses).into_iter().map(Stack::from).collect();
+        look.new_stacks = subject.symbolizer.stacks(&addresses).into_iter().map(known).map(Stack::from).collect();
         Some(Observation::Births(Arc::new(look)))
     }
 
@@ -183,7 +188,6 @@ impl BirthLooks {
             target_ratio: (account.cpu_ns > 0.0).then_some(account.ratio),
             target_ratio_last_minute: (account.cpu_ns > 0.0).then_some(account.ratio_last_minute),
             target_added_s: Some(account.cost_ns / 1e9),
-            births_lost: shown.lost,
             ..CostFacts::default()
         }
     }
@@ -201,5 +205,32 @@ impl BirthLooks {
         let failure = shown.failure.map(|failure| Refusal::new("bursts_failed", failure));
         let hooks = shown.goroutine_hooks_off.map(|why| Refusal::new("goroutine_hooks_off", why));
         standing.into_iter().chain(failure).chain(hooks).collect()
+    }
+}
+
+/// What of a stack can be believed. An address that lies in no code shows that the chain of frame pointers was broken by somebody who had
+/// other uses for the register: what is found behind it is whatever lay on the stack, and may look like a function. A short stack is true.
+fn known(mut frames: Vec<Frame>) -> Vec<Frame> {
+    let believed = frames.iter().position(|frame| frame.origin == Origin::Unknown).unwrap_or(frames.len());
+    frames.truncate(believed);
+    frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Frame, Origin, known};
+
+    fn frame(function: &str, origin: Origin) -> Frame {
+        Frame { function: function.into(), origin, ..Frame::unknown() }
+    }
+
+    #[test]
+    fn nothing_is_believed_behind_an_address_that_lies_in_no_code() {
+        let (leaf, caller) = (frame("main.leaf", Origin::Go), frame("C.caller", Origin::Native));
+        let whole = vec![leaf.clone(), caller.clone(), leaf.clone()];
+        assert_eq!(known(whole.clone()), whole);
+        let broken = vec![leaf.clone(), caller.clone(), Frame::unknown(), frame("main.garbage", Origin::Go)];
+        assert_eq!(known(broken), [leaf.clone(), caller]);
+        assert_eq!(known(vec![Frame::unknown(), leaf]), []);
     }
 }

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/unruly
+
+go 1.19
