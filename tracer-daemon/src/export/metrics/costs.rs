@@ -102,16 +102,7 @@ mod tests {
         let (mut costs, mut paid) = (Costs::default(), Paid::default());
         for open_s in [2.0, 1.0, f64::NAN, f64::INFINITY, -1.0, 2.0] {
             costs.observe(ProcessKey(1), &mut paid, &cost(1, open_s, None));
-            assert_eq!(costs.open_s, 2.0);
+            assert!((costs.open_s - 2.0).abs() < 1e-9, "{}", costs.open_s);
         }
-    }
-
-    #[test]
-    fn each_reason_for_a_loss_has_its_count() {
-        let lost = BirthsLost { ring_full: 1, pending_full: 2, undecodable: 3 };
-        let counts = BirthCounts { no_room: 4, no_end: 5, ..BirthCounts::default() };
-        let all: Vec<(&str, u64)> =
-            births_lost_on_the_way(lost).into_iter().chain(births_lost_by_us(&counts)).collect();
-        assert_eq!(all, LOSSES.into_iter().zip(1..=5).collect::<Vec<_>>());
     }
 }
