@@ -146,8 +146,13 @@ pub(super) fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sen
     if let Some(tell) = tell {
         let _unheard = tell.send(Ok(()));
     }
-    let mut publisher =
-        Publisher { facts: session.subject().process_facts(), key: living.key, shared, refused: BTreeSet::new() };
+    let mut publisher = Publisher {
+        facts: session.subject().process_facts(),
+        key: living.key,
+        shared,
+        announced: session.refused().into_iter().map(|refusal| refusal.id).collect(),
+        refused: BTreeSet::new(),
+    };
     let end = watch(&mut session, &mut publisher);
     report_failure(session.close());
     living.gate_is_closed();
@@ -203,6 +208,8 @@ struct Publisher<'a> {
     facts: ProcessFacts,
     key: ProcessKey,
     shared: &'a Shared,
+    /// Reasons that the operator was told at the beginning.
+    announced: BTreeSet<Cow<'static, str>>,
     /// Reasons that were counted.
     refused: BTreeSet<Cow<'static, str>>,
 }
@@ -211,6 +218,9 @@ impl Publisher<'_> {
     fn publish(&mut self, session: &mut Session) {
         for refusal in session.refused() {
             if self.refused.insert(refusal.id.clone()) {
+                if !self.announced.contains(&refusal.id) {
+                    tracing::info!("since now: {} ({})", untrusted::name(&refusal.text), refusal.id);
+                }
                 self.shared.metrics.refuse(refusal.id);
             }
         }

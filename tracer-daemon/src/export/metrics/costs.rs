@@ -67,3 +67,42 @@ fn grown_s(before: &mut f64, now: Option<f64>) -> f64 {
     *before = before.max(now);
     grown
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cost(bursts: u64, open_s: f64, ratio: Option<f64>) -> CostFacts {
+        CostFacts {
+            bursts: Some(bursts),
+            bursts_open_s: Some(open_s),
+            target_added_s: Some(open_s / 10.0),
+            target_ratio_last_minute: ratio,
+            ..CostFacts::default()
+        }
+    }
+
+    #[test]
+    fn counters_add_processes_and_stay_when_one_ends_and_the_ratio_is_the_worst_of_the_living() {
+        let (first, second) = (ProcessKey(1), ProcessKey(2));
+        let (mut costs, mut paid, mut other) = (Costs::default(), Paid::default(), Paid::default());
+        assert!(!costs.is_known && costs.ratio().is_none());
+        costs.observe(first, &mut paid, &cost(3, 0.5, Some(0.004)));
+        costs.observe(second, &mut other, &cost(1, 0.25, Some(0.009)));
+        costs.observe(first, &mut paid, &cost(5, 0.75, Some(0.005)));
+        assert_eq!((costs.bursts, costs.open_s, costs.ratio()), (6, 1.0, Some(0.009)));
+        costs.end(second);
+        assert_eq!((costs.bursts, costs.open_s, costs.ratio()), (6, 1.0, Some(0.005)));
+        costs.observe(first, &mut paid, &cost(5, 0.75, None));
+        assert_eq!((costs.is_known, costs.ratio()), (true, None));
+    }
+
+    #[test]
+    fn seconds_never_fall_whatever_the_account_says() {
+        let (mut costs, mut paid) = (Costs::default(), Paid::default());
+        for open_s in [2.0, 1.0, f64::NAN, f64::INFINITY, -1.0, 2.0] {
+            costs.observe(ProcessKey(1), &mut paid, &cost(1, open_s, None));
+            assert!((costs.open_s - 2.0).abs() < 1e-9, "{}", costs.open_s);
+        }
+    }
+}

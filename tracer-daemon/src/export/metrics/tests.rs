@@ -10,7 +10,7 @@ use tracer_common::loss::Loss;
 
 use super::*;
 use crate::{
-    export::fixture,
+    export::{CostFacts, fixture},
     model::{
         Counted, LossCount, Rate, SiteId, Snapshot,
         goroutines::hooks::HookedGoroutines,
@@ -188,12 +188,17 @@ fn without_targets_only_leakline_itself_is_shown() {
         # HELP leakline_events_lost How often something that happened could not be kept, by reason.
         # TYPE leakline_events_lost counter
         leakline_events_lost_total{reason="allocation_stacks_full"} 0
+        leakline_events_lost_total{reason="births_no_room"} 0
+        leakline_events_lost_total{reason="births_ring_full"} 0
+        leakline_events_lost_total{reason="births_slot_untold"} 0
+        leakline_events_lost_total{reason="births_without_end"} 0
+        leakline_events_lost_total{reason="collections_missed"} 0
         leakline_events_lost_total{reason="exit_places_full"} 0
         leakline_events_lost_total{reason="goroutine_stacks_full"} 0
         leakline_events_lost_total{reason="goroutine_unreadable"} 0
         leakline_events_lost_total{reason="live_goroutines_full"} 0
         leakline_events_lost_total{reason="ring_full"} 0
-        # HELP leakline_probe_hits How often a probe fired in any target.
+        # HELP leakline_probe_hits How often a probe fired in any target, those of bursts included.
         # TYPE leakline_probe_hits counter
         leakline_probe_hits_total 0
         # HELP leakline_identities_forgotten Identities without a living process whose series were dropped to bound memory.
@@ -258,6 +263,53 @@ fn losses_are_added_over_processes() {
     snapshot.losses[0].count = 7;
     metrics.observe(SECOND, &facts(), &snapshot.clone().into());
     assert_eq!(series(&metrics)["leakline_events_lost_total{reason=\"ring_full\"}"], 12);
+}
+
+#[test]
+fn what_bursts_cost_is_counted_once_and_stays_when_the_process_ends() {
+    let metrics = metrics();
+    let cost = CostFacts {
+        probe_hits: 700,
+        bursts: Some(9),
+        bursts_open_s: Some(0.25),
+        target_added_s: Some(0.5),
+        target_ratio_last_minute: Some(0.0075),
+        ..CostFacts::default()
+    };
+    // Of a process that is not known nothing can be said.
+    metrics.observe_cost(FIRST, &cost);
+    metrics.observe(FIRST, &ProcessFacts { pod: None, ..facts() }, &fixture::books());
+    metrics.observe_cost(FIRST, &cost);
+    metrics.observe(FIRST, &facts(), &fixture::books());
+    metrics.observe_cost(FIRST, &CostFacts { bursts: Some(11), probe_hits: 900, ..cost });
+    let at = |name: &str| value(&metrics, name);
+    assert_eq!(at("leakline_target_cpu_overhead_ratio"), Some(0.0075));
+    assert_eq!(at("leakline_bursts_total"), Some(2.0), "nine under the name that it had before");
+    metrics.end(FIRST);
+    assert_eq!((at("leakline_target_cpu_overhead_ratio"), at("leakline_bursts_total")), (None, Some(2.0)));
+    assert_eq!(at("leakline_probe_hits_total"), Some(900.0));
+    let text = metrics.classic_text().unwrap();
+    let sum = |name: &str| -> f64 {
+        let series = text.lines().filter(|line| line.starts_with(name));
+        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    };
+    let sums =
+        ["leakline_bursts_total{", "leakline_bursts_open_seconds_total{", "leakline_target_added_cpu_seconds_total{"]
+            .map(sum);
+    assert_eq!(sums, [11.0, 0.25, 0.5]);
+}
+
+#[test]
+fn without_windows_there_is_no_series_of_their_cost() {
+    let metrics = metrics();
+    metrics.observe(FIRST, &facts(), &fixture::snapshot());
+    let hits = value(&metrics, "leakline_probe_hits_total");
+    metrics.observe_cost(FIRST, &CostFacts { probe_hits: 12, ..CostFacts::default() });
+    let text = metrics.classic_text().unwrap();
+    for absent in ["leakline_bursts", "leakline_target_", "leakline_births", "leakline_collections"] {
+        assert!(!text.contains(absent), "{absent}: {text}");
+    }
+    assert_eq!(value(&metrics, "leakline_probe_hits_total"), hits, "the snapshot counts them");
 }
 
 #[test]
