@@ -263,7 +263,7 @@ impl Soak {
         let address = free_address()?;
         let [first, second] = self.pids().map(|pid| pid.to_string());
         let mut run = Command::new(program);
-        run.args(["run", "--listen", &address.to_string(), "--pid", &first, "--pid", &second]);
+        run.args(["run", "--listen", &address.to_string(), "--evidence", "bursts", "--pid", &first, "--pid", &second]);
         let process = Process::start(run.env("LEAKLINE_LOG", "debug").env("NO_COLOR", "1"), log)?;
         let mut leakline = Leakline { process, address };
         let begin = self.samples.len();
