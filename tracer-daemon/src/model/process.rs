@@ -188,6 +188,10 @@ impl ProcessModel {
                 if let Some([_, (read, books)]) = &self.books {
                     self.births.observe_books(*read, books);
                 }
+                // Else it comes with a judgement; the first is not waited for.
+                if self.births_report.is_none() {
+                    self.estimate_births(at);
+                }
             }
             Observation::Goroutines(table) => {
                 self.goroutine_growth.observe(at.at_ns, &table);
