@@ -4,6 +4,7 @@
 mod account;
 mod books;
 mod cost;
+mod exposition;
 mod goroutines;
 mod inspect;
 mod kernel_headers;
@@ -12,6 +13,7 @@ mod marks;
 mod model;
 pub(crate) mod overhead;
 mod pairs;
+mod processes;
 pub(crate) mod services;
 mod soak_books;
 mod soak_bursts;
