@@ -1,4 +1,4 @@
-//! A real Prometheus and etcd under bounded load, followed by `leakline run` with its defaults: what bursts cost, by leakline's own
+//! A real Prometheus and etcd under bounded load, followed by `leakline run --evidence bursts` within the default budget: what bursts cost, by leakline's own
 //! metrics and by what the two do and pay meanwhile; whether anything is lost, accused, or left behind.
 //!
 //! Phases alternate: without, with, without, … A phase with leakline is compared with the mean of the two next to it, so that slow
@@ -110,6 +110,8 @@ struct Followed {
     changed_after: Vec<usize>,
     /// Processes of it that were there after it had ended.
     left_behind: usize,
+    /// CPU time of each service.
+    services_cpu_s: Vec<f64>,
     cpu_s: f64,
     rss_bytes_max: f64,
     /// How long it took to end.
@@ -246,6 +248,10 @@ impl Soak {
         self.pids().into_iter().map(changed_text).collect()
     }
 
+    fn services_cpu_s(&self) -> Result<Vec<f64>> {
+        self.pids().into_iter().map(|pid| cpu_s(pid, false)).collect()
+    }
+
     fn phase_with(&mut self, length: Duration, program: &Path, log: &Path) -> Result<([Done; 2], Followed)> {
         let address = free_address()?;
         let [first, second] = self.pids().map(|pid| pid.to_string());
@@ -254,7 +260,9 @@ impl Soak {
         let process = Process::start(run.env("LEAKLINE_LOG", "debug").env("NO_COLOR", "1"), log)?;
         let mut leakline = Leakline { process, address };
         let begin = self.samples.len();
+        let before = self.services_cpu_s()?;
         let done = self.phase(length, Some(&mut leakline))?;
+        let services_cpu_s = self.services_cpu_s()?.into_iter().zip(before).map(|(now, before)| now - before);
         ensure!(leakline.process.0.try_wait()?.is_none(), "leakline has ended by itself: see {}", log.display());
         // Probes come and go in windows, the one on collections stays.
         let changed_while_running = self.changed_text()?;
@@ -277,6 +285,7 @@ impl Soak {
             changed_while_running,
             changed_after: self.changed_text()?,
             left_behind: processes_of(program)?,
+            services_cpu_s: services_cpu_s.collect(),
             cpu_s,
             rss_bytes_max: own().map(|own| own.rss_bytes).fold(0.0, f64::max),
             end_s,
@@ -449,6 +458,17 @@ fn summary(
                 told.verdict.as_deref().unwrap_or("none"),
             )
         }));
+    }
+    for (index, service) in SERVICES.into_iter().enumerate() {
+        let sum = |of: &dyn Fn(&Followed) -> f64| followed.iter().map(of).sum::<f64>();
+        let added_s = sum(&|phase| phase.told.get(index).map_or(0.0, |told| told.added_cpu_s));
+        let cpu_s = sum(&|phase| phase.services_cpu_s.get(index).copied().unwrap_or_default());
+        let ratios = samples.iter().filter_map(|sample| sample.services.get(index)?.overhead_ratio());
+        lines.push(format!(
+            "{service}, by leakline's account: {added_s:.2} s added to {cpu_s:.0} s of CPU time, {:.3} %; at most {:.3} % in a minute",
+            100.0 * added_s / cpu_s,
+            100.0 * ratios.fold(0.0, f64::max),
+        ));
     }
     lines.push(format!("said to leak: {accused:?}"));
     lines.push(String::new());
