@@ -4,6 +4,7 @@
 mod account;
 mod books;
 mod cost;
+mod exposition;
 mod goroutines;
 mod inspect;
 mod kernel_headers;
@@ -12,6 +13,7 @@ mod marks;
 mod model;
 pub(crate) mod overhead;
 mod pairs;
+mod processes;
 pub(crate) mod services;
 mod soak_books;
 mod soak_bursts;
@@ -47,7 +49,7 @@ enum Bench {
     SoakBooks(soak_books::SoakArgs),
     /// The same two, watched for a quarter of an hour as users do: whom leakline accuses, and why
     SoakVerdict(soak_verdict::SoakArgs),
-    /// The same two, followed by `leakline run` with its defaults in phases: what bursts cost them, by its account and by theirs, and
+    /// The same two, followed by `leakline run --evidence bursts` in phases: what bursts cost them, by its account and by theirs, and
     /// whether anything is lost or left behind. Needs root; half an hour.
     SoakBursts(soak_bursts::SoakArgs),
     /// CPU time and memory that inspecting a large binary takes. Fetches one from Debian; takes a minute.

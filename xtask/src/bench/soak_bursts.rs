@@ -1,4 +1,4 @@
-//! A real Prometheus and etcd under bounded load, followed by `leakline run` with its defaults: what bursts cost, by leakline's own
+//! A real Prometheus and etcd under bounded load, followed by `leakline run --evidence bursts` within the default budget: what bursts cost, by leakline's own
 //! metrics and by what the two do and pay meanwhile; whether anything is lost, accused, or left behind.
 //!
 //! Phases alternate: without, with, without, … A phase with leakline is compared with the mean of the two next to it, so that slow
@@ -6,9 +6,8 @@
 //! noisy than throughput where others use the machine, too. Pictures are made by `soak_chart.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -18,6 +17,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
 
+use super::exposition::{Page, Told};
+use super::processes::{changed_text, cpu_s, load_average, processes_of};
 use super::services::{Etcd, Process, Prometheus, free_address, get};
 use super::soak_chart;
 use super::stats::Estimate;
@@ -47,20 +48,6 @@ pub(crate) struct SoakArgs {
     /// Also write the summary and its pictures as text
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
-}
-
-/// What `leakline` serves of one service; the sums are since it was started.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Told {
-    /// CPU time that it says to have added in the last minute, a share of the service's.
-    pub(super) overhead_ratio: Option<f64>,
-    added_cpu_s: f64,
-    bursts: f64,
-    open_s: f64,
-    births: f64,
-    looked: f64,
-    missed: f64,
-    verdict: Option<String>,
 }
 
 /// One look at one service.
@@ -123,6 +110,8 @@ struct Followed {
     changed_after: Vec<usize>,
     /// Processes of it that were there after it had ended.
     left_behind: usize,
+    /// CPU time of each service.
+    services_cpu_s: Vec<f64>,
     cpu_s: f64,
     rss_bytes_max: f64,
     /// How long it took to end.
@@ -259,6 +248,10 @@ impl Soak {
         self.pids().into_iter().map(changed_text).collect()
     }
 
+    fn services_cpu_s(&self) -> Result<Vec<f64>> {
+        self.pids().into_iter().map(|pid| cpu_s(pid, false)).collect()
+    }
+
     fn phase_with(&mut self, length: Duration, program: &Path, log: &Path) -> Result<([Done; 2], Followed)> {
         let address = free_address()?;
         let [first, second] = self.pids().map(|pid| pid.to_string());
@@ -267,7 +260,9 @@ impl Soak {
         let process = Process::start(run.env("LEAKLINE_LOG", "debug").env("NO_COLOR", "1"), log)?;
         let mut leakline = Leakline { process, address };
         let begin = self.samples.len();
+        let before = self.services_cpu_s()?;
         let done = self.phase(length, Some(&mut leakline))?;
+        let services_cpu_s = self.services_cpu_s()?.into_iter().zip(before).map(|(now, before)| now - before);
         ensure!(leakline.process.0.try_wait()?.is_none(), "leakline has ended by itself: see {}", log.display());
         // Probes come and go in windows, the one on collections stays.
         let changed_while_running = self.changed_text()?;
@@ -290,6 +285,7 @@ impl Soak {
             changed_while_running,
             changed_after: self.changed_text()?,
             left_behind: processes_of(program)?,
+            services_cpu_s: services_cpu_s.collect(),
             cpu_s,
             rss_bytes_max: own().map(|own| own.rss_bytes).fold(0.0, f64::max),
             end_s,
@@ -364,126 +360,6 @@ fn done(before: Counts, now: Counts, service: usize) -> Done {
     let requests = now.requests[service] - before.requests[service];
     let cpu_s = now.cpu_s[service] - before.cpu_s[service];
     Done { requests_per_s: requests / seconds, cpu_us_per_request: 1e6 * cpu_s / requests.max(1.0) }
-}
-
-/// An exposition in the classic text format.
-struct Page(String);
-
-impl Page {
-    /// The series of a metric that have all these labels: their labels and values.
-    fn series<'a>(&'a self, name: &'a str, labels: &'a [String]) -> impl Iterator<Item = (&'a str, f64)> {
-        self.0.lines().filter_map(move |line| {
-            let rest = line.strip_prefix(name)?;
-            let (found, value) = rest.rsplit_once(' ')?;
-            let is_it =
-                (found.is_empty() || found.starts_with('{')) && labels.iter().all(|label| found.contains(label));
-            Some((found, value.parse().ok()?)).filter(|_| is_it)
-        })
-    }
-
-    fn sum(&self, name: &str, labels: &[String]) -> f64 {
-        self.series(name, labels).map(|(_, value)| value).sum()
-    }
-
-    fn told(&self, service: &str) -> Told {
-        let of = [format!("service=\"{service}\"")];
-        let sum = |name: &str| self.sum(name, &of);
-        let verdict = self.series("leakline_process_verdict", &of).find_map(|(labels, _)| label(labels, "verdict"));
-        Told {
-            overhead_ratio: self.series("leakline_target_cpu_overhead_ratio", &of).map(|(_, value)| value).next(),
-            added_cpu_s: sum("leakline_target_added_cpu_seconds_total"),
-            bursts: sum("leakline_bursts_total"),
-            open_s: sum("leakline_bursts_open_seconds_total"),
-            births: sum("leakline_births_total"),
-            looked: sum("leakline_collections_looked_total"),
-            missed: sum("leakline_collections_missed_total"),
-            verdict,
-        }
-    }
-
-    fn lost(&self) -> BTreeMap<String, f64> {
-        let lost = self.series("leakline_events_lost_total", &[]).filter(|(_, count)| *count > 0.0);
-        lost.filter_map(|(labels, count)| Some((label(labels, "reason")?, count))).collect()
-    }
-
-    /// Lines that are said to leak, and processes.
-    fn accused(&self) -> Vec<String> {
-        let leaking = ["verdict=\"leaking\"".to_owned()];
-        let names = ["leakline_site_verdict", "leakline_process_verdict"];
-        let accused =
-            names.into_iter().flat_map(|name| self.series(name, &leaking).map(move |(labels, _)| (name, labels)));
-        let named = accused.map(|(name, labels)| {
-            let of = label(labels, "site").map(|site| [format!("site=\"{site}\"")]);
-            let info = of.and_then(|of| self.series("leakline_site_info", &of).map(|(info, _)| info.to_owned()).next());
-            format!("{name} {}", info.as_deref().unwrap_or(labels))
-        });
-        named.collect()
-    }
-}
-
-fn label(labels: &str, name: &str) -> Option<String> {
-    let (_, rest) = labels.split_once(&format!("{name}=\""))?;
-    rest.split_once('"').map(|(value, _)| value.to_owned())
-}
-
-fn load_average() -> Result<f64> {
-    let text = fs::read_to_string("/proc/loadavg")?;
-    text.split(' ').next().context("no load average")?.parse().context("a load average that is no number")
-}
-
-/// CPU time of a process, with that of the children that it has seen end or without.
-fn cpu_s(pid: u32, with_children: bool) -> Result<f64> {
-    /// Ticks per second in /proc, whatever the kernel's own (`USER_HZ`).
-    const TICKS_PER_S: f64 = 100.0;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
-    let (_, fields) = stat.rsplit_once(") ").context("a stat without a name")?;
-    // proc_pid_stat(5): utime is field 14, of which the first two are cut off here; stime, cutime and cstime follow.
-    let count = if with_children { 4 } else { 2 };
-    let ticks = fields.split(' ').skip(11).take(count).map(str::parse::<f64>).sum::<Result<f64, _>>()?;
-    Ok(ticks / TICKS_PER_S)
-}
-
-/// How many bytes of a process's text differ from its file.
-fn changed_text(pid: u32) -> Result<usize> {
-    let executable = fs::read_link(format!("/proc/{pid}/exe"))?;
-    let memory = File::open(format!("/proc/{pid}/mem"))?;
-    let file = File::open(format!("/proc/{pid}/exe"))?;
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let (mut seen, mut changed) = (0, 0);
-    for line in maps.lines() {
-        let mut fields = line.split_ascii_whitespace();
-        let (range, permissions, offset) = (fields.next(), fields.next(), fields.next());
-        let is_text = permissions.is_some_and(|permissions| permissions.contains('x'));
-        if !is_text || fields.nth(2).map(Path::new) != Some(executable.as_path()) {
-            continue;
-        }
-        let (start, end) = range.and_then(|range| range.split_once('-')).context("a mapping without a range")?;
-        let (start, end) = (u64::from_str_radix(start, 16)?, u64::from_str_radix(end, 16)?);
-        let mut is = vec![0; usize::try_from(end - start)?];
-        let mut should_be = is.clone();
-        memory.read_exact_at(&mut is, start)?;
-        // The last page of a mapping may reach beyond the file.
-        let mut from = u64::from_str_radix(offset.context("a mapping without an offset")?, 16)?;
-        let mut rest = should_be.as_mut_slice();
-        loop {
-            let read = file.read_at(rest, from)?;
-            if read == 0 {
-                break;
-            }
-            from += u64::try_from(read)?;
-            rest = &mut rest[read..];
-        }
-        seen += is.len();
-        changed += is.iter().zip(&should_be).filter(|(is, should_be)| is != should_be).count();
-    }
-    ensure!(seen > 100_000, "only {seen} bytes of text of process {pid} were found");
-    Ok(changed)
-}
-
-/// How many processes run this program.
-fn processes_of(program: &Path) -> Result<usize> {
-    let runs_it = |entry: &fs::DirEntry| fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program);
-    Ok(fs::read_dir("/proc")?.filter_map(Result::ok).filter(runs_it).count())
 }
 
 fn compare(with: &[[Done; 2]], without: &[[Done; 2]]) -> Result<Vec<Compared>> {
@@ -582,6 +458,17 @@ fn summary(
                 told.verdict.as_deref().unwrap_or("none"),
             )
         }));
+    }
+    for (index, service) in SERVICES.into_iter().enumerate() {
+        let sum = |of: &dyn Fn(&Followed) -> f64| followed.iter().map(of).sum::<f64>();
+        let added_s = sum(&|phase| phase.told.get(index).map_or(0.0, |told| told.added_cpu_s));
+        let cpu_s = sum(&|phase| phase.services_cpu_s.get(index).copied().unwrap_or_default());
+        let ratios = samples.iter().filter_map(|sample| sample.services.get(index)?.overhead_ratio());
+        lines.push(format!(
+            "{service}, by leakline's account: {added_s:.2} s added to {cpu_s:.0} s of CPU time, {:.3} %; at most {:.3} % in a minute",
+            100.0 * added_s / cpu_s,
+            100.0 * ratios.fold(0.0, f64::max),
+        ));
     }
     lines.push(format!("said to leak: {accused:?}"));
     lines.push(String::new());
