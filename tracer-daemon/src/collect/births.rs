@@ -3,13 +3,13 @@
 //! Counterpart: `tracer-ebpf/src/{births,cycles}.rs`. Decoding is pure. What does not follow the contract is counted.
 
 use std::fmt;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, PerCpuArray};
 use tracer_common::bursts::{BirthRecord, BurstTotal, CycleRecord, RecordKind, SIZE_CLASSES, SlotRecord, birth_flags};
 use tracer_common::exact::{AllocationCount, MAX_FRAMES};
 
-use super::{CollectError, sum, unreadable};
+use super::{CollectError, ring::Records, sum, unreadable};
 use crate::addr::Avma;
 
 /// An object that was chosen in a window, when it was about to be born.
@@ -139,13 +139,12 @@ macro_rules! take {
 
 /// The ring of bursts of one target.
 pub struct BurstReader {
-    ring: RingBuf<MapData>,
-    undecodable: u64,
+    ring: Records,
 }
 
 impl fmt::Debug for BurstReader {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("BurstReader").field("undecodable", &self.undecodable).finish_non_exhaustive()
+        formatter.debug_struct("BurstReader").field("ring", &self.ring).finish_non_exhaustive()
     }
 }
 
@@ -155,27 +154,22 @@ impl BurstReader {
     /// # Errors
     /// Where it is missing or of another kind.
     pub fn new(mut take: impl FnMut(&'static str) -> Option<Map>) -> Result<Self, CollectError> {
-        Ok(Self { ring: take!(take, "BIRTHS"), undecodable: 0 })
+        Ok(Self { ring: Records::new(take!(take, "BIRTHS")) })
     }
 
     /// Hands every record now in the ring to `receive`, oldest first.
-    pub fn drain(&mut self, mut receive: impl FnMut(BurstEvent)) {
-        while let Some(bytes) = self.ring.next() {
-            match decode(&bytes) {
-                Some(event) => receive(event),
-                None => self.undecodable += 1,
-            }
-        }
+    pub fn drain(&mut self, receive: impl FnMut(BurstEvent)) {
+        self.ring.drain(decode, receive);
     }
 
     /// To wait for a collection: births and slots wake nobody up.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
+        self.ring.descriptor()
     }
 
     /// Records that did not follow the contract; anything but 0 is a bug.
     pub fn undecodable(&self) -> u64 {
-        self.undecodable
+        self.ring.undecodable()
     }
 }
 

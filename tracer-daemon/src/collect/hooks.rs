@@ -5,9 +5,10 @@
 
 use std::{fmt, sync::Arc};
 
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use tracer_common::exact::{GoroutineCount, StackKey, Total};
 
+use super::ring::Records;
 use super::{CollectError, NewStack, decode, sum, unreadable};
 use crate::addr::Avma;
 
@@ -19,11 +20,10 @@ pub struct HookTotals(PerCpuArray<MapData, u64>);
 
 /// Counts by stack and by place.
 pub struct HookReader {
-    stacks: RingBuf<MapData>,
+    stacks: Records,
     created: HashMap<MapData, StackKey, GoroutineCount>,
     exited: HashMap<MapData, u64, u64>,
     totals: Arc<HookTotals>,
-    undecodable: u64,
 }
 
 /// Everything that was counted since the programs were loaded. While hits count it is of slightly different moments, and the totals are
@@ -52,7 +52,7 @@ impl fmt::Debug for HookTotals {
 
 impl fmt::Debug for HookReader {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("HookReader").field("undecodable", &self.undecodable).finish_non_exhaustive()
+        formatter.debug_struct("HookReader").field("stacks", &self.stacks).finish_non_exhaustive()
     }
 }
 
@@ -91,29 +91,23 @@ pub fn take_hooks(
     let gate = HookGate(take!("HOOKS_UNTIL"));
     let totals = Arc::new(HookTotals(take!("TOTALS")));
     let reader = HookReader {
-        stacks: take!("STACKS"),
+        stacks: Records::new(take!("STACKS")),
         created: take!("GOROUTINES"),
         exited: take!("EXIT_PLACES"),
         totals: Arc::clone(&totals),
-        undecodable: 0,
     };
     Ok((gate, totals, reader))
 }
 
 impl HookReader {
     /// Hands every stack now in the ring to `receive`, oldest first. A stack that is in the counts was sent, or is being sent.
-    pub fn drain_stacks(&mut self, mut receive: impl FnMut(NewStack)) {
-        while let Some(bytes) = self.stacks.next() {
-            match decode(&bytes) {
-                Some(stack) => receive(stack),
-                None => self.undecodable += 1,
-            }
-        }
+    pub fn drain_stacks(&mut self, receive: impl FnMut(NewStack)) {
+        self.stacks.drain(decode, receive);
     }
 
     /// Ring records that did not follow the contract; anything but 0 is a bug.
     pub fn undecodable(&self) -> u64 {
-        self.undecodable
+        self.stacks.undecodable()
     }
 
     /// Creations and exits that were counted.

@@ -6,10 +6,11 @@
 pub mod births;
 pub mod hooks;
 mod record;
+mod ring;
 
 use std::fmt;
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap};
 use thiserror::Error;
 use tracer_common::{
     exact::{AllocationCount, GoroutineCount, StackKey, Total},
@@ -19,6 +20,7 @@ use tracer_common::{
 use crate::{addr::Avma, attach::Attachment};
 
 pub use record::{NewStack, decode};
+use ring::Records;
 
 /// A map could not be found or read: the world broke.
 #[derive(Debug, Error)]
@@ -62,18 +64,17 @@ pub struct Counts {
 
 /// The maps of one attachment.
 pub struct Reader {
-    stacks: RingBuf<MapData>,
+    stacks: Records,
     allocations: PerCpuHashMap<MapData, StackKey, AllocationCount>,
     goroutines: HashMap<MapData, StackKey, GoroutineCount>,
     exit_places: HashMap<MapData, u64, u64>,
     totals: PerCpuArray<MapData, u64>,
     losses: PerCpuArray<MapData, u64>,
-    undecodable: u64,
 }
 
 impl fmt::Debug for Reader {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Reader").field("undecodable", &self.undecodable).finish_non_exhaustive()
+        formatter.debug_struct("Reader").field("stacks", &self.stacks).finish_non_exhaustive()
     }
 }
 
@@ -90,29 +91,23 @@ impl Reader {
             };
         }
         Ok(Self {
-            stacks: take!("STACKS"),
+            stacks: Records::new(take!("STACKS")),
             allocations: take!("ALLOCATIONS"),
             goroutines: take!("GOROUTINES"),
             exit_places: take!("EXIT_PLACES"),
             totals: take!("TOTALS"),
             losses: take!("LOSSES"),
-            undecodable: 0,
         })
     }
 
     /// Hands every stack now in the ring to `receive`, oldest first.
-    pub fn drain_stacks(&mut self, mut receive: impl FnMut(NewStack)) {
-        while let Some(bytes) = self.stacks.next() {
-            match decode(&bytes) {
-                Some(stack) => receive(stack),
-                None => self.undecodable += 1,
-            }
-        }
+    pub fn drain_stacks(&mut self, receive: impl FnMut(NewStack)) {
+        self.stacks.drain(decode, receive);
     }
 
     /// Ring records that did not follow the contract; anything but 0 is a bug.
     pub fn undecodable(&self) -> u64 {
-        self.undecodable
+        self.stacks.undecodable()
     }
 
     /// Reads the totals alone.

@@ -41,34 +41,16 @@ pub struct Judged<'a> {
 
 impl<'a> Judged<'a> {
     fn of(live: Option<&'a LiveSite>, births: Option<&'a BirthSite>) -> Option<Self> {
-        let judged = match (live, births) {
-            (Some(site), _) => Self {
-                id: site.id,
-                place: &site.place,
-                allocator: &site.allocator,
-                hint: site.hint,
-                is_behind_pool: site.is_behind_pool,
-                paths: &site.paths,
-                live,
-                births,
-                growth: None,
-                verdict: Verdict::Unknown,
-            },
-            (None, Some(site)) => Self {
-                id: site.id,
-                place: &site.place,
-                allocator: &site.allocator,
-                hint: site.hint,
-                is_behind_pool: site.is_behind_pool,
-                paths: &site.paths,
-                live,
-                births,
-                growth: None,
-                verdict: Verdict::Unknown,
-            },
+        // Both say whose it is; the profile is asked first.
+        let ((id, place, allocator), hint, is_behind_pool, paths) = match (live, births) {
+            (Some(site), _) => ((site.id, &site.place, &site.allocator), site.hint, site.is_behind_pool, &site.paths),
+            (None, Some(site)) => {
+                ((site.id, &site.place, &site.allocator), site.hint, site.is_behind_pool, &site.paths)
+            }
             (None, None) => return None,
         };
-        Some(judged)
+        let (growth, verdict) = (None, Verdict::Unknown);
+        Some(Self { id, place, allocator, hint, is_behind_pool, paths, live, births, growth, verdict })
     }
 
     /// Bytes that it holds, or allocates per second where that is not known: what decides among those that do not grow.

@@ -1,6 +1,6 @@
 //! Why a target cannot be followed, and which exit status that is.
 
-use std::{error::Error as _, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use thiserror::Error;
 
@@ -107,16 +107,21 @@ pub enum StartError {
     Collect(#[from] CollectError),
 }
 
+/// A message with its causes.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        text = format!("{text}: {current}");
+        cause = current.source();
+    }
+    text
+}
+
 impl StartError {
     /// The message with its causes, for a log line.
     pub fn full_text(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(current) = cause {
-            text = format!("{text}: {current}");
-            cause = current.source();
-        }
-        text
+        with_causes(self)
     }
 
     /// The stable identifier for the metric `leakline_refusals_total{reason}`.

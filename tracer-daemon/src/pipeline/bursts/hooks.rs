@@ -5,15 +5,12 @@
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::{
-    desk::Desk,
-    scheduler::{chain, ended},
-    target::BurstTarget,
-};
+use super::{desk::Desk, scheduler::ended, target::BurstTarget};
 use crate::attach::{
     Holder, Holders, News,
     governor::{HookDecision, Mode},
 };
+use crate::pipeline::error::with_causes;
 
 /// Hits count so long without another heartbeat: a little longer than the link is held without one.
 const COUNT_NS: u64 = 1_500_000_000;
@@ -55,7 +52,7 @@ impl GoroutineHooks {
         let (mut is_on, mut failure) = (false, None);
         let is_over = ended(link, |news| match news {
             News::Opened { .. } => is_on = true,
-            News::Failed(error) => failure = Some(chain(&error)),
+            News::Failed(error) => failure = Some(with_causes(&error)),
             News::Closed { .. } | News::Gone => {}
         });
         if is_on {
@@ -112,7 +109,7 @@ impl GoroutineHooks {
         match target.open_hooks(holders) {
             Some(Ok(link)) => self.link = Some(link),
             Some(Err(error)) => {
-                self.failure = Some(chain(&error));
+                self.failure = Some(with_causes(&error));
                 self.retry_ns = now_ns.saturating_add(RETRY_NS);
             }
             None => self.retry_ns = u64::MAX,

@@ -34,6 +34,7 @@ use crate::{
     collect::births::BurstTotals,
     discover::{Presence, presence},
     pipeline::{
+        error::with_causes,
         goroutines::{began_ns, monotonic_ns},
         own,
     },
@@ -372,7 +373,7 @@ impl Scheduler {
             let failure = &mut hosted.cycle_failure;
             let is_over = ended(cycle, |news| match news {
                 News::Opened { .. } => *failure = None,
-                News::Failed(error) => *failure = Some(chain(&error)),
+                News::Failed(error) => *failure = Some(with_causes(&error)),
                 News::Closed { .. } | News::Gone => {}
             });
             if is_over {
@@ -452,7 +453,10 @@ impl Scheduler {
                 Some(AttachError::NotAllowed { .. }) => OpenFailure::NotAllowed,
                 _ => OpenFailure::Other,
             };
-            let why = window.failure.as_ref().map_or_else(|| "the process that held the probes ended".into(), chain);
+            let why = window
+                .failure
+                .as_ref()
+                .map_or_else(|| "the process that held the probes ended".into(), |error| with_causes(error));
             tracing::debug!(pid = hosted.target.identity.pid, why, "a window could not be opened");
             hosted.failure = Some(why);
             self.governor.failed(now_ns, id, number, failure);
@@ -500,7 +504,7 @@ impl Scheduler {
                 None if now_ns >= hosted.retry_ns => match hosted.target.open_cycle(&mut self.holders) {
                     Some(Ok(cycle)) => hosted.cycle = Some(cycle),
                     Some(Err(error)) => {
-                        hosted.cycle_failure = Some(chain(&error));
+                        hosted.cycle_failure = Some(with_causes(&error));
                         hosted.retry_ns = now_ns.saturating_add(RETRY_NS);
                     }
                     None => hosted.retry_ns = u64::MAX,
@@ -592,7 +596,7 @@ impl Scheduler {
                 });
             }
             Err(error) => {
-                hosted.failure = Some(chain(&error));
+                hosted.failure = Some(with_causes(&error));
                 let failure = match error {
                     AttachError::TargetGone { .. } => OpenFailure::Gone,
                     AttachError::NotAllowed { .. } => OpenFailure::NotAllowed,
@@ -625,18 +629,6 @@ pub(super) fn ended(link: &mut Holder, mut each: impl FnMut(News)) -> bool {
         each(news);
     }
     false
-}
-
-/// An error with what is behind it.
-pub(super) fn chain(error: &AttachError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(behind) = source {
-        text.push_str(": ");
-        text.push_str(&behind.to_string());
-        source = behind.source();
-    }
-    text
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
