@@ -436,7 +436,7 @@ impl Assessor {
             let due_s = match (births, by_profile) {
                 (Some((births, rate)), _) => {
                     births.attribute(class, rate, &mut found);
-                    births.name_due_s(rate).filter(|_| rate.value > circumstances.floor_bytes_per_s)
+                    births.name_due_s(class.size_bytes, rate).filter(|_| rate.value > circumstances.floor_bytes_per_s)
                 }
                 (None, Some(sites)) => attribute(class, sites, rate_bytes, profile_s, circumstances, &mut found),
                 (None, None) => None,

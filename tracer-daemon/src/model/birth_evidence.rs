@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::assess::{ClassAssessment, DISAGREEMENT, Found};
 use super::attribution::{Corrected, Estimate};
-use super::births::SiteBirths;
+use super::births::{Caught, SiteBirths};
 use super::slope::Z;
 use super::verdict::SAMPLES_TO_NAME;
 use super::{Rate, SiteId};
@@ -29,8 +29,8 @@ pub struct BirthEvidence {
     pub window_s: f64,
     /// Since the first of them, seconds.
     pub seen_s: f64,
-    /// Births that are caught for each byte that is allocated.
-    pub caught_per_byte: f64,
+    /// How often objects are caught.
+    pub caught: Caught,
     /// What they say of each site and class.
     pub sites: Vec<SiteBirths>,
 }
@@ -66,8 +66,8 @@ impl BirthEvidence {
     }
 
     /// In how many seconds enough survivors of what grows so fast are due. `None`: nothing is caught.
-    pub(super) fn name_due_s(&self, rate: Rate) -> Option<f64> {
-        let due_s = SAMPLES_TO_NAME / (rate.value * self.caught_per_byte) - self.window_s;
+    pub(super) fn name_due_s(&self, size_bytes: Option<u64>, rate: Rate) -> Option<f64> {
+        let due_s = SAMPLES_TO_NAME / (rate.value * self.caught.per_byte(size_bytes)) - self.window_s;
         due_s.is_finite().then_some(due_s.max(BIRTHS_MIN_S - self.seen_s))
     }
 
@@ -81,7 +81,7 @@ impl BirthEvidence {
         let all: f64 = estimates.iter().map(|estimate| estimate.growth).sum();
         let variance: f64 = estimates.iter().map(|estimate| estimate.variance).sum();
         // A site that was not caught may have what one survivor would stand for; and all that those that were cannot explain.
-        let survivor = 1.0 / (self.caught_per_byte * self.window_s);
+        let survivor = 1.0 / (self.caught.per_byte(class.size_bytes) * self.window_s);
         let one = if survivor.is_finite() { survivor * survivor } else { variance };
         let unexplained = rate.low - all;
         let is_unexplained = unexplained > DISAGREEMENT * (variance + one).sqrt();

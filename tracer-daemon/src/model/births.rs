@@ -97,6 +97,8 @@ pub struct BirthReading {
     pub window_s: f64,
     /// Bursts of births by cluster, those that caught nothing included.
     pub bursts: [u32; CLUSTERS],
+    /// The same of parts of the time in which all large objects were caught.
+    pub large_bursts: [u32; CLUSTERS],
     /// What was caught, in any order.
     pub cells: Vec<BirthCell>,
     /// What bursts of refills counted, in any order.
@@ -108,15 +110,52 @@ pub struct BirthReading {
 }
 
 impl BirthReading {
-    /// Births that were caught for each byte that was allocated: what leaks is caught so often.
-    pub fn caught_per_byte(&self) -> f64 {
-        let (caught, bytes) =
-            self.cells.iter().filter(|cell| is_sane(cell)).fold((0.0, 0.0), |(caught, bytes), cell| {
-                (caught + approximate(cell.number), bytes + cell.lives.weight * approximate(cell.size_bytes))
-            });
-        let all = self.classes.iter().map(|class| class.bytes_per_s).sum::<f64>() * self.window_s;
-        let bytes = if all > 0.0 { all } else { bytes };
-        if bytes > 0.0 { caught / bytes } else { 0.0 }
+    /// How often objects are caught.
+    pub fn caught(&self) -> Caught {
+        let per_byte = |is_large: bool| {
+            let cells =
+                self.cells.iter().filter(|cell| is_sane(cell) && class_of(cell.size_bytes).is_none() == is_large);
+            let (caught, bytes) = cells
+                .fold((0.0, 0.0), |(caught, bytes), cell| (caught + approximate(cell.number), bytes + bytes_of(cell)));
+            let classes = self.classes.iter().filter(|class| class.size_bytes.is_none() == is_large);
+            let all = classes.map(|class| class.bytes_per_s).sum::<f64>() * self.window_s;
+            let bytes = if all > 0.0 { all } else { bytes };
+            if bytes > 0.0 { caught / bytes } else { 0.0 }
+        };
+        Caught { small_per_byte: per_byte(false), large_per_byte: per_byte(true) }
+    }
+
+    /// Bursts by cluster in which objects of a class were caught.
+    fn bursts(&self, size_bytes: Option<u64>) -> [u32; CLUSTERS] {
+        let mut bursts = self.bursts;
+        if size_bytes.is_none() {
+            for (bursts, more) in bursts.iter_mut().zip(self.large_bursts) {
+                *bursts = bursts.saturating_add(more);
+            }
+        }
+        bursts
+    }
+
+    /// Clusters that have such bursts.
+    fn clusters(&self, size_bytes: Option<u64>) -> Vec<u8> {
+        let bursts = (0_u8..).zip(self.bursts(size_bytes));
+        bursts.filter(|(_, bursts)| *bursts > 0).map(|(cluster, _)| cluster).collect()
+    }
+}
+
+/// Births that were caught for each byte that was allocated: what leaks is caught so often. Large objects may have a hook that stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Caught {
+    /// Of objects that have a size class.
+    pub small_per_byte: f64,
+    /// Of larger ones.
+    pub large_per_byte: f64,
+}
+
+impl Caught {
+    /// For each byte of a class; `None`: large objects.
+    pub fn per_byte(self, size_bytes: Option<u64>) -> f64 {
+        if size_bytes.is_some() { self.small_per_byte } else { self.large_per_byte }
     }
 }
 
@@ -169,14 +208,14 @@ pub fn estimate(reading: &BirthReading) -> BirthEstimates {
     for cell in reading.cells.iter().filter(|cell| is_sane(cell)) {
         classes.entry(class_of(cell.size_bytes)).or_default().push(*cell);
     }
-    let clusters: Vec<u8> =
-        (0_u8..).zip(&reading.bursts).filter(|(_, bursts)| **bursts > 0).map(|(cluster, _)| cluster).collect();
-    let slowed = Slowed::all(reading, &clusters);
+    let (clusters, of_large) = (reading.clusters(Some(0)), reading.clusters(None));
+    let (slowed, not_slowed) = (Slowed::all(reading, &clusters), Slowed::none(&of_large));
     let mut estimates = BirthEstimates::default();
     let mut paths: BTreeMap<(Option<SiteId>, u32), PathBirths> = BTreeMap::new();
     for (size_bytes, mut cells) in classes {
         cells.sort_unstable_by_key(|cell| (cell.site, cell.lives.age_cycles, cell.path, cell.cluster, cell.group));
-        let class = Class::new(reading, size_bytes, &cells, &clusters, &slowed);
+        let (clusters, slowed) = if size_bytes.is_some() { (&clusters, &slowed) } else { (&of_large, &not_slowed) };
+        let class = Class::new(reading, size_bytes, &cells, clusters, slowed);
         for cells in cells.chunk_by(|one, next| one.site == next.site) {
             estimates.sites.push(class.site(cells));
             class.add_paths(cells, &mut paths);
@@ -230,6 +269,12 @@ impl Slowed {
             if factor.is_finite() { factor.max(1.0) } else { 1.0 }
         };
         Self { left_out, factors: groups.into_iter().map(|(group, sums)| (group, factor(sums))).collect() }
+    }
+
+    /// Nobody is slowed by what is rare.
+    fn none(clusters: &[u8]) -> Vec<Self> {
+        let left_out = std::iter::once(None).chain(clusters.iter().copied().map(Some));
+        left_out.map(|left_out| Self { left_out, factors: BTreeMap::new() }).collect()
     }
 
     /// With nothing left out, and with each of the clusters.
@@ -320,9 +365,10 @@ impl<'a> Class<'a> {
             }
         }
         let bytes: f64 = groups.values().map(|(bytes, _)| bytes).sum();
-        let bursts: u32 = self.reading.bursts.iter().sum();
-        let left_bursts = left_out.and_then(|cluster| self.reading.bursts.get(usize::from(cluster))).copied();
-        let kept = 1.0 - f64::from(left_bursts.unwrap_or_default()) / f64::from(bursts.max(1));
+        let of_clusters = self.reading.bursts(self.size_bytes);
+        let bursts: f64 = of_clusters.iter().copied().map(f64::from).sum();
+        let left_bursts = left_out.and_then(|cluster| of_clusters.get(usize::from(cluster))).copied();
+        let kept = 1.0 - f64::from(left_bursts.unwrap_or_default()) / bursts.max(1.0);
         let per_byte = match self.rate_bytes_per_s {
             Some(rate) => rate / bytes,
             None => 1.0 / (self.reading.window_s * kept),

@@ -266,7 +266,7 @@ impl ProcessModel {
         let report = self.births.births(&estimates, reading.window_s, self.constants.program());
         self.births_report = Some(Arc::new(report));
         self.assessor.observe_births(BirthEvidence {
-            caught_per_byte: reading.caught_per_byte(),
+            caught: reading.caught(),
             window_s: reading.window_s,
             seen_s: self.births.seen_s(at),
             sites: estimates.sites,

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::cases::{Case, Trait};
@@ -33,6 +33,17 @@ pub(super) struct Said {
     pub(super) self_cpu_ratio: f64,
 }
 
+/// How a program is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watch {
+    /// By `leakline attach`.
+    Attach,
+    /// By `leakline record`; what it would have said is said by `leakline replay`.
+    Record,
+    /// It is not: the recording of an earlier run is replayed.
+    Again,
+}
+
 /// Where a run happens.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
@@ -51,6 +62,11 @@ impl Place {
         Ok(Self { leakline, zoo: root.join(super::ZOO), folder, go: setup::go_command(root)? })
     }
 
+    /// Where the program of a cell is.
+    pub(super) fn program(&self, case: &Case, release: &str, evidence: Evidence) -> PathBuf {
+        self.folder.join(format!("{}-{release}-{}", case.name, evidence.name()))
+    }
+
     /// Builds a program. Go's own cache makes a second time cheap.
     pub(super) fn build(&self, case: &Case, release: &str, evidence: Evidence) -> Result<PathBuf> {
         let with = if evidence == Evidence::Sampler { "sampler" } else { "none" };
@@ -60,7 +76,7 @@ impl Place {
             (Evidence::Bursts, Some(_)) => &["-buildmode=pie"],
             _ => &[],
         };
-        let program = self.folder.join(format!("{}-{release}-{}", case.name, evidence.name()));
+        let program = self.program(case, release, evidence);
         let mut go = Command::new(&self.go);
         go.current_dir(self.zoo.join(case.module))
             .env("GOTOOLCHAIN", format!("go{release}"))
@@ -77,7 +93,34 @@ impl Place {
     }
 
     /// Runs it for so long; leaves the logs.
-    pub(super) fn watch(&self, program: &Path, evidence: Evidence, seconds: u64) -> Result<Said> {
+    pub(super) fn watch(&self, program: &Path, evidence: Evidence, seconds: u64, how: Watch) -> Result<Said> {
+        let truth = with_suffix(program, evidence, "truth");
+        let documents = with_suffix(program, evidence, "documents");
+        let recording = with_suffix(program, evidence, "leakline");
+        let cpu_s = match how {
+            Watch::Attach => self.run(program, evidence, seconds, None)?,
+            Watch::Record => self.run(program, evidence, seconds, Some(&recording))?,
+            Watch::Again => 0.0,
+        };
+        if how != Watch::Attach {
+            let mut replay = Command::new(&self.leakline);
+            replay.args(["replay", "--output", "json"]).arg(&recording).stdout(File::create(&documents)?);
+            let said = replay.output().context("cannot start leakline")?;
+            ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr).trim_end());
+        }
+        let printed = fs::read_to_string(&documents)?;
+        let parsed = printed.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+        #[expect(clippy::cast_precision_loss, reason = "a few minutes")]
+        let self_cpu_ratio = cpu_s / seconds as f64;
+        Ok(Said {
+            truth: fs::read_to_string(&truth)?,
+            documents: parsed.with_context(|| format!("{} holds what is no JSON", documents.display()))?,
+            self_cpu_ratio,
+        })
+    }
+
+    /// Runs both; returns the seconds of CPU time that leakline took.
+    fn run(&self, program: &Path, evidence: Evidence, seconds: u64, recording: Option<&Path>) -> Result<f64> {
         let truth = with_suffix(program, evidence, "truth");
         let length = format!("{}s", seconds + REST_S);
         let mut start = Command::new(program);
@@ -90,7 +133,11 @@ impl Place {
         let log = with_suffix(program, evidence, "leakline.log");
         let mut attach = Command::new(&self.leakline);
         let looks = if evidence == Evidence::Bursts { "bursts" } else { "auto" };
-        attach.args(["attach", "--pid", &target.0.id().to_string(), "--evidence", looks, "--output", "json"]);
+        match recording {
+            None => attach.args(["attach", "--output", "json"]),
+            Some(file) => attach.arg("record").arg("--file").arg(file),
+        };
+        attach.args(["--pid", &target.0.id().to_string(), "--evidence", looks]);
         // The hardest on innocents: nothing is put down to warming up.
         attach.args(["--duration", &format!("{seconds}s"), "--interval", "5s", "--warm-after", "0s"]);
         if evidence == Evidence::Adopted {
@@ -105,16 +152,7 @@ impl Place {
         // A line of truth more, which tells what was at the end of the window.
         thread::sleep(Duration::from_millis(1500));
         drop(target);
-
-        let printed = fs::read_to_string(&documents)?;
-        let parsed = printed.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
-        #[expect(clippy::cast_precision_loss, reason = "a few minutes")]
-        let self_cpu_ratio = cpu_s / seconds as f64;
-        Ok(Said {
-            truth: fs::read_to_string(&truth)?,
-            documents: parsed.with_context(|| format!("{} holds what is no JSON", documents.display()))?,
-            self_cpu_ratio,
-        })
+        Ok(cpu_s)
     }
 }
 

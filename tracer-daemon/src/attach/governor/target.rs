@@ -23,6 +23,8 @@ const TAIL_SLACK: f64 = 0.06;
 const OPEN_SHARE: f64 = 0.25;
 /// Part of the time that windows of all targets are open or being switched.
 const HOST_OPEN_SHARE: f64 = 0.6;
+/// Windows on slots are at least such a part of what they are in a program that is never idle.
+const SLOTS_LEAST: f64 = 0.1;
 /// Hits from which a window is worth its cost.
 const HITS_WORTH: f64 = 20.0;
 /// Mean time to the next burst of a target that cannot pay for more, once the gap is over, s.
@@ -201,7 +203,12 @@ impl Target {
             peak_per_s: self.learnt.peak_per_s(kind),
             busy_threads: self.learnt.busy_threads,
             hit_ns: trap_ns + costs.count_ns,
-            birth_ns: self.learnt.birth_ns.unwrap_or(costs.birth_ns + self.learnt.frames * costs.frame_ns),
+            birth_ns: match kind {
+                WindowKind::Births => {
+                    self.learnt.birth_ns.unwrap_or(costs.birth_ns + self.learnt.frames * costs.frame_ns)
+                }
+                WindowKind::Slots => self.learnt.slot_ns.unwrap_or(costs.birth_ns),
+            },
             births_max,
             hits_goal,
             switch_ns: f64::from(points) * costs.point_ns,
@@ -239,7 +246,7 @@ impl Target {
         let (mut cost_ns, mut length_ns) = (shape.cost_ns, shape.length_ns);
         if self.facts.slot_points > 0 {
             let slots = self.outlook(WindowKind::Slots).shape(full, config).unwrap_or(shape);
-            let share = config.slots_share.clamp(0.0, 1.0);
+            let share = self.slots_share(config);
             cost_ns += share * (slots.cost_ns - cost_ns);
             length_ns += share * (slots.length_ns - length_ns);
         }
@@ -259,6 +266,12 @@ impl Target {
         let most_per_s = RATE_MAX_PER_S.min(own_per_s).min(open_share / length_ns * 1e9);
         let worth = (shape.peak_hits / HITS_WORTH).min(1.0) * self.wanted();
         Ok(rate_per_s.min(most_per_s) * worth / host.live)
+    }
+
+    /// Which part of the windows is on slots. They tell who is slowed by being seen more than others: next to nobody, where the program
+    /// is idle for most of the time and does what it has to do later.
+    pub(super) fn slots_share(&self, config: &Config) -> f64 {
+        config.slots_share.clamp(0.0, 1.0) * self.learnt.utilisation().max(SLOTS_LEAST)
     }
 
     fn wanted(&self) -> f64 {
@@ -400,13 +413,16 @@ impl Target {
         self.learnt.learn_rate(&self.outlook(plan.kind), plan, &outcome, self.seen.allocations_per_s);
         let outlook = self.outlook(plan.kind);
         let outside = self.learnt.learn_tail(&outlook, plan, &outcome);
+        self.learnt.learn_record(plan, &outcome);
         if plan.kind == WindowKind::Births {
             self.learnt.learn_births(plan, &outcome);
         }
         let cost_ns =
             learnt::cost_ns(&outlook, &outcome, outside, &self.facts.costs) + self.hooks_cost_ns(outcome.beside);
         self.charge(at_ns, cost_ns, plan.cause);
-        self.learnt.learn_cost(cost_ns);
+        if plan.cause == Cause::Random {
+            self.learnt.learn_cost(cost_ns);
+        }
         self.last_end_ns = Some(at_ns);
         self.failed = None;
         let account = &mut self.account;

@@ -122,10 +122,6 @@ pub struct WindowPlan {
     pub cost_ns: f64,
     /// What it costs at most, ns.
     pub most_ns: f64,
-    /// Hooks on large objects are on in it.
-    pub with_large_objects: bool,
-    /// Hooks on goroutines are on in it.
-    pub with_goroutines: bool,
     /// It is longer than windows on fast programs are, since hits are few.
     pub is_long: bool,
 }

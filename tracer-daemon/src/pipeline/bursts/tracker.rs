@@ -49,7 +49,7 @@ const REFILLS_MAX: usize = 65_536;
 pub(super) struct EndedWindow {
     /// The number of the burst.
     pub(super) burst: u32,
-    pub(super) kind: WindowKind,
+    pub(super) caught: Caught,
     /// When it began, ns of the monotonic clock.
     pub(super) began_ns: u64,
     /// How long hits counted.
@@ -58,6 +58,24 @@ pub(super) struct EndedWindow {
     pub(super) stands_for_ns: u64,
     /// How many births or slots were chosen for each that came through the ring.
     pub(super) chosen_per_told: f64,
+}
+
+/// What a window was for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Caught {
+    Births,
+    Slots,
+    /// No window: a part of the time in which all large objects are caught.
+    LargeObjects,
+}
+
+impl From<WindowKind> for Caught {
+    fn from(kind: WindowKind) -> Self {
+        match kind {
+            WindowKind::Births => Self::Births,
+            WindowKind::Slots => Self::Slots,
+        }
+    }
 }
 
 /// How a window was left.
@@ -269,9 +287,10 @@ impl Follower {
                 open_ns: window.open_ns,
                 stands_for_ns: window.stands_for_ns,
                 chosen_per_told: window.chosen_per_told,
-                kind: match window.kind {
-                    WindowKind::Births => BurstKind::Births,
-                    WindowKind::Slots => BurstKind::Refills(&refills),
+                kind: match window.caught {
+                    Caught::Births => BurstKind::Births,
+                    Caught::Slots => BurstKind::Refills(&refills),
+                    Caught::LargeObjects => BurstKind::LargeObjects,
                 },
             });
         }
