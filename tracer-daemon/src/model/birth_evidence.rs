@@ -76,47 +76,90 @@ impl BirthEvidence {
         if self.seen_s < BIRTHS_MIN_S {
             return;
         }
-        let sites: Vec<(&SiteBirths, Estimate)> = self.of_class(class.size_bytes).collect();
-        let estimates: Vec<Estimate> = sites.iter().map(|(_, estimate)| *estimate).collect();
-        let all: f64 = estimates.iter().map(|estimate| estimate.growth).sum();
-        let variance: f64 = estimates.iter().map(|estimate| estimate.variance).sum();
         // A site that was not caught may have what one survivor would stand for; and all that those that were cannot explain.
         let survivor = 1.0 / (self.caught.per_byte(class.size_bytes) * self.window_s);
-        let one = if survivor.is_finite() { survivor * survivor } else { variance };
-        let unexplained = rate.low - all;
-        let is_unexplained = unexplained > DISAGREEMENT * (variance + one).sqrt();
-        let unseen = one.max(f64::MIN_POSITIVE) + if is_unexplained { unexplained * unexplained } else { 0.0 };
-        let corrected = Corrected::of(rate.value, &estimates, unseen);
-        // What others may have at most. Of those that were all seen to die it is none, and of those of whom too few were caught
-        // all that they allocate.
-        let most = |births: &SiteBirths| match (births.growth, births.allocates) {
-            (Some(estimate), _) if estimate.growth > 0.0 => (estimate.growth, estimate.variance),
-            (None, Some(allocates)) => (allocates.growth, 0.0),
-            _ => (0.0, 0.0),
+        let one = |variance| if survivor.is_finite() { survivor * survivor } else { variance };
+        let lacks = |(all, variance): (f64, f64)| {
+            let unexplained = rate.low - all;
+            (unexplained > DISAGREEMENT * (variance + one(variance)).sqrt()).then_some(unexplained)
         };
-        let of_class = self.sites.iter().filter(|births| births.size_bytes == class.size_bytes);
-        let sum = |(all, variance), (growth, more)| (all + growth, variance + more);
-        let (all_most, variance_most) = of_class.map(most).fold((0.0, 0.0), sum);
-        for ((births, estimate), corrected) in sites.iter().zip(corrected.sites) {
-            let Some(site) = births.site else { continue };
-            let (own, own_variance) = most(births);
-            let others = all_most - own;
+        let mut sites = self.stays(class.size_bytes);
+        if lacks(sum(sites.iter().map(|site| site.growth))).is_some() {
+            // Objects that live longer and longer, such as those of a queue, all die in the end: what is held counts.
+            sites = self.held(class.size_bytes);
+        }
+        let (all, variance) = sum(sites.iter().map(|site| site.growth));
+        let unexplained = lacks((all, variance)).unwrap_or(0.0);
+        let unseen = one(variance).max(f64::MIN_POSITIVE) + unexplained * unexplained;
+        let estimates: Vec<Estimate> = sites.iter().map(|site| site.growth).collect();
+        let corrected = Corrected::of(rate.value, &estimates, unseen);
+        let (all_most, variance_most) = sum(sites.iter().map(|site| site.most));
+        for (site, corrected) in sites.iter().zip(corrected.sites) {
+            let Some(id) = site.site.filter(|_| site.growth.growth > 0.0) else { continue };
+            let found = found.entry(id).or_default();
+            found.births_s = Some(self.window_s);
+            let others = all_most - site.most.growth;
+            let others_deviation = (variance_most - site.most.variance).max(0.0).sqrt();
             // Where these explain all, nobody else is needed. Survivors alone do not accuse: of what lives long, births are seen
             // before deaths are, and deaths of what was born before we looked are seen by the books alone.
-            if others + Z * (variance_most - own_variance).max(0.0).sqrt() >= rate.low || estimate.growth <= 0.0 {
-                continue;
-            }
+            let is_needed = others + Z * others_deviation < rate.low;
             // Nor is one accused for what somebody else must have, of whom nothing was caught: it explains most of what the others
             // leave, or it is not it.
-            let own_most = estimate.growth + Z * estimate.variance.max(0.0).sqrt();
-            if own_most < MOST_OF_THE_REST * (rate.low - others) || estimate.growth < LEAST_PART * rate.low {
-                continue;
+            let own_most = site.growth.growth + Z * site.growth.variance.max(0.0).sqrt();
+            let is_enough =
+                own_most >= MOST_OF_THE_REST * (rate.low - others) && site.growth.growth >= LEAST_PART * rate.low;
+            if is_needed && is_enough {
+                found.growth.add_births(rate, &corrected, site.number, others);
+                found.classes.rise = true;
+                found.classes.add(class, rate, corrected.growth.max(0.0));
+            } else {
+                found.doubtful.add_births(rate, &corrected, site.number, others);
             }
-            let found = found.entry(site).or_default();
-            found.growth.add_births(rate, &corrected, births.stayed, others);
-            found.classes.rise = true;
-            found.classes.add(class, rate, corrected.growth.max(0.0));
-            found.births_s = Some(self.window_s);
         }
     }
+
+    /// What each site grows by if its objects live as long as they have until now.
+    fn stays(&self, size_bytes: Option<u64>) -> Vec<Part> {
+        let of_class = self.sites.iter().filter(|births| births.size_bytes == size_bytes);
+        let part = |births: &SiteBirths| {
+            let growth = births.growth.unwrap_or(NONE);
+            // Of those of whom too few were caught it may be all that they allocate; of those that were all seen to die it is none.
+            let most = match births.allocates {
+                Some(allocates) if births.growth.is_none() => Estimate { variance: 0.0, ..allocates },
+                _ if growth.growth > 0.0 => growth,
+                _ => NONE,
+            };
+            Part { site: births.site, growth, most, number: births.stayed }
+        };
+        of_class.map(part).collect()
+    }
+
+    /// What each site has grown by at most, whatever its objects do.
+    fn held(&self, size_bytes: Option<u64>) -> Vec<Part> {
+        let of_class = self.sites.iter().filter(|births| births.size_bytes == size_bytes);
+        let part = |births: &SiteBirths| Part {
+            site: births.site,
+            growth: births.held,
+            most: births.held,
+            number: births.held_number,
+        };
+        of_class.map(part).collect()
+    }
+}
+
+/// One site's part of a class.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    site: Option<SiteId>,
+    growth: Estimate,
+    /// What it may have at most.
+    most: Estimate,
+    /// Objects that say so.
+    number: f64,
+}
+
+const NONE: Estimate = Estimate { growth: 0.0, variance: 0.0 };
+
+fn sum(estimates: impl Iterator<Item = Estimate>) -> (f64, f64) {
+    estimates.fold((0.0, 0.0), |(all, variance), estimate| (all + estimate.growth, variance + estimate.variance))
 }

@@ -178,6 +178,11 @@ pub struct SiteBirths {
     pub caught: u64,
     /// Effective number of those that stay, as far as is known.
     pub stayed: f64,
+    /// What of its births was not seen to die though a collection tested it, in bytes per second of the time since the first. What the
+    /// site has grown by is no more than this, however long its objects live, and whether or not they live longer and longer.
+    pub held: Estimate,
+    /// Effective number of these.
+    pub held_number: f64,
 }
 
 /// One path's part of a site.
@@ -399,6 +404,8 @@ impl<'a> Class<'a> {
     fn site(&self, cells: &[BirthCell]) -> SiteBirths {
         let all: Vec<Lives> = self.lives(cells, None).collect();
         let allocates: f64 = all.iter().map(|lives| lives.weight).sum();
+        let held = all.iter().filter(|lives| !lives.died && lives.age_cycles > 0);
+        let held = held.fold((0.0, 0.0), |(sum, squares), lives| (sum + lives.weight, squares + lives.squares));
         let survival = Survival::of_all(all);
         let stays = survival.stays();
         let caught = cells.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell.number));
@@ -437,6 +444,8 @@ impl<'a> Class<'a> {
             is_settled,
             caught,
             stayed,
+            held: Estimate { growth: held.0, variance: held.1 },
+            held_number: if held.1 > 0.0 { held.0 * held.0 / held.1 } else { 0.0 },
         }
     }
 
