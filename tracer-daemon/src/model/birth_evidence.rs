@@ -19,6 +19,8 @@ const BIRTHS_MIN_S: f64 = 40.0;
 const MOST_OF_THE_REST: f64 = 0.5;
 /// The part of a class's growth below which births accuse nobody: tiny objects live as long as those that they share a slot with.
 const LEAST_PART: f64 = 0.1;
+/// Objects that were seen to stay below which births accuse nobody: some are alive by chance while they are looked at.
+const STAYED_MIN: f64 = 3.0;
 /// Standard deviations by which births may exceed the books.
 const EXCESS: f64 = 2.0;
 
@@ -108,7 +110,7 @@ impl BirthEvidence {
             let own_most = site.growth.growth + Z * site.growth.variance.max(0.0).sqrt();
             let is_enough =
                 own_most >= MOST_OF_THE_REST * (rate.low - others) && site.growth.growth >= LEAST_PART * rate.low;
-            if is_needed && is_enough {
+            if is_needed && is_enough && site.number >= STAYED_MIN {
                 found.growth.add_births(rate, &corrected, site.number, others);
                 found.classes.rise = true;
                 found.classes.add(class, rate, corrected.growth.max(0.0));

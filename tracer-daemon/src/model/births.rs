@@ -431,7 +431,9 @@ impl<'a> Class<'a> {
         });
         let (survival, is_settled, stayed) = match stays {
             Some(Stays::Settled { step, stayed }) => (Some(step.survival), true, stayed),
-            Some(Stays::AtMost(step)) => (Some(Rate { low: 0.0, ..step.survival }), false, step.at_risk),
+            Some(Stays::AtMost(step)) => {
+                (Some(Rate { low: 0.0, ..step.survival }), false, step.at_risk * step.survival.value)
+            }
             None => (None, false, 0.0),
         };
         let is_finite = |estimate: &Estimate| estimate.growth.is_finite() && estimate.variance.is_finite();
