@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::assess::{ClassAssessment, DISAGREEMENT, Found};
 use super::attribution::{Corrected, Estimate};
-use super::births::{Caught, SiteBirths};
+use super::births::{Caught, SiteBirths, Without};
 use super::slope::Z;
 use super::verdict::SAMPLES_TO_NAME;
 use super::{Rate, SiteId};
@@ -95,16 +95,15 @@ impl BirthEvidence {
         let unseen = one(variance).max(f64::MIN_POSITIVE) + unexplained * unexplained;
         let estimates: Vec<Estimate> = sites.iter().map(|site| site.growth).collect();
         let corrected = Corrected::of(rate.value, &estimates, unseen);
-        let (all_most, variance_most) = sum(sites.iter().map(|site| site.most));
+        let all_most = Together::of(&sites);
         for (site, corrected) in sites.iter().zip(corrected.sites) {
             let Some(id) = site.site.filter(|_| site.growth.growth > 0.0) else { continue };
             let found = found.entry(id).or_default();
             found.births_s = Some(self.window_s);
-            let others = all_most - site.most.growth;
-            let others_deviation = (variance_most - site.most.variance).max(0.0).sqrt();
+            let Estimate { growth: others, variance: others_variance } = all_most.but(site);
             // Where these explain all, nobody else is needed. Survivors alone do not accuse: of what lives long, births are seen
             // before deaths are, and deaths of what was born before we looked are seen by the books alone.
-            let is_needed = others + Z * others_deviation < rate.low;
+            let is_needed = others + Z * others_variance.sqrt() < rate.low;
             // Nor is one accused for what somebody else must have, of whom nothing was caught: it explains most of what the others
             // leave, or it is not it.
             let own_most = site.growth.growth + Z * site.growth.variance.max(0.0).sqrt();
@@ -131,7 +130,8 @@ impl BirthEvidence {
                 _ if growth.growth > 0.0 => growth,
                 _ => NONE,
             };
-            Part { site: births.site, growth, most, number: births.stayed }
+            let without = births.without.filter(|_| most.growth > 0.0);
+            Part { site: births.site, growth, most, without, number: births.stayed }
         };
         of_class.map(part).collect()
     }
@@ -143,6 +143,7 @@ impl BirthEvidence {
             site: births.site,
             growth: births.held,
             most: births.held,
+            without: None,
             number: births.held_number,
         };
         of_class.map(part).collect()
@@ -156,8 +157,60 @@ struct Part {
     growth: Estimate,
     /// What it may have at most.
     most: Estimate,
+    /// The same by what is left out. `None`: it has nothing to do with that of others.
+    without: Option<Without>,
     /// Objects that say so.
     number: f64,
+}
+
+/// What all sites of a class have together: their parts are at each other's expense, where it is known how much all of them allocate.
+struct Together {
+    growth: f64,
+    /// Variance of those of whom no more is known.
+    variance: f64,
+    without: Option<Without>,
+}
+
+impl Together {
+    fn of(sites: &[Part]) -> Self {
+        let mut all = Self { growth: 0.0, variance: 0.0, without: None };
+        for site in sites {
+            all.growth += site.most.growth;
+            match (&mut all.without, site.without) {
+                (_, None) => all.variance += site.most.variance,
+                (None, Some(_)) => all.without = site.without,
+                (Some(all), Some(site)) => {
+                    for (all, site) in all.values.iter_mut().zip(site.values) {
+                        *all += site;
+                    }
+                    all.own_variance += site.own_variance;
+                }
+            }
+        }
+        all
+    }
+
+    /// What all others have.
+    fn but(&self, site: &Part) -> Estimate {
+        let growth = self.growth - site.most.growth;
+        let Some(own) = site.without else {
+            let variance = (self.variance - site.most.variance).max(0.0) + self.without.map_or(0.0, variance_of);
+            return Estimate { growth, variance };
+        };
+        let others = self.without.map(|mut all| {
+            for (all, own) in all.values.iter_mut().zip(own.values) {
+                *all -= own;
+            }
+            Without { own_variance: (all.own_variance - own.own_variance).max(0.0), ..all }
+        });
+        // What was caught of this site was not caught of the others: so theirs is no surer than its own share.
+        let variance = others.map_or(0.0, variance_of).max((site.most.variance - own.own_variance).max(0.0));
+        Estimate { growth, variance: self.variance + variance }
+    }
+}
+
+fn variance_of(without: Without) -> f64 {
+    without.variance() + without.own_variance
 }
 
 const NONE: Estimate = Estimate { growth: 0.0, variance: 0.0 };

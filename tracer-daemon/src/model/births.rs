@@ -170,6 +170,9 @@ pub struct SiteBirths {
     pub allocates: Option<Estimate>,
     /// Growth in bytes per second and its variance. `None`: nothing is known of what stays.
     pub growth: Option<Estimate>,
+    /// How it would be without each cluster of bursts: from this follows how sure sums over sites are, whose parts of a class are at each
+    /// other's expense.
+    pub without: Option<Without>,
     /// The part that stays, with its interval. `None`: nothing is known of it; with the lower bound 0 where more may die.
     pub survival: Option<Rate>,
     /// Whether it is known what stays: else growth may be anything between none and twice of what is said.
@@ -183,6 +186,30 @@ pub struct SiteBirths {
     pub held: Estimate,
     /// Effective number of these.
     pub held_number: f64,
+}
+
+/// An estimate by what is left out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Without {
+    /// Without each cluster that had bursts, as many as there are; the rest is 0.
+    pub values: [f64; CLUSTERS],
+    /// How many there are: the same for all sites of a class.
+    pub count: usize,
+    /// Variance that has nothing to do with that of other sites: what looks have not shown yet.
+    pub own_variance: f64,
+}
+
+impl Without {
+    /// The variance of the estimate over clusters, by the jackknife. Inflated to what the quantile of a normal distribution asks for with
+    /// so few of them.
+    pub fn variance(&self) -> f64 {
+        let values = self.values.get(..self.count).unwrap_or(&self.values);
+        let count = approximate(u64::try_from(values.len()).unwrap_or(u64::MAX));
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let widening = student(values.len().saturating_sub(1)) / Z;
+        squares * (count - 1.0) / count * widening * widening
+    }
 }
 
 /// One path's part of a site.
@@ -411,23 +438,33 @@ impl<'a> Class<'a> {
         let caught = cells.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell.number));
         let sampling = self.sampling_variance(allocates, caught);
         let born = |left_out| self.lives(cells, left_out).map(|lives| lives.weight).sum::<f64>();
-        let allocation =
-            self.jackknife(born).map(|variance| Estimate { growth: allocates, variance: variance.max(sampling) });
-        let growth = stays.and_then(|stays| match stays {
-            Stays::Settled { step, .. } => {
-                let Rate { value, low, high } = step.survival;
-                let grows = |left_out| born(left_out) * survival_at(self.lives(cells, left_out), step.age_cycles);
+        let allocation = self
+            .without(born)
+            .map(|without| Estimate { growth: allocates, variance: without.variance().max(sampling) });
+        // Growth, and how it would be without each cluster.
+        let grows = stays.and_then(|stays| {
+            let (age_cycles, part, unknown) = match stays {
                 // What no look has seen stay or die yet is bounded by the interval of the plateau, however much bursts agree.
-                let least = allocates * (high.unwrap_or(1.0) - value).max(value - low) / Z;
-                let least = least * least + sampling * value * value;
-                let variance = self.jackknife(grows)?.max(least);
-                Some(Estimate { growth: allocates * value, variance })
-            }
-            Stays::AtMost(step) => {
-                let most = allocates * step.survival.value;
-                let variance = self.jackknife(born)?.max(sampling) * step.survival.value.powi(2) / 4.0;
-                Some(Estimate { growth: most / 2.0, variance: variance + UNIFORM * most * most })
-            }
+                Stays::Settled { step, .. } => {
+                    let Rate { value, low, high } = step.survival;
+                    (Some(step.age_cycles), value, (high.unwrap_or(1.0) - value).max(value - low) / Z)
+                }
+                Stays::AtMost(step) => {
+                    let most = step.survival.value;
+                    (None, most / 2.0, UNIFORM.sqrt() * most)
+                }
+            };
+            let grows = |left_out| match age_cycles {
+                Some(age) => born(left_out) * survival_at(self.lives(cells, left_out), age),
+                None => born(left_out) * part,
+            };
+            let without = Without { own_variance: (allocates * unknown).powi(2), ..self.without(grows)? };
+            let sampling = sampling * part * part;
+            let variance = match age_cycles {
+                Some(_) => without.variance().max(without.own_variance + sampling),
+                None => without.variance().max(sampling) + without.own_variance,
+            };
+            Some((Estimate { growth: allocates * part, variance }, without))
         });
         let (survival, is_settled, stayed) = match stays {
             Some(Stays::Settled { step, stayed }) => (Some(step.survival), true, stayed),
@@ -441,7 +478,8 @@ impl<'a> Class<'a> {
             site: cells.first().and_then(|cell| cell.site),
             size_bytes: self.size_bytes,
             allocates: allocation.filter(is_finite),
-            growth: growth.filter(is_finite),
+            growth: grows.map(|(growth, _)| growth).filter(is_finite),
+            without: grows.map(|(_, without)| without).filter(|without| without.variance().is_finite()),
             survival,
             is_settled,
             caught,
@@ -485,18 +523,16 @@ impl<'a> Class<'a> {
         }
     }
 
-    /// Variance of an estimate that is made again without each cluster. Inflated to what the quantile of a normal distribution asks
-    /// for with so few clusters. `None`: too few bursts.
-    fn jackknife(&self, estimate: impl Fn(LeftOut) -> f64) -> Option<f64> {
+    /// An estimate that is made again without each cluster. `None`: too few bursts.
+    fn without(&self, estimate: impl Fn(LeftOut) -> f64) -> Option<Without> {
         if self.clusters.len() < CLUSTERS_MIN {
             return None;
         }
-        let clusters = f64::from(u32::try_from(self.clusters.len()).ok()?);
-        let values: Vec<f64> = self.clusters.iter().map(|cluster| estimate(Some(*cluster))).collect();
-        let mean = values.iter().sum::<f64>() / clusters;
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        let widening = student(self.clusters.len() - 1) / Z;
-        Some(squares * (clusters - 1.0) / clusters * widening * widening)
+        let mut values = [0.0; CLUSTERS];
+        for (value, cluster) in values.iter_mut().zip(self.clusters) {
+            *value = estimate(Some(*cluster));
+        }
+        Some(Without { values, count: self.clusters.len(), own_variance: 0.0 })
     }
 }
 

@@ -194,7 +194,10 @@ impl Learnt {
     pub(super) fn learn_tail(&mut self, outlook: &Outlook, plan: &WindowPlan, outcome: &Outcome) -> f64 {
         /// Where hits are few, their times say nothing.
         const HITS_PER_S_MIN: f64 = 10_000.0;
-        let per_s = outlook.slowed_per_s(outlook.hit_ns);
+        let open_s = approximate(outcome.closed_ns.saturating_sub(outcome.opened_ns)) / 1e9;
+        // As many as were seen in it, where its rate had jumped.
+        let seen_per_s = if open_s > 0.0 { approximate(outcome.hits) / open_s } else { 0.0 };
+        let per_s = outlook.slowed_per_s(outlook.hit_ns).max(seen_per_s);
         let Some(outside) = outcome.hits_outside else { return per_s * self.tail_ns.0 / 1e9 };
         let outside = approximate(outside);
         if per_s >= HITS_PER_S_MIN {

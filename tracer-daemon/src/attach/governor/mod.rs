@@ -270,12 +270,12 @@ impl Governor {
         if host.purse_ns < needed_ns {
             return None;
         }
-        let stands_for_s = if matches!(cause, Cause::Impulse(_)) { 0.0 } else { target.stands_for_s(per_s) };
-        if matches!(cause, Cause::Impulse(_)) {
+        let stands_for_s = if matches!(cause, Cause::Impulse(_)) {
             target.forget_impulse();
+            0.0
         } else {
-            target.begin(Gap::begin(self.now_ns, &mut self.random));
-        }
+            target.begin(Gap::begin(self.now_ns, &mut self.random), per_s)
+        };
         self.windows += 1;
         let whole = crate::units::whole;
         let plan = WindowPlan {

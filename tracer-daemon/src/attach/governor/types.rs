@@ -242,6 +242,8 @@ pub enum Refusal {
     },
     /// Nothing would be seen: the books say that next to nothing is allocated.
     NothingAllocated,
+    /// How much is allocated is not known yet.
+    NothingKnown,
     /// leakline itself takes more than it may.
     Shed,
     /// Windows could not be opened.
@@ -275,6 +277,7 @@ impl fmt::Display for Refusal {
                 write!(formatter, "the targets of this host together may take {:.1} % of a core", 100.0 * share)
             }
             Self::NothingAllocated => formatter.write_str("next to nothing is allocated"),
+            Self::NothingKnown => formatter.write_str("it is not known yet how much is allocated"),
             Self::Shed => formatter.write_str("leakline itself takes more CPU than it may"),
             Self::Failed { failure, times, .. } => {
                 write!(formatter, "bursts could not begin, {times} in a row: {failure}")
