@@ -99,7 +99,7 @@ use target::{Host, Target};
 
 pub use config::{Config, Costs};
 pub use hooks::{Hook, HookDecision, Mode};
-pub use impulses::{Impulses, Pulse};
+pub use impulses::{Impulses, Jump, Pulse};
 pub use shed::Shed;
 pub use types::{
     Account, Cause, HookHits, Hooks, Impulse, Next, Observation, OpenFailure, Outcome, Refusal, Standing, TargetFacts,

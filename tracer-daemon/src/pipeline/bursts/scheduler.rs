@@ -91,6 +91,10 @@ impl Shared {
 
     fn command(&self, command: Command) {
         self.commands().push_back(command);
+        self.ring();
+    }
+
+    fn ring(&self) {
         // A full counter rings, too.
         let _rung = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
@@ -101,6 +105,13 @@ impl Shared {
 pub(in crate::pipeline) struct Place {
     shared: Arc<Shared>,
     id: TargetId,
+}
+
+impl Place {
+    /// The session has left something on the desk that is not to wait.
+    pub(in crate::pipeline) fn ring(&self) {
+        self.shared.ring();
+    }
 }
 
 impl Drop for Place {
@@ -183,6 +194,8 @@ struct Hosted {
     failure: Option<String>,
     cycles: u64,
     traps: Traps,
+    /// The impulse that the governor was told of last and that has no burst yet.
+    impulse: Option<u32>,
 }
 
 impl Hosted {
@@ -283,6 +296,7 @@ impl Scheduler {
             }
             self.awake_ns = now_ns;
             self.keep(now_ns);
+            self.heed_impulses(now_ns);
             if now_ns.saturating_sub(self.observed_ns) >= OBSERVE_NS {
                 self.observed_ns = now_ns;
                 self.observe(now_ns);
@@ -341,6 +355,7 @@ impl Scheduler {
             failure: None,
             cycles: 0,
             traps: Traps::default(),
+            impulse: None,
         };
         self.targets.insert(id, hosted);
     }
@@ -558,12 +573,21 @@ impl Scheduler {
                     },
                 );
             }
-            if let Some(impulse) = target.desk.take_impulse()
-                && let Err(refusal) = self.governor.impulse(now_ns, *id, impulse)
-            {
-                tracing::debug!(pid = target.identity.pid, %refusal, "no burst at once");
-            }
             show(hosted, *id, &self.governor, now_ns);
+        }
+    }
+
+    /// Tells the governor what asks for a burst at once: what is looked at a second later may be over.
+    fn heed_impulses(&mut self, now_ns: u64) {
+        for (id, hosted) in &mut self.targets {
+            let Some((number, impulse)) = hosted.target.desk.take_impulse() else { continue };
+            match self.governor.impulse(now_ns, *id, impulse) {
+                Ok(()) => hosted.impulse = Some(number),
+                Err(refusal) => {
+                    tracing::debug!(pid = hosted.target.identity.pid, %refusal, "no burst at once");
+                    hosted.target.tracker.unserved(number, refusal.to_string());
+                }
+            }
         }
     }
 
@@ -590,10 +614,14 @@ impl Scheduler {
             return now_ns;
         }
         let before = hosted.target.counters.totals().unwrap_or_default();
-        // Where their hook shall stay and cannot, windows see them.
+        let is_of_impulse = matches!(plan.cause, governor::Cause::Impulse(_));
+        if let Some(impulse) = hosted.impulse.take_if(|_| is_of_impulse) {
+            hosted.target.tracker.expect_impulse(impulse, burst_number(&plan));
+        }
+        // Where their hook shall stay and cannot, windows see them; and those of impulses, which are to see all.
         let large = self.governor.hooks(id).map(|hooks| hooks.large_objects.mode);
-        let with_large_objects =
-            large == Some(Mode::Bursts) || large == Some(Mode::Continuous) && !hosted.large.counts();
+        let is_without_hook = large == Some(Mode::Continuous) && !hosted.large.counts();
+        let with_large_objects = is_of_impulse || is_without_hook || large == Some(Mode::Bursts);
         match hosted.target.open(&mut self.holders, &plan, kind, with_large_objects) {
             Ok(holder) => {
                 let stands_for_s = approximate(plan.stands_for_ns) / 1e9;

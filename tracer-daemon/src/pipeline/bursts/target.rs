@@ -35,7 +35,7 @@ const CYCLE: &str = "cycle_marked";
 const GOROUTINES: &str = "goroutines";
 const LARGE: &str = "large_objects";
 /// Maps of the object that neither bursts nor hooks use.
-const UNUSED: [(&str, u32); 2] = [("ALLOCATIONS", 1), ("LIVE_GOROUTINES", 1)];
+const UNUSED: [(&str, u32); 3] = [("ALLOCATIONS", 1), ("LIVE_GOROUTINES", 1), ("MILLISECONDS", 1)];
 /// Those that hooks on goroutines use: about 400 KiB. The ring has room for some hundred new stacks a second.
 const OF_HOOKS: [(&str, u32); 3] = [("STACKS", 256 << 10), ("GOROUTINES", 1_024), ("EXIT_PLACES", 1_024)];
 /// The same where there are none.
