@@ -188,6 +188,7 @@ impl SiteGrowth {
     }
 
     /// Both together.
+    #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         Self {
             bytes_per_s: self.bytes_per_s + other.bytes_per_s,

@@ -34,6 +34,7 @@ const ZOO: &str = "tracer-daemon/tests/programs/zoo";
 const QUICK_SECONDS: u64 = 130;
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Options {
     /// Telling cases on one version of Go each, at most 15 minutes; what is found is not written down, and how late it was
     /// found is told and not judged

@@ -64,16 +64,15 @@ impl LargeObjects {
         }
         // One that ran out is over, whoever was stopped meanwhile.
         let runs = self.now.filter(|part| now_ns < part.until_ns.min(part.began_ns.saturating_add(PART_NS)));
-        match runs.filter(|_| until_ns > 0) {
-            Some(part) => self.now = Some(Part { until_ns, ..part }),
-            None => {
-                self.over = self.now.take().map(|part| part.ended(now_ns));
-                if until_ns > 0 {
-                    self.parts = self.parts.wrapping_add(1);
-                    self.now = Some(Part { burst: LARGE_BURSTS | self.parts, began_ns: now_ns, until_ns });
-                } else if let Some(over) = self.over.take() {
-                    tracker.ended(over);
-                }
+        if let Some(part) = runs.filter(|_| until_ns > 0) {
+            self.now = Some(Part { until_ns, ..part });
+        } else {
+            self.over = self.now.take().map(|part| part.ended(now_ns));
+            if until_ns > 0 {
+                self.parts = self.parts.wrapping_add(1);
+                self.now = Some(Part { burst: LARGE_BURSTS | self.parts, began_ns: now_ns, until_ns });
+            } else if let Some(over) = self.over.take() {
+                tracker.ended(over);
             }
         }
         let burst = self.now.map_or(0, |part| part.burst);
