@@ -21,6 +21,8 @@ const MOST_OF_THE_REST: f64 = 0.5;
 const LEAST_PART: f64 = 0.1;
 /// Objects that were seen to stay below which births accuse nobody: some are alive by chance while they are looked at.
 const STAYED_MIN: f64 = 3.0;
+/// What stays is less than births say where less than this part of it is held.
+const HELD_PART: f64 = 0.5;
 /// Standard deviations by which births may exceed the books.
 const EXCESS: f64 = 2.0;
 
@@ -123,15 +125,19 @@ impl BirthEvidence {
     fn stays(&self, size_bytes: Option<u64>) -> Vec<Part> {
         let of_class = self.sites.iter().filter(|births| births.size_bytes == size_bytes);
         let part = |births: &SiteBirths| {
-            let growth = births.growth.unwrap_or(NONE);
+            let Estimate { growth: held, variance } = births.held;
+            // It has grown by no more than it holds, though most may live through a collection now and then.
+            let is_bounded = |growth: &Estimate| held + Z * variance.sqrt() < HELD_PART * growth.growth;
+            let bounded = births.growth.filter(is_bounded).map(|_| births.held);
+            let growth = bounded.or(births.growth).unwrap_or(NONE);
             // Of those of whom too few were caught it may be all that they allocate; of those that were all seen to die it is none.
             let most = match births.allocates {
                 Some(allocates) if births.growth.is_none() => Estimate { variance: 0.0, ..allocates },
                 _ if growth.growth > 0.0 => growth,
                 _ => NONE,
             };
-            let without = births.without.filter(|_| most.growth > 0.0);
-            Part { site: births.site, growth, most, without, number: births.stayed }
+            let without = births.without.filter(|_| bounded.is_none() && most.growth > 0.0);
+            Part { site: births.site, growth, most, without, number: births.stayed.min(births.held_number) }
         };
         of_class.map(part).collect()
     }

@@ -431,8 +431,9 @@ impl<'a> Class<'a> {
     fn site(&self, cells: &[BirthCell]) -> SiteBirths {
         let all: Vec<Lives> = self.lives(cells, None).collect();
         let allocates: f64 = all.iter().map(|lives| lives.weight).sum();
-        let held = all.iter().filter(|lives| !lives.died && lives.age_cycles > 0);
-        let held = held.fold((0.0, 0.0), |(sum, squares), lives| (sum + lives.weight, squares + lives.squares));
+        let summed = |(sum, squares), lives: &Lives| (sum + lives.weight, squares + lives.squares);
+        let tested = all.iter().filter(|lives| lives.died || lives.age_cycles > 0).fold((0.0, 0.0), summed);
+        let alive = all.iter().filter(|lives| !lives.died && lives.age_cycles > 0).fold((0.0, 0.0), summed);
         let survival = Survival::of_all(all);
         let stays = survival.stays();
         let caught = cells.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell.number));
@@ -484,8 +485,8 @@ impl<'a> Class<'a> {
             is_settled,
             caught,
             stayed,
-            held: Estimate { growth: held.0, variance: held.1 },
-            held_number: if held.1 > 0.0 { held.0 * held.0 / held.1 } else { 0.0 },
+            held: held(allocation.unwrap_or(Estimate { growth: allocates, variance: 0.0 }), tested, alive),
+            held_number: effective(alive),
         }
     }
 
@@ -534,6 +535,22 @@ impl<'a> Class<'a> {
         }
         Some(Without { values, count: self.clusters.len(), own_variance: 0.0 })
     }
+}
+
+/// How many equally weighted objects would be as sure as these, of sums of weights and of their squares (Kish 1965).
+fn effective((sum, squares): (f64, f64)) -> f64 {
+    if squares > 0.0 { sum * sum / squares } else { 0.0 }
+}
+
+/// What is held of what is allocated, by those that a collection has tested: of the others nothing is known.
+fn held(allocates: Estimate, tested: (f64, f64), alive: (f64, f64)) -> Estimate {
+    let number = effective(tested);
+    if number <= 0.0 {
+        return Estimate { growth: 0.0, variance: 0.0 };
+    }
+    let part = (alive.0 / tested.0).clamp(0.0, 1.0);
+    let chance = allocates.growth * allocates.growth * part * (1.0 - part) / number;
+    Estimate { growth: allocates.growth * part, variance: chance + allocates.variance * part * part }
 }
 
 fn bytes_of(cell: &BirthCell) -> f64 {
