@@ -1,6 +1,6 @@
-//! A program that says the truth on its standard output, with leakline attached for a while: what both say.
+//! A program that says the truth on its standard output, and leakline attached to it for a while: what both say.
 //!
-//! Both write into files, so that neither waits for a reader. Whatever happens, both have ended when a run is over.
+//! Both write into files, so that neither waits for a reader. Whatever happens, both end.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -14,86 +14,82 @@ use serde_json::Value;
 
 /// How long a program may take to be ready.
 const READY_S: u64 = 60;
-/// How long it lives after the watch is over, if nobody ends it.
-const REST_S: u64 = 60;
 /// How much longer than asked leakline may take.
 const LATE_S: u64 = 60;
 const STEP: Duration = Duration::from_millis(250);
 const STEPS_PER_SECOND: u64 = 4;
 
-/// What is to be run, for how long.
+/// A program that runs; ended when dropped.
+pub(crate) struct Target {
+    process: Process,
+    truth: PathBuf,
+}
+
+/// A look at it.
 #[derive(Clone, Debug)]
-pub(crate) struct Watch<'run> {
+pub(crate) struct Look<'run> {
     pub(crate) leakline: &'run Path,
-    /// It prints a line with `"ready"` when it is ready, and ends by itself after `-for`.
-    pub(crate) program: &'run Path,
-    /// Its arguments, beside `-for`.
-    pub(crate) arguments: Vec<String>,
-    /// How long it runs before leakline comes, once it is ready.
-    pub(crate) warmup: Duration,
     /// How long leakline watches.
     pub(crate) seconds: u64,
     /// Arguments of `leakline attach`, beside which process, how long and `--output json`.
-    pub(crate) attach: Vec<OsString>,
-    /// How long the program goes on telling behind that.
-    pub(crate) after: Duration,
-    /// The beginning of the names of the files that both write: logs that stay.
-    pub(crate) files: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    /// The beginning of the names of the files that it writes: logs that stay.
+    pub(crate) files: &'run Path,
 }
 
-/// What both said.
+/// What leakline said.
 #[derive(Debug)]
 pub(crate) struct Said {
-    pub(crate) truth: String,
     pub(crate) documents: Vec<Value>,
     /// leakline's own CPU time over wall time.
     pub(crate) self_cpu_ratio: f64,
 }
 
-impl Watch<'_> {
-    /// Starts the program, watches it, and ends it.
-    pub(crate) fn run(&self) -> Result<Said> {
-        let truth = self.file("truth");
-        let length = format!("{}s", self.warmup.as_secs() + self.seconds + REST_S);
-        let mut start = Command::new(self.program);
-        start.args(["-for", &length]).args(&self.arguments).stdin(Stdio::null()).stdout(File::create(&truth)?);
-        start.stderr(File::create(self.file("log"))?);
-        let mut target = Process(start.spawn().with_context(|| format!("cannot start {}", self.program.display()))?);
-        target.wait_until(READY_S, || fs::read_to_string(&truth).is_ok_and(|text| text.contains("\"ready\"")))?;
-        thread::sleep(self.warmup);
+impl Target {
+    /// Starts a program that prints a line with `"ready"` when it is ready, and ends by itself after `-for`, if nobody ends it before. The files
+    /// that it writes begin with `files`.
+    pub(crate) fn start(program: &Path, arguments: &[String], length: Duration, files: &Path) -> Result<Self> {
+        let truth = with_suffix(files, "truth");
+        let mut start = Command::new(program);
+        start.args(["-for", &format!("{}s", length.as_secs())]).args(arguments);
+        start.stdin(Stdio::null()).stdout(File::create(&truth)?).stderr(File::create(with_suffix(files, "log"))?);
+        let mut process = Process(start.spawn().with_context(|| format!("cannot start {}", program.display()))?);
+        process.wait_until(READY_S, || fs::read_to_string(&truth).is_ok_and(|text| text.contains("\"ready\"")))?;
+        Ok(Self { process, truth })
+    }
 
-        let documents = self.file("documents");
-        let log = self.file("leakline.log");
-        let mut attach = Command::new(self.leakline);
-        attach.args(["attach", "--pid", &target.0.id().to_string(), "--output", "json"]);
-        attach.args(["--duration", &format!("{}s", self.seconds)]).args(&self.attach);
+    /// What it has printed so far.
+    pub(crate) fn told(&self) -> Result<String> {
+        Ok(fs::read_to_string(&self.truth)?)
+    }
+
+    /// Attaches leakline to it until that ends.
+    pub(crate) fn look(&self, look: &Look<'_>) -> Result<Said> {
+        let documents = with_suffix(look.files, "documents");
+        let log = with_suffix(look.files, "leakline.log");
+        let mut attach = Command::new(look.leakline);
+        attach.args(["attach", "--pid", &self.process.0.id().to_string(), "--output", "json"]);
+        attach.args(["--duration", &format!("{}s", look.seconds)]).args(&look.arguments);
         attach.stdin(Stdio::null()).stdout(File::create(&documents)?).stderr(File::create(&log)?);
         let mut leakline = Process(attach.spawn().context("cannot start leakline")?);
-        let cpu_s = leakline.wait(self.seconds + LATE_S).with_context(|| {
+        let cpu_s = leakline.wait(look.seconds + LATE_S).with_context(|| {
             let said = fs::read_to_string(&log).unwrap_or_default();
             format!("leakline said: {}", said.trim_end().lines().last().unwrap_or("nothing"))
         })?;
-        // A line of truth more, which tells what was at the end of the window.
-        thread::sleep(self.after);
-        drop(target);
-
         let printed = fs::read_to_string(&documents)?;
         let parsed = printed.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
         #[expect(clippy::cast_precision_loss, reason = "a few minutes")]
-        let self_cpu_ratio = cpu_s / self.seconds as f64;
-        Ok(Said {
-            truth: fs::read_to_string(&truth)?,
-            documents: parsed.with_context(|| format!("{} holds what is no JSON", documents.display()))?,
-            self_cpu_ratio,
-        })
+        let self_cpu_ratio = cpu_s / look.seconds as f64;
+        let documents = parsed.with_context(|| format!("{} holds what is no JSON", documents.display()))?;
+        Ok(Said { documents, self_cpu_ratio })
     }
+}
 
-    /// Not `with_extension`, which would cut the name at the last dot of a release.
-    fn file(&self, suffix: &str) -> PathBuf {
-        let mut name = self.files.as_os_str().to_owned();
-        name.push(format!(".{suffix}"));
-        name.into()
-    }
+/// Not `with_extension`, which would cut the name at the last dot of a release.
+fn with_suffix(files: &Path, suffix: &str) -> PathBuf {
+    let mut name = files.as_os_str().to_owned();
+    name.push(format!(".{suffix}"));
+    name.into()
 }
 
 /// A process; ended when dropped.

@@ -46,6 +46,8 @@ const BIRTHS_STALE_S: f64 = 150.0;
 const JUDGE_EVERY_S: f64 = 4.0;
 /// And so much of the window, beyond which news is little.
 const JUDGE_EVERY_SHARE: f64 = 1.0 / 60.0;
+/// What births say is no older than this part of the window, also where nothing is judged: a short look is over before it is.
+const BIRTHS_EVERY_SHARE: f64 = 0.1;
 
 /// What is known of the process beforehand.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -83,6 +85,7 @@ pub struct ProcessModel {
     profile: ProfileHistory,
     births: BirthHistory,
     births_report: Option<Arc<Births>>,
+    births_estimated: Option<Moment>,
     goroutines: Option<Arc<GoroutineTable>>,
     goroutine_hooks: HookHistory,
     memory: Option<Arc<MemoryStatement>>,
@@ -120,6 +123,7 @@ impl ProcessModel {
             profile: ProfileHistory::default(),
             births: BirthHistory::default(),
             births_report: None,
+            births_estimated: None,
             goroutines: None,
             goroutine_hooks: HookHistory::default(),
             memory: None,
@@ -188,8 +192,10 @@ impl ProcessModel {
                 if let Some([_, (read, books)]) = &self.books {
                     self.births.observe_books(*read, books);
                 }
-                // Else it comes with a judgement; the first is not waited for.
-                if self.births_report.is_none() {
+                // Mostly it comes with a judgement.
+                let window_s = at.seconds_since(self.opened);
+                let is_due = |estimated| at.seconds_since(estimated) >= BIRTHS_EVERY_SHARE * window_s;
+                if self.births_report.is_none() || self.births_estimated.is_none_or(is_due) {
                     self.estimate_births(at);
                 }
             }
@@ -255,6 +261,7 @@ impl ProcessModel {
 
     /// What births say by now. They are not asked more often than it is judged, since there may be many.
     fn estimate_births(&mut self, at: Moment) {
+        self.births_estimated = Some(at);
         let is_stale = self.births.age_s(at).is_none_or(|age_s| age_s > BIRTHS_STALE_S);
         let books = self.books.as_ref().map(|[_, (read, last)]| (*read, &**last));
         let Some(reading) = self.births.reading(books).filter(|_| !is_stale) else {

@@ -9,7 +9,8 @@ use super::{Section, table};
 use crate::bench::truth::{shares, survival};
 use crate::results::{self, Recorded};
 
-pub(super) const SURVIVAL: Section = Section { title: "Which part of what a line allocates stays", text: survival_text };
+pub(super) const SURVIVAL: Section =
+    Section { title: "Which part of what a line allocates stays", text: survival_text };
 pub(super) const SHARES: Section = Section { title: "How much a line allocates", text: shares_text };
 
 const SURVIVAL_INTRODUCTION: &str = "\
@@ -20,7 +21,8 @@ is the estimate itself. Growth is said of a line that is accused.";
 const SHARES_INTRODUCTION: &str = "\
 Made by `cargo xtask bench shares`. leakline looks for 5 s at a program that says how much it has allocated at which line. `skew` is one goroutine, as fast as it can, at lines \
 with 10 : 1 : 0.1 in one size class and two in others. `uneven` is one size class with a goroutine as fast as it can, one that allocates every 5 us, and 2,000 a \
-second that end after ten objects. A line is `said` where bytes per second are stated with an interval.";
+second that end after ten objects. A line is `said` where bytes per second are stated with an interval. Its share is its \
+part of what is said of all lines of the program: the program's own speed does not matter for it.";
 
 fn survival_text(root: &Path) -> Result<String> {
     let cells: Vec<survival::Cell> = results::read(root, survival::RESULTS)?.into_values().collect();
@@ -34,12 +36,12 @@ fn shares_text(root: &Path) -> Result<String> {
     Ok(text(SHARES_INTRODUCTION, shares::RESULTS, &cells, shares::HEADING, &summary.rows(), &summary.sentences()))
 }
 
-fn text(
+fn text<const N: usize>(
     introduction: &str,
     name: &str,
     cells: &[impl Recorded],
-    heading: [&str; 8],
-    rows: &[[String; 8]],
+    heading: [&str; N],
+    rows: &[[String; N]],
     sentences: &[String],
 ) -> String {
     if cells.is_empty() {

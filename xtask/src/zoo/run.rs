@@ -4,17 +4,31 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::cases::{Case, Trait};
 use super::cell::Evidence;
-use crate::watch::{Said, Watch};
+use crate::watch::{Look, Said, Target};
 use crate::{command, setup};
 
 /// A program of the zoo tells the truth once a second; somewhat longer.
 const TELLS_EVERY: Duration = Duration::from_millis(1500);
+
+/// How long it lives after the watch is over, if nobody ends it.
+const REST: Duration = Duration::from_secs(60);
+
+/// What both said.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) truth: String,
+    pub(super) documents: Vec<Value>,
+    /// leakline's own CPU time over wall time.
+    pub(super) self_cpu_ratio: f64,
+}
 
 /// Where a run happens.
 #[derive(Clone, Debug)]
@@ -60,27 +74,24 @@ impl Place {
     }
 
     /// Runs it for so long; leaves the logs.
-    pub(super) fn watch(&self, program: &Path, evidence: Evidence, seconds: u64) -> Result<Said> {
+    pub(super) fn watch(&self, program: &Path, evidence: Evidence, seconds: u64) -> Result<Seen> {
         let looks = if evidence == Evidence::Bursts { "bursts" } else { "auto" };
         // The hardest on innocents: nothing is put down to warming up.
-        let mut attach: Vec<OsString> =
+        let mut arguments: Vec<OsString> =
             ["--evidence", looks, "--interval", "5s", "--warm-after", "0s"].map(OsString::from).to_vec();
         if evidence == Evidence::Adopted {
-            attach.extend(["--adopt-sampler".into(), "--state-dir".into(), self.folder.join("state").into()]);
+            arguments.extend(["--adopt-sampler".into(), "--state-dir".into(), self.folder.join("state").into()]);
         }
         // Not `with_extension`, which would cut the name at the last dot of the release.
         let mut files = program.as_os_str().to_owned();
         files.push(format!(".{}", evidence.name()));
-        let watch = Watch {
-            leakline: &self.leakline,
-            program,
-            arguments: Vec::new(),
-            warmup: Duration::ZERO,
-            seconds,
-            attach,
-            after: TELLS_EVERY,
-            files: files.into(),
-        };
-        watch.run()
+        let files = PathBuf::from(files);
+        let length = Duration::from_secs(seconds) + REST;
+        let target = Target::start(program, &[], length, &files)?;
+        let look = Look { leakline: &self.leakline, seconds, arguments, files: &files };
+        let Said { documents, self_cpu_ratio } = target.look(&look)?;
+        // A line of truth more, which tells what was at the end of the window.
+        thread::sleep(TELLS_EVERY);
+        Ok(Seen { truth: target.told()?, documents, self_cpu_ratio })
     }
 }

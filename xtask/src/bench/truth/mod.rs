@@ -12,9 +12,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::Value;
 
 use self::told::Done;
@@ -23,7 +24,7 @@ use crate::reported::{place, sites, window};
 use crate::results::{Recorded, Results};
 use crate::shard::{self, Shard};
 use crate::source_marks::Marks;
-use crate::watch::Watch;
+use crate::watch::{Look, Target};
 use crate::{build_leakline, command, setup};
 
 /// Where the program lies, relative to the workspace.
@@ -33,6 +34,8 @@ const PROGRAM: &str = "knownlines";
 const RELEASES: [&str; 2] = ["1.22.12", "1.27.3"];
 /// The program tells every 50 ms; somewhat longer.
 const TELLS_EVERY: Duration = Duration::from_millis(250);
+/// A look takes at most so much longer than asked.
+const LOOK_MOST: Duration = Duration::from_secs(90);
 /// Of fewer runs nothing is claimed.
 const RUNS_MIN: usize = 5;
 
@@ -75,8 +78,10 @@ struct Planned {
     release: String,
     /// Of the program.
     arguments: Vec<String>,
-    /// How long the program runs before it is looked at.
+    /// How old the program is when it is looked at first.
     warmup: Duration,
+    /// Whether it begins anew; else the next run looks at the same process where program and arguments are the same.
+    is_fresh: bool,
     /// For how long it is looked at.
     seconds: u64,
 }
@@ -128,33 +133,54 @@ impl<'run> Runs<'run> {
         planned: &[Planned],
         cell: impl Fn(&Planned, Result<Seen>) -> Cell,
     ) -> Result<()> {
+        let mut rest = Vec::new();
         for planned in planned {
-            if self.args.resume && results.is_done(&planned.name)? {
-                continue;
+            if !(self.args.resume && results.is_done(&planned.name)?) {
+                rest.push(planned);
             }
-            eprintln!("bench: {} …", planned.name);
-            let cell = cell(planned, self.run(planned));
-            results.put(&planned.name, cell)?;
+        }
+        let same = |one: &&Planned, next: &&Planned| {
+            !next.is_fresh && one.release == next.release && one.arguments == next.arguments
+        };
+        for looks in rest.chunk_by(same) {
+            let target = self.start(looks);
+            for planned in looks {
+                eprintln!("bench: {} …", planned.name);
+                let seen =
+                    target.as_ref().map_err(|error| anyhow!("{error:#}")).and_then(|target| self.look(target, planned));
+                results.put(&planned.name, cell(planned, seen))?;
+            }
         }
         Ok(())
     }
 
-    fn run(&self, planned: &Planned) -> Result<Seen> {
-        let watch = Watch {
+    /// Starts the program for some runs, and waits until it is as old as it must be.
+    fn start(&self, looks: &[&Planned]) -> Result<Target> {
+        let first = looks.first().context("no runs")?;
+        let length = looks.iter().map(|planned| Duration::from_secs(planned.seconds) + LOOK_MOST).sum::<Duration>();
+        let program = &self.programs[&first.release];
+        let target = Target::start(program, &first.arguments, first.warmup + length, &self.files(first))?;
+        thread::sleep(first.warmup);
+        Ok(target)
+    }
+
+    fn look(&self, target: &Target, planned: &Planned) -> Result<Seen> {
+        let look = Look {
             leakline: &self.leakline,
-            program: &self.programs[&planned.release],
-            arguments: planned.arguments.clone(),
-            warmup: planned.warmup,
             seconds: planned.seconds,
-            attach: ["--evidence", "bursts", "--max-overhead", &self.args.max_overhead].map(Into::into).to_vec(),
-            after: TELLS_EVERY,
-            files: self.folder.join(planned.name.replace([' ', '/', ','], "-")),
+            arguments: ["--evidence", "bursts", "--max-overhead", &self.args.max_overhead].map(Into::into).to_vec(),
+            files: &self.files(planned),
         };
-        let mut said = watch.run()?;
+        let mut said = target.look(&look)?;
+        thread::sleep(TELLS_EVERY);
         let document = said.documents.pop().context("leakline printed nothing")?;
         let (from_ms, to_ms) = window(&document);
-        let done = told::within(&said.truth, from_ms, to_ms)?;
+        let done = told::within(&target.told()?, from_ms, to_ms)?;
         Ok(Seen { document, done, self_cpu_ratio: said.self_cpu_ratio })
+    }
+
+    fn files(&self, planned: &Planned) -> PathBuf {
+        self.folder.join(planned.name.replace([' ', '/', ','], "-"))
     }
 
     /// The site of a marked line. None: it is not in the document.

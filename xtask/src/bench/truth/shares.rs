@@ -20,8 +20,8 @@ use crate::results::{Recorded, Results};
 pub(crate) const RESULTS: &str = "shares";
 
 const COVERAGE_MIN: f64 = 0.95;
-/// Until the heap has found its size.
-const WARMUP: Duration = Duration::from_secs(1);
+/// A budget is a share of what the program has used in a minute: a younger one has used less.
+const WARMUP: Duration = Duration::from_secs(62);
 
 /// Options of `cargo xtask bench shares`.
 #[derive(Debug, clap::Args)]
@@ -120,10 +120,15 @@ fn planned(args: &SharesArgs) -> Vec<Planned> {
             release,
             arguments: ["-shape", shape.name()].map(str::to_owned).to_vec(),
             warmup: WARMUP,
+            is_fresh: false,
             seconds: args.seconds,
         }
     };
-    (0..args.runs).flat_map(|run| shapes.iter().map(move |shape| of(run, *shape))).collect()
+    let mut planned: Vec<Planned> =
+        shapes.iter().flat_map(|shape| (0..args.runs).map(move |run| of(run, *shape))).collect();
+    // All looks at one process after each other.
+    planned.sort_by(|one, other| (&one.arguments, &one.release).cmp(&(&other.arguments, &other.release)));
+    planned
 }
 
 fn cell(runs: &Runs<'_>, planned: &Planned, seen: Result<Seen>, commit: &str) -> Cell {
@@ -175,8 +180,8 @@ struct OfShape {
     bursts: Vec<f64>,
     costs: Vec<f64>,
     lines: BTreeMap<String, Compared>,
-    /// Of each line, its part of what was said of all, less its part of the truth; of runs in which all were said.
-    shares: BTreeMap<String, Vec<f64>>,
+    /// Parts of the sum over all lines, in place of bytes per second; of runs in which all were said.
+    shares: BTreeMap<String, Compared>,
 }
 
 impl OfShape {
@@ -210,8 +215,14 @@ impl Summary {
             if let Some(values) = values {
                 let (said, truth) =
                     (values.iter().sum::<f64>(), cell.lines.iter().map(|found| found.truth).sum::<f64>());
-                for (found, value) in cell.lines.iter().zip(values) {
-                    shape.shares.entry(found.line.clone()).or_default().push(value / said - found.truth / truth);
+                for found in &cell.lines {
+                    let part = |rate: Rate| Rate {
+                        value: rate.value / said,
+                        low: rate.low / said,
+                        high: rate.high.map(|high| high / said),
+                    };
+                    let shares = shape.shares.entry(found.line.clone()).or_default();
+                    shares.add(found.truth / truth, found.said.map(part));
                 }
             }
         }
@@ -219,14 +230,14 @@ impl Summary {
     }
 
     /// Rows of a table.
-    pub(crate) fn rows(&self) -> Vec<[String; 8]> {
-        let mut rows = Vec::new();
+    pub(crate) fn rows(&self) -> Vec<[String; 9]> {
+        let (mut rows, none) = (Vec::new(), Compared::default());
         for (shape, of_shape) in &self.0 {
             let truth: f64 = of_shape.lines.values().filter_map(Compared::median_truth).sum();
             for (line, compared) in &of_shape.lines {
                 let width =
                     compared.pairs.iter().filter_map(|(truth, said)| Some((said.high? - said.low) / 2.0 / truth));
-                let shares = of_shape.shares.get(line).map_or(&[][..], Vec::as_slice);
+                let shares = of_shape.shares.get(line).unwrap_or(&none);
                 rows.push([
                     shape.name().to_owned(),
                     line.clone(),
@@ -234,8 +245,9 @@ impl Summary {
                     format!("{} of {}", compared.pairs.len(), compared.runs()),
                     percent(median(compared.errors())),
                     percent(median(width)),
-                    format!("{} of {} ({})", compared.covered(), compared.pairs.len(), percent(compared.coverage())),
-                    points(median(shares.iter().copied())),
+                    covered(compared),
+                    points(median(shares.pairs.iter().map(|(truth, said)| said.value - truth))),
+                    covered(shares),
                 ]);
             }
         }
@@ -249,7 +261,7 @@ impl Summary {
             let budgets: Vec<&str> = of_shape.budgets.iter().map(String::as_str).collect();
             format!(
                 "{}: {} runs, {} failed, --max-overhead {}, in the middle {:.0} windows a run and a cost of {} by leakline's account; {} of {} intervals cover \
-                 the truth ({}), {} of {} numbers not said",
+                 the truth ({}), as shares of all lines {}; {} of {} numbers not said",
                 shape.name(),
                 of_shape.runs,
                 of_shape.failures.len(),
@@ -260,6 +272,7 @@ impl Summary {
                 all.covered(),
                 all.pairs.len(),
                 percent(all.coverage()),
+                covered(&of_shape.shares.values().fold(Compared::default(), Compared::plus)),
                 all.unsaid,
                 all.runs(),
             )
@@ -291,7 +304,7 @@ impl Summary {
 }
 
 /// Above the rows.
-pub(crate) const HEADING: [&str; 8] = [
+pub(crate) const HEADING: [&str; 9] = [
     "shape",
     "line",
     "true share",
@@ -299,8 +312,13 @@ pub(crate) const HEADING: [&str; 8] = [
     "median error",
     "half the interval",
     "intervals that cover",
-    "share, median said less true",
+    "share: median said less true",
+    "share: intervals that cover",
 ];
+
+fn covered(compared: &Compared) -> String {
+    format!("{} of {} ({})", compared.covered(), compared.pairs.len(), percent(compared.coverage()))
+}
 
 /// In percentage points, with its sign.
 fn points(share: Option<f64>) -> String {

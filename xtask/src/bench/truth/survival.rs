@@ -22,7 +22,7 @@ pub(crate) const RESULTS: &str = "survival";
 const MEDIAN_ERROR_MAX: f64 = 0.05;
 const COVERAGE_MIN: f64 = 0.90;
 const MISSED_MAX: f64 = 0.02;
-/// Its budget is of what a program has used in a minute: it needs not be so old, but has collected some times.
+/// It has collected some times before.
 const WARMUP: Duration = Duration::from_secs(3);
 
 /// Options of `cargo xtask bench survival`.
@@ -114,6 +114,7 @@ fn planned(args: &SurvivalArgs) -> Vec<Planned> {
             release,
             arguments: ["-shape", "survival", "-collections", &pace.to_string()].map(str::to_owned).to_vec(),
             warmup: WARMUP,
+            is_fresh: true,
             seconds: args.seconds,
         }
     };
