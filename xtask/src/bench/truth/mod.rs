@@ -42,9 +42,9 @@ const RUNS_MIN: usize = 5;
 /// Options that both have.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TruthArgs {
-    /// How much of its CPU time leakline may cost the program
-    #[arg(long, default_value = "1%", value_name = "PERCENT")]
-    max_overhead: String,
+    /// How much of its CPU time leakline may cost the program [default: 1% of survival, 5% of shares]
+    #[arg(long, value_name = "PERCENT")]
+    max_overhead: Option<String>,
     /// Go releases to build the program with, taken in turn; may be given several times [default: 1.22.12, 1.27.3]
     #[arg(long, value_name = "RELEASE")]
     go: Vec<String>,
@@ -99,6 +99,7 @@ struct Seen {
 /// Where runs happen.
 struct Runs<'run> {
     args: &'run TruthArgs,
+    max_overhead: String,
     leakline: PathBuf,
     programs: BTreeMap<String, PathBuf>,
     folder: PathBuf,
@@ -106,8 +107,8 @@ struct Runs<'run> {
 }
 
 impl<'run> Runs<'run> {
-    /// Builds what is run.
-    fn new(root: &Path, args: &'run TruthArgs, planned: &[Planned]) -> Result<Self> {
+    /// Builds what is run. `max_overhead`: where the user has said nothing.
+    fn new(root: &Path, args: &'run TruthArgs, planned: &[Planned], max_overhead: &str) -> Result<Self> {
         let folder = root.join("target/bench").join(PROGRAM);
         fs::create_dir_all(&folder)?;
         let sources = root.join(PROGRAMS);
@@ -123,7 +124,8 @@ impl<'run> Runs<'run> {
             programs.insert(release.clone(), program);
         }
         let leakline = args.leakline.clone().map_or_else(|| build_leakline(root), Ok)?;
-        Ok(Self { args, leakline, programs, folder, marks: Marks::read(&sources, PROGRAM)? })
+        let max_overhead = args.max_overhead.clone().unwrap_or_else(|| max_overhead.to_owned());
+        Ok(Self { args, max_overhead, leakline, programs, folder, marks: Marks::read(&sources, PROGRAM)? })
     }
 
     /// Makes the runs one after the other, and writes each down as `cell` makes it.
@@ -168,7 +170,7 @@ impl<'run> Runs<'run> {
         let look = Look {
             leakline: &self.leakline,
             seconds: planned.seconds,
-            arguments: ["--evidence", "bursts", "--max-overhead", &self.args.max_overhead].map(Into::into).to_vec(),
+            arguments: ["--evidence", "bursts", "--max-overhead", &self.max_overhead].map(Into::into).to_vec(),
             files: &self.files(planned),
         };
         let mut said = target.look(&look)?;

@@ -19,6 +19,8 @@ use crate::results::{Recorded, Results};
 /// The name of the results.
 pub(crate) const RESULTS: &str = "survival";
 
+/// The default of leakline.
+const MAX_OVERHEAD: &str = "1%";
 const MEDIAN_ERROR_MAX: f64 = 0.05;
 const COVERAGE_MIN: f64 = 0.90;
 const MISSED_MAX: f64 = 0.02;
@@ -95,7 +97,7 @@ pub(crate) fn run(root: &Path, args: &SurvivalArgs) -> Result<()> {
     ensure!(args.pace.iter().all(|pace| (0.01..=1000.0).contains(pace)), "a pace is out of its bounds");
     let results: Results<Cell> = Results::new(root, RESULTS, "xtask/src/bench/truth")?;
     let planned = args.truth.shard.of(planned(args));
-    let runs = Runs::new(root, &args.truth, &planned)?;
+    let runs = Runs::new(root, &args.truth, &planned, MAX_OVERHEAD)?;
     runs.make(&results, &planned, |planned, seen| cell(&runs, planned, seen, &results.commit))?;
     let cells = made_now(&results)?;
     let summary = Summary::of(&cells);
@@ -123,7 +125,7 @@ fn planned(args: &SurvivalArgs) -> Vec<Planned> {
 
 fn cell(runs: &Runs<'_>, planned: &Planned, seen: Result<Seen>, commit: &str) -> Cell {
     let pace = planned.arguments.last().and_then(|pace| pace.parse().ok()).unwrap_or_default();
-    let max_overhead = runs.args.max_overhead.clone();
+    let max_overhead = runs.max_overhead.clone();
     let cell =
         Cell { commit: commit.to_owned(), go_release: planned.release.clone(), pace, max_overhead, ..Cell::default() };
     let seen = match seen {
