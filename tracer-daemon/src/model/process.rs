@@ -158,6 +158,7 @@ impl ProcessModel {
                 self.opened = at;
                 if let Some([first, last]) = &mut self.books {
                     first.clone_from(last);
+                    self.births.opened(last.0, &last.1);
                 }
                 self.goroutine_hooks.opened();
                 self.assessor.begin(at.unix_ns);
@@ -178,6 +179,11 @@ impl ProcessModel {
                 if self.profile.age_s(at).is_none_or(|age_s| age_s > PROFILE_STALE_S) {
                     self.judge(at);
                 }
+                let window_s = at.seconds_since(self.opened);
+                let is_old = |estimated| at.seconds_since(estimated) > BIRTHS_EVERY_SHARE * window_s;
+                if self.births_estimated.is_some_and(is_old) {
+                    self.estimate_births(at);
+                }
             }
             Observation::Profile(look) => {
                 self.profile.observe(at, look, &self.constants);
@@ -192,10 +198,8 @@ impl ProcessModel {
                 if let Some([_, (read, books)]) = &self.books {
                     self.births.observe_books(*read, books);
                 }
-                // Mostly it comes with a judgement.
-                let window_s = at.seconds_since(self.opened);
-                let is_due = |estimated| at.seconds_since(estimated) >= BIRTHS_EVERY_SHARE * window_s;
-                if self.births_report.is_none() || self.births_estimated.is_none_or(is_due) {
+                // Else it comes with the books; the first is not waited for.
+                if self.births_report.is_none() {
                     self.estimate_births(at);
                 }
             }
