@@ -46,8 +46,6 @@ const BIRTHS_STALE_S: f64 = 150.0;
 const JUDGE_EVERY_S: f64 = 4.0;
 /// And so much of the window, beyond which news is little.
 const JUDGE_EVERY_SHARE: f64 = 1.0 / 60.0;
-/// What births say is no older than this part of the window, also where nothing is judged: a short look is over before it is.
-const BIRTHS_EVERY_SHARE: f64 = 0.1;
 
 /// What is known of the process beforehand.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -179,8 +177,9 @@ impl ProcessModel {
                 if self.profile.age_s(at).is_none_or(|age_s| age_s > PROFILE_STALE_S) {
                     self.judge(at);
                 }
+                // A short look is over before it is judged a second time.
                 let window_s = at.seconds_since(self.opened);
-                let is_old = |estimated| at.seconds_since(estimated) > BIRTHS_EVERY_SHARE * window_s;
+                let is_old = |estimated| at.seconds_since(estimated) > JUDGE_EVERY_SHARE * window_s;
                 if self.births_estimated.is_some_and(is_old) {
                     self.estimate_births(at);
                 }

@@ -70,9 +70,11 @@ pub(super) struct Learnt {
 impl Default for Learnt {
     fn default() -> Self {
         Self {
-            births: HitRate::new(10_000.0, 1.0),
+            // Before the books have said anything a program is taken to be fast: a window that is too short tells little, one that is as long as
+            // a slow program needs costs a fast one what it may pay in seconds.
+            births: HitRate::new(1_000_000.0, 1.0),
             // A full span of small slots has hundreds, one of large slots a few.
-            slots: HitRate::new(300.0, 1.0 / 32.0),
+            slots: HitRate::new(1_000_000.0 / 32.0, 1.0 / 32.0),
             busy_threads: 1.0,
             minute_ns: 0,
             tail_ns: (750_000.0, 250_000.0),
