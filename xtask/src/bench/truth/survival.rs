@@ -24,6 +24,8 @@ const MAX_OVERHEAD: &str = "1%";
 const MEDIAN_ERROR_MAX: f64 = 0.05;
 const COVERAGE_MIN: f64 = 0.90;
 const MISSED_MAX: f64 = 0.02;
+/// The part of the collections asked for that a machine must manage: what is slower is another pace.
+const PACE_MIN: f64 = 0.8;
 /// It has collected some times before.
 const WARMUP: Duration = Duration::from_secs(3);
 
@@ -175,8 +177,22 @@ struct AtPace {
 impl AtPace {
     /// Lines that keep something.
     fn leaking(&self) -> Compared {
-        let leaks = |compared: &&Compared| compared.median_truth().is_some_and(|truth| truth > 0.0);
-        self.survival.values().filter(leaks).fold(Compared::default(), Compared::plus)
+        self.lines(|truth| truth > 0.0)
+    }
+
+    /// Lines that keep something and lose something: of one that keeps all the estimate is right however few were caught.
+    fn parts(&self) -> Compared {
+        self.lines(|truth| truth > 0.0 && truth < 1.0)
+    }
+
+    fn lines(&self, of_truth: impl Fn(f64) -> bool) -> Compared {
+        let is_wanted = |compared: &&Compared| compared.median_truth().is_some_and(&of_truth);
+        self.survival.values().filter(is_wanted).fold(Compared::default(), Compared::plus)
+    }
+
+    /// Collections per second that there were.
+    fn achieved(&self) -> f64 {
+        self.collections / self.seconds.max(f64::MIN_POSITIVE)
     }
 
     fn all(&self) -> Compared {
@@ -245,14 +261,15 @@ impl Summary {
         let sentence = |pace: &AtPace| {
             let all = pace.all();
             format!(
-                "{} GC/s ({:.1} achieved): {} runs, {} failed; median error {} of {} numbers of lines that keep something; {} of {} intervals of all \
-                 lines cover the truth ({}), {} not said; {:.0} of {:.0} collections missed ({:.2} %)",
+                "{} GC/s ({:.1} achieved): {} runs, {} failed; median error {} of {} numbers of lines that keep something, {} of those that keep a \
+                 part; {} of {} intervals of all lines cover the truth ({}), {} not said; {:.0} of {:.0} collections missed ({:.2} %)",
                 pace.pace,
-                pace.collections / pace.seconds.max(f64::MIN_POSITIVE),
+                pace.achieved(),
                 pace.runs,
                 pace.failures.len(),
                 percent(pace.error()),
                 pace.leaking().pairs.len(),
+                percent(median(pace.parts().errors())),
                 all.covered(),
                 all.pairs.len(),
                 percent(all.coverage()),
@@ -280,6 +297,9 @@ impl Summary {
             let coverage = pace.all().coverage();
             if coverage.is_none_or(|share| share < COVERAGE_MIN) {
                 problems.push(format!("{at} GC/s: {} of the intervals cover the truth", percent(coverage)));
+            }
+            if pace.achieved() < PACE_MIN * at {
+                problems.push(format!("{at} GC/s: there were {:.1}: the machine is too busy", pace.achieved()));
             }
             if pace.missed_ratio() > MISSED_MAX {
                 problems.push(format!("{at} GC/s: {} of the collections missed", percent(Some(pace.missed_ratio()))));
@@ -342,7 +362,7 @@ mod tests {
         Cell {
             pace,
             window_s: 40.0,
-            collections: 100.0,
+            collections: 40.0 * pace,
             missed,
             lines: vec![found("tenth", 0.1, said), found("none", 0.0, 0.0)],
             ..Cell::default()
@@ -352,7 +372,7 @@ mod tests {
     #[test]
     fn paces_are_judged_apart_and_lines_that_keep_nothing_have_no_error() {
         let mut cells: Vec<Cell> = (0..5).map(|_| run(0.5, 0.103, 0.0)).collect();
-        cells.extend((0..5).map(|_| run(20.0, 0.13, 3.0)));
+        cells.extend((0..5).map(|_| run(20.0, 0.13, 24.0)));
         let summary = Summary::of(&cells);
         let problems = summary.problems();
         assert_eq!(problems.len(), 3, "{problems:?}");
