@@ -4,9 +4,6 @@
 
 use crate::exact::MAX_FRAMES;
 
-/// Size classes of small objects, 0 being that of large ones; `_NumSizeClasses` of Go 1.19 to 1.27.
-pub const SIZE_CLASSES: u32 = 68;
-
 /// What a point of a burst is: the cookie with which the kernel calls our program there.
 #[repr(u64)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +38,12 @@ pub enum WindowKind {
     Slots = 1,
 }
 
-/// The window that is open, if one is: the one value of the map `WINDOW`.
+/// Values of the map `WINDOW`: the window that is open, and that of the hook on large objects, which stays.
+pub const WINDOWS: u32 = 2;
+/// The index of the latter. The former is the first.
+pub const LARGE_WINDOW: u32 = 1;
+
+/// A window, if one is open: a value of the map `WINDOW`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WindowState {
@@ -186,11 +188,13 @@ pub enum BurstTotal {
     PendingFull = 7,
     /// What our program took at hits that were recorded, ns.
     RecordedNs = 8,
+    /// Hits of the hook on large objects that stays, which no other total counts.
+    LargeHits = 9,
 }
 
 impl BurstTotal {
     /// Number of totals.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 10;
 }
 
 /// What the programs of a burst need to know of a target; written once, before they are loaded. Offsets in bytes.

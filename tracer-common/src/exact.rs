@@ -5,6 +5,14 @@
 /// Most frames kept of one stack, leaf first.
 pub const MAX_FRAMES: usize = 64;
 
+/// Nanoseconds of the steps of the finest series of allocations.
+pub const MILLISECOND_NS: u64 = 1_000_000;
+
+/// Milliseconds that the map of them tells apart; a power of two. What is allocated in millisecond `m` of the monotonic clock is added to
+/// entry `m % MILLISECONDS`, and nothing is ever taken away: who looks at an entry at least once in so many milliseconds knows how much
+/// each had. An entry takes 16 bytes on each CPU.
+pub const MILLISECONDS: u32 = 2_048;
+
 /// Two independent 64-bit hashes over the program counters of a stack: the key under which its hits are counted.
 ///
 /// One hash would collide among a million stacks with probability 3e-8; that is small, but a collision accuses an
@@ -127,6 +135,7 @@ const _: () = {
     assert!(size_of::<AllocationCount>() == 16);
     assert!(size_of::<GoroutineCount>() == 16);
     assert!(size_of::<TargetConfig>() == 48);
+    assert!(MILLISECONDS.is_power_of_two());
 };
 
 #[cfg(feature = "aya")]

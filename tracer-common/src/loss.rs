@@ -18,11 +18,14 @@ pub enum Loss {
     ExitPlacesFull = 4,
     /// A field of a `runtime.g` could not be read at a goroutine probe: the event is only in the total.
     GoroutineUnreadable = 5,
+    /// Counts of milliseconds were not looked at in time: it is not known in which one these objects were allocated. The kernel
+    /// programs cannot know; `collect` counts them.
+    MillisecondsUnread = 6,
 }
 
 impl Loss {
     /// Number of reasons, and of counters.
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 7;
 
     /// All reasons, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -32,6 +35,7 @@ impl Loss {
         Self::LiveGoroutinesFull,
         Self::ExitPlacesFull,
         Self::GoroutineUnreadable,
+        Self::MillisecondsUnread,
     ];
 
     /// The stable identifier used in JSON and as the metric label `reason`.
@@ -43,6 +47,7 @@ impl Loss {
             Self::LiveGoroutinesFull => "live_goroutines_full",
             Self::ExitPlacesFull => "exit_places_full",
             Self::GoroutineUnreadable => "goroutine_unreadable",
+            Self::MillisecondsUnread => "milliseconds_unread",
         }
     }
 
@@ -65,6 +70,9 @@ impl Loss {
                 "more goroutine creating lines than the map holds; some exits are only in the total"
             }
             Self::GoroutineUnreadable => "a goroutine descriptor could not be read; the event is only in the total",
+            Self::MillisecondsUnread => {
+                "leakline stood still for too long to know in which millisecond an object was allocated; all other counts are right"
+            }
         }
     }
 }

@@ -48,7 +48,7 @@ fn main() -> Result<()> {
             assessor.observe_births(BirthEvidence {
                 window_s: births.window_s,
                 seen_s: births.window_s,
-                caught_per_byte: births.caught_per_byte(),
+                caught: births.caught(),
                 sites: estimate(&births).sites,
             });
         }

@@ -16,6 +16,7 @@ use tracer_common::{
 
 use crate::{
     counters::{add, add_loss, add_total, gate_is_open},
+    milliseconds::count_in_millisecond,
     stacks::{Introduction, Position, is_full, key_of, note_failed_insertion},
     target::{Registers, begins, is_without_pointers, malloc_header_bytes, mallocgc_end, mallocgc_start, read_word},
 };
@@ -60,6 +61,7 @@ fn count(registers: &Registers) {
     let bytes = allocated_bytes(size, without_pointers, malloc_header_bytes());
     add_total(Total::AllocatedObjects, 1);
     add_total(Total::AllocatedBytes, bytes);
+    count_in_millisecond(bytes);
 
     let key = key_of(registers, Position::BeforeFrame);
     if let Some(counted) = ALLOCATIONS.get_ptr_mut(&key) {
@@ -87,7 +89,7 @@ fn count(registers: &Registers) {
 }
 
 #[inline(always)]
-fn add_to(counted: *mut AllocationCount, bytes: u64) {
+pub(crate) fn add_to(counted: *mut AllocationCount, bytes: u64) {
     // SAFETY: a pointer to a map value, valid until the program ends.
     let (objects_counter, bytes_counter) = unsafe { (&raw mut (*counted).objects, &raw mut (*counted).bytes) };
     add(objects_counter, 1);

@@ -13,9 +13,10 @@ use aya_ebpf::{
 };
 use tracer_common::{
     bursts::{
-        BirthRecord, BurstPoint, BurstTotal, RecordKind, SIZE_CLASSES, SlotRecord, WindowKind, WindowState, birth_flags,
+        BirthRecord, BurstPoint, BurstTotal, LARGE_WINDOW, RecordKind, SlotRecord, WINDOWS, WindowKind, WindowState,
+        birth_flags,
     },
-    exact::{AllocationCount, MAX_FRAMES},
+    exact::MAX_FRAMES,
     size_class::{allocated_bytes, depends_on_pointers, is_large, is_tiny, size_class},
 };
 
@@ -31,9 +32,9 @@ use crate::{
     window::Window,
 };
 
-/// The window that is open. Written by the process that holds the probes.
+/// The window that is open, written by the process that holds the probes; and that of large objects, by the daemon.
 #[map]
-static WINDOW: Array<WindowState> = Array::with_max_entries(1, 0);
+static WINDOW: Array<WindowState> = Array::with_max_entries(WINDOWS, 0);
 
 /// Births, slots and collections, in their order. The loader may set another size.
 #[map]
@@ -41,10 +42,6 @@ static BIRTHS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 #[map]
 static BURST_TOTALS: PerCpuArray<u64> = PerCpuArray::with_max_entries(BurstTotal::COUNT, 0);
-
-/// What was allocated in windows, by size class.
-#[map]
-static BURST_CLASSES: PerCpuArray<AllocationCount> = PerCpuArray::with_max_entries(SIZE_CLASSES, 0);
 
 /// Births that wait for the slot that `nextFree` finds, by `g`. The slot removes them, and so does the next that waits.
 #[map]
@@ -112,38 +109,41 @@ pub(crate) fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
     BIRTHS.reserve::<T>(0)
 }
 
+/// Behind the call of `allocLarge`, where its hook stays: not a part of the window that is open.
+#[uprobe]
+pub(crate) fn large_objects(context: ProbeContext) -> u32 {
+    add_burst_total(BurstTotal::LargeHits, 1);
+    if let Some((window, now)) = open_window(LARGE_WINDOW) {
+        large(&context, &window, now, LARGE_WINDOW);
+    }
+    0
+}
+
+/// The window with this index, and the time. None: no hit counts there.
 #[inline(always)]
-fn hit(context: &ProbeContext, point: u64) {
-    add_burst_total(BurstTotal::Hits, 1);
-    let Some(window) = WINDOW.get_ptr(0) else { return };
+fn open_window(index: u32) -> Option<(WindowState, u64)> {
+    let window = WINDOW.get_ptr(index)?;
     // SAFETY: a pointer to a map value. Volatile: another process writes it.
     let window = unsafe { core::ptr::read_volatile(window) };
     if window.until_ns == 0 {
-        return;
+        return None;
     }
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    if now >= window.until_ns {
-        return;
-    }
+    (now < window.until_ns).then_some((window, now))
+}
+
+#[inline(always)]
+fn hit(context: &ProbeContext, point: u64) {
+    add_burst_total(BurstTotal::Hits, 1);
+    let Some((window, now)) = open_window(0) else { return };
     if point == BurstPoint::SlotFound as u64 {
         slot_found(context, &window, now);
     } else if point == BurstPoint::LargeSpanFound as u64 {
-        large(context, &window, now);
+        add_burst_total(BurstTotal::HitsInWindows, 1);
+        large(context, &window, now, 0);
     } else {
         small(context, &window, now, point);
-    }
-}
-
-/// Counts an allocation of a class, or of a large object.
-#[inline(always)]
-fn count(class: u32, bytes: u64) {
-    add_burst_total(BurstTotal::HitsInWindows, 1);
-    if let Some(counted) = BURST_CLASSES.get_ptr_mut(class) {
-        // SAFETY: a pointer to a map value, valid until the program ends.
-        let (objects_counter, bytes_counter) = unsafe { (&raw mut (*counted).objects, &raw mut (*counted).bytes) };
-        add(objects_counter, 1);
-        add(bytes_counter, bytes);
     }
 }
 
@@ -185,7 +185,7 @@ fn small(context: &ProbeContext, window: &WindowState, now: u64, point: u64) {
     let class = size_class(size, without_pointers, header_bytes);
     if !is_slow_path {
         // A slow path was counted when its specialised function began.
-        count(u32::from(class), bytes);
+        add_burst_total(BurstTotal::HitsInWindows, 1);
     }
     if !is_chosen(bytes, window.mean_birth_bytes) {
         return;
@@ -233,7 +233,8 @@ fn small(context: &ProbeContext, window: &WindowState, now: u64, point: u64) {
         add_burst_total(BurstTotal::PendingFull, 1);
     }
     let born = Born { size, bytes, class: u32::from(class), type_address: registers.bx, address, flags };
-    send(record, window, now, &registers, Position::BeforeFrame, &born);
+    let frames = send(record, window, now, &registers, Position::BeforeFrame, &born);
+    add_birth(now, frames);
 }
 
 const _: () = assert!(SPAN_WORDS <= MAX_FRAMES);
@@ -246,14 +247,13 @@ fn frames_of(record: &mut RingBufEntry<BirthRecord>) -> *mut u64 {
 
 /// An object with a span of its own, which was made just now.
 #[inline(always)]
-fn large(context: &ProbeContext, window: &WindowState, now: u64) {
+fn large(context: &ProbeContext, window: &WindowState, now: u64, index: u32) {
     if window.kind != WindowKind::Births as u32 {
         return;
     }
     let registers = Registers::of(context);
     let Some(span) = SpanFacts::read(registers.ax) else { return };
     let bytes = span.slot_bytes;
-    count(0, bytes);
     if !is_chosen(bytes, window.mean_birth_bytes) {
         return;
     }
@@ -269,7 +269,10 @@ fn large(context: &ProbeContext, window: &WindowState, now: u64) {
         add_burst_total(BurstTotal::BirthsLost, 1);
         return;
     };
-    send(record, window, now, &registers, Position::InsideFrame, &born);
+    let frames = send(record, window, now, &registers, Position::InsideFrame, &born);
+    if index == 0 {
+        add_birth(now, frames);
+    }
 }
 
 /// `nextFree` has found a slot.
@@ -330,6 +333,7 @@ struct Born {
     flags: u32,
 }
 
+/// Records it with its stack, of which it returns the length.
 #[inline(always)]
 fn send(
     mut entry: RingBufEntry<BirthRecord>,
@@ -338,7 +342,7 @@ fn send(
     registers: &Registers,
     position: Position,
     born: &Born,
-) {
+) -> u32 {
     let frames = frames_of(&mut entry);
     let goroutine = goroutine_of(registers.g);
     let record = entry.as_mut_ptr();
@@ -380,7 +384,13 @@ fn send(
     // SAFETY: as above.
     unsafe { (&raw mut (*record).frame_count).write(count) };
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    count
+}
+
+/// Counts a birth of the window that is open.
+#[inline(always)]
+fn add_birth(began_ns: u64, frames: u32) {
     add_burst_total(BurstTotal::Births, 1);
-    add_burst_total(BurstTotal::Frames, u64::from(count));
-    add_time_since(now);
+    add_burst_total(BurstTotal::Frames, u64::from(frames));
+    add_time_since(began_ns);
 }

@@ -17,6 +17,7 @@ mod births;
 mod counters;
 mod cycles;
 mod goroutines;
+mod milliseconds;
 mod predict;
 mod stacks;
 mod target;

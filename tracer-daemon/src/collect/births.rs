@@ -3,11 +3,13 @@
 //! Counterpart: `tracer-ebpf/src/{births,cycles}.rs`. Decoding is pure. What does not follow the contract is counted.
 
 use std::fmt;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use aya::maps::{Map, MapData, PerCpuArray};
-use tracer_common::bursts::{BirthRecord, BurstTotal, CycleRecord, RecordKind, SIZE_CLASSES, SlotRecord, birth_flags};
-use tracer_common::exact::{AllocationCount, MAX_FRAMES};
+use aya::maps::{Array, Map, MapData, PerCpuArray};
+use tracer_common::bursts::{
+    BirthRecord, BurstTotal, CycleRecord, LARGE_WINDOW, RecordKind, SlotRecord, WindowState, birth_flags,
+};
+use tracer_common::exact::MAX_FRAMES;
 
 use super::{CollectError, ring::Records, sum, unreadable};
 use crate::addr::Avma;
@@ -126,6 +128,8 @@ pub struct BurstTotals {
     pub pending_full: u64,
     /// What our program took at hits that were recorded, ns.
     pub recorded_ns: u64,
+    /// Hits of the hook on large objects that stays, which none of the others counts.
+    pub large_hits: u64,
 }
 
 macro_rules! take {
@@ -173,10 +177,39 @@ impl BurstReader {
     }
 }
 
+/// Until when the hook on large objects counts, and as which burst.
+pub struct LargeGate(Array<MapData, WindowState>);
+
+impl fmt::Debug for LargeGate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("LargeGate").finish_non_exhaustive()
+    }
+}
+
+impl LargeGate {
+    const MAP: &'static str = "WINDOW";
+
+    /// Takes a descriptor of the map `WINDOW`, whose other window is not touched.
+    ///
+    /// # Errors
+    /// Where it is another map.
+    pub fn new(windows: OwnedFd) -> Result<Self, CollectError> {
+        let map = MapData::from_fd(windows).map_err(unreadable(Self::MAP))?;
+        Ok(Self(Map::Array(map).try_into().map_err(unreadable(Self::MAP))?))
+    }
+
+    /// From now on hits count as this says.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn set(&mut self, window: WindowState) -> Result<(), CollectError> {
+        self.0.set(LARGE_WINDOW, window, 0).map_err(unreadable(Self::MAP))
+    }
+}
+
 /// What bursts of one target count beside the ring.
 pub struct BurstCounters {
     totals: PerCpuArray<MapData, u64>,
-    classes: PerCpuArray<MapData, AllocationCount>,
 }
 
 impl fmt::Debug for BurstCounters {
@@ -191,7 +224,7 @@ impl BurstCounters {
     /// # Errors
     /// Where one is missing or of another kind.
     pub fn new(mut take: impl FnMut(&'static str) -> Option<Map>) -> Result<Self, CollectError> {
-        Ok(Self { totals: take!(take, "BURST_TOTALS"), classes: take!(take, "BURST_CLASSES") })
+        Ok(Self { totals: take!(take, "BURST_TOTALS") })
     }
 
     /// What was counted so far.
@@ -210,22 +243,8 @@ impl BurstCounters {
             slots: total(BurstTotal::Slots)?,
             pending_full: total(BurstTotal::PendingFull)?,
             recorded_ns: total(BurstTotal::RecordedNs)?,
+            large_hits: total(BurstTotal::LargeHits)?,
         })
-    }
-
-    /// Objects and bytes that were allocated in windows, by size class; those of large ones first.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn classes(&self) -> Result<Vec<AllocationCount>, CollectError> {
-        let class = |index: u32| {
-            let per_cpu = self.classes.get(&index, 0).map_err(unreadable("BURST_CLASSES"))?;
-            Ok(per_cpu.iter().fold(AllocationCount::default(), |sum, cpu| AllocationCount {
-                objects: sum.objects.wrapping_add(cpu.objects),
-                bytes: sum.bytes.wrapping_add(cpu.bytes),
-            }))
-        };
-        (0..SIZE_CLASSES).map(class).collect()
     }
 }
 

@@ -1,10 +1,11 @@
 //! What happened? Ring bytes and map contents to stacks and counts, losses counted.
 //!
-//! Counterpart: `tracer-ebpf/src/{allocations,goroutines,stacks,counters}.rs`, which write what is read here. Holds the maps of one
+//! Counterpart: `tracer-ebpf/src/{allocations,goroutines,milliseconds,stacks,counters}.rs`, which write what is read here. Holds the maps of one
 //! attachment; the attachment itself (programs, links, gate) is `attach`'s.
 
 pub mod births;
 pub mod hooks;
+pub mod milliseconds;
 mod record;
 mod ring;
 
@@ -19,6 +20,7 @@ use tracer_common::{
 
 use crate::{addr::Avma, attach::Attachment};
 
+use milliseconds::{MillisecondNews, MillisecondReader};
 pub use record::{NewStack, decode};
 use ring::Records;
 
@@ -70,6 +72,8 @@ pub struct Reader {
     exit_places: HashMap<MapData, u64, u64>,
     totals: PerCpuArray<MapData, u64>,
     losses: PerCpuArray<MapData, u64>,
+    milliseconds: PerCpuArray<MapData, AllocationCount>,
+    seen_milliseconds: MillisecondReader,
 }
 
 impl fmt::Debug for Reader {
@@ -97,6 +101,8 @@ impl Reader {
             exit_places: take!("EXIT_PLACES"),
             totals: take!("TOTALS"),
             losses: take!("LOSSES"),
+            milliseconds: take!("MILLISECONDS"),
+            seen_milliseconds: MillisecondReader::default(),
         })
     }
 
@@ -108,6 +114,21 @@ impl Reader {
     /// Ring records that did not follow the contract; anything but 0 is a bug.
     pub fn undecodable(&self) -> u64 {
         self.stacks.undecodable()
+    }
+
+    /// From now on allocations may count; `now`: the millisecond of the monotonic clock.
+    pub fn begin_milliseconds(&mut self, now: u64) {
+        self.seen_milliseconds.begin(now);
+    }
+
+    /// Tells what was allocated in which millisecond since it was asked last. To be asked at least once a second.
+    pub fn milliseconds(&mut self, now: u64, tell: impl FnMut(MillisecondNews)) -> Result<(), CollectError> {
+        let Self { milliseconds, seen_milliseconds, .. } = self;
+        let read = |entry| {
+            let per_cpu = milliseconds.get(&entry, 0).map_err(unreadable("MILLISECONDS"))?;
+            Ok(over_cpus(per_cpu.iter()))
+        };
+        seen_milliseconds.look(now, read, tell)
     }
 
     /// Reads the totals alone.
@@ -127,11 +148,7 @@ impl Reader {
         let mut counts = Counts::default();
         for entry in &self.allocations {
             let (key, per_cpu) = entry.map_err(unreadable("ALLOCATIONS"))?;
-            let sum = per_cpu.iter().fold(AllocationCount::default(), |sum, cpu| AllocationCount {
-                objects: sum.objects.wrapping_add(cpu.objects),
-                bytes: sum.bytes.wrapping_add(cpu.bytes),
-            });
-            counts.allocations.push((key, sum));
+            counts.allocations.push((key, over_cpus(per_cpu.iter())));
         }
         for entry in &self.goroutines {
             counts.goroutines.push(entry.map_err(unreadable("GOROUTINES"))?);
@@ -150,6 +167,13 @@ impl Reader {
         counts.probe_hits = sum(&self.totals, "TOTALS", Total::ProbeHits as u32)?;
         Ok(counts)
     }
+}
+
+fn over_cpus<'a>(counts: impl Iterator<Item = &'a AllocationCount>) -> AllocationCount {
+    counts.fold(AllocationCount::default(), |sum, cpu| AllocationCount {
+        objects: sum.objects.wrapping_add(cpu.objects),
+        bytes: sum.bytes.wrapping_add(cpu.bytes),
+    })
 }
 
 fn unreadable(name: &'static str) -> impl Fn(MapError) -> CollectError {

@@ -11,8 +11,10 @@ use crate::{
         Profile, Rate, Site, SiteId, Snapshot, Totals, Turnover,
         assess::{Assessment, ClassAssessment, SiteAssessment},
         forecast::Forecast,
+        impulses::{CaughtSite, Impulse, ImpulseBurst, ImpulseKind, Impulses, Noticed},
         live::{LivePath, LiveSite},
         reason::{Measured, Named, Reason},
+        series::{Peak, Series, Step},
         verdict::{Trend, Verdict},
     },
     symbolize::{Frame, Origin},
@@ -114,7 +116,82 @@ pub(crate) fn counts() -> ExactCounts {
             probe_hits: 7_519_557,
         },
         losses: Loss::ALL.into_iter().map(|reason| LossCount { reason, count: 0 }).collect(),
+        series: Some(Arc::new(milliseconds())),
     }
+}
+
+/// Three milliseconds, of one of which nothing is known; the peaks were before.
+fn milliseconds() -> Series {
+    let counted = |objects, bytes| Counted { objects, bytes };
+    let step = |allocated| Step { allocated, ..Step::default() };
+    Series {
+        step_ns: 1_000_000,
+        began_ns: 20_000_000_000,
+        steps: vec![step(Some(counted(250, 41_246))), step(None), step(Some(counted(0, 0)))],
+        peaks: vec![
+            Peak { began_ns: 3_120_000_000, allocated: counted(12_345, 592_560) },
+            Peak { began_ns: 12_345_000_000, allocated: counted(410, 3_355_443) },
+        ],
+        unplaced: counted(40, 6_000),
+    }
+}
+
+/// A second of the books.
+pub(crate) fn steps() -> Series {
+    let step = |objects: u64| Step {
+        allocated: Some(Counted { objects, bytes: objects * 160 }),
+        heap_bytes: Some(50_000_000 + objects),
+        live_bytes: Some(44_040_192),
+    };
+    Series {
+        step_ns: 100_000_000,
+        began_ns: 0,
+        steps: [24_000, 26_000, 260_000, 25_000].into_iter().map(step).collect(),
+        peaks: vec![Peak { began_ns: 200_000_000, allocated: Counted { objects: 260_000, bytes: 260_000 * 160 } }],
+        unplaced: Counted::default(),
+    }
+}
+
+/// Three jumps: one with a burst, one that came too soon, one of which nobody knows why it had none.
+pub(crate) fn impulses() -> Impulses {
+    let share = |value: f64| Rate { value, low: value - 0.03, high: Some(value + 0.03) };
+    let site = |id, place: &Frame, births, of: f64| CaughtSite {
+        id: SiteId(id),
+        place: place.clone(),
+        allocator: place.clone(),
+        births,
+        share: share(of),
+        frames: vec![place.clone()],
+    };
+    let impulse = |number, kind, usual, seen| Impulse {
+        at_ns: 3_200_000_000 * u64::from(number),
+        unix_ns: 1_790_000_003_000_000_000 + 3_200_000_000 * u64::from(number),
+        noticed: Noticed { number, kind, usual, seen },
+        burst: None,
+        unserved: None,
+    };
+    let burst = ImpulseBurst {
+        delay_ns: 12_000_000,
+        open_ns: 14_900_000,
+        births: 1_846,
+        objects: 4_012.5,
+        bytes: 2_065_000.0,
+        sites: vec![
+            site(0x3f9c_2a1b_77d0_e4c1, &frame("main.(*store).put", "/src/shop/store.go", 42), 1_495, 0.81),
+            site(0xaa, &frame("main.copy", "/src/shop/copy.go", 9), 222, 0.12),
+            site(0xbb, &frame("main.(*server).events", "/src/shop/events.go", 61), 129, 0.069),
+            site(0xcc, &frame("main.main", "/src/shop/main.go", 12), 1, 0.031),
+        ],
+    };
+    let last = [
+        Impulse { burst: Some(burst), ..impulse(1, ImpulseKind::AllocationRate, Some(10_485_760.0), 262_144_000.0) },
+        Impulse {
+            unserved: Some("a burst for this reason was not long ago".into()),
+            ..impulse(2, ImpulseKind::HeapGrowth, Some(44_040_192.0), 99_614_720.0)
+        },
+        impulse(3, ImpulseKind::Pause, None, 0.0314),
+    ];
+    Impulses { counts: [5, 3, 1], last: last.into() }
 }
 
 /// The accounts of a heap that holds objects of two sizes and a large one.

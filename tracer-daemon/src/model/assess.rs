@@ -139,6 +139,8 @@ struct History {
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) growth: SiteGrowth,
+    /// Growth in classes in which it may be others that grow: measured, and no reason to accuse.
+    pub(super) doubtful: SiteGrowth,
     pub(super) classes: Classes,
     /// Samples that nothing in the books explains, or that should be there and are not.
     disagreement: Option<Reason>,
@@ -436,7 +438,7 @@ impl Assessor {
             let due_s = match (births, by_profile) {
                 (Some((births, rate)), _) => {
                     births.attribute(class, rate, &mut found);
-                    births.name_due_s(rate).filter(|_| rate.value > circumstances.floor_bytes_per_s)
+                    births.name_due_s(class.size_bytes, rate).filter(|_| rate.value > circumstances.floor_bytes_per_s)
                 }
                 (None, Some(sites)) => attribute(class, sites, rate_bytes, profile_s, circumstances, &mut found),
                 (None, None) => None,
@@ -462,7 +464,7 @@ impl Assessor {
         let floor = circumstances.floor_bytes_per_s;
         let mut named = Vec::new();
         let before = std::mem::take(&mut self.sites);
-        for (site, Found { growth, classes, disagreement, births_s }) in found {
+        for (site, Found { growth, doubtful, classes, disagreement, births_s }) in found {
             let mut history = before.get(&site).copied().unwrap_or_default();
             let window_s = births_s.unwrap_or(circumstances.window_s);
             let (mut verdict, mut why) =
@@ -478,14 +480,16 @@ impl Assessor {
                 self.remember(site, history);
                 continue;
             }
-            if classes.rise && growth.bytes_per_s > floor || shown >= Verdict::Growing || disagreement.is_some() {
+            let all = growth.plus(&doubtful);
+            let is_worth = all.bytes_per_s > floor && (classes.rise || doubtful.samples > 0.0);
+            if is_worth || shown >= Verdict::Growing || disagreement.is_some() {
                 let why = match (shown == verdict, why) {
                     (true, why) => why,
                     (false, Reason::Leaks(named)) => Reason::Grew { named, but: Doubt::Once },
                     (false, _) => Reason::Unconfirmed,
                 };
-                let growth_bytes_per_s = growth.rate();
-                let said = SiteAssessment { site, verdict: shown, growth_bytes_per_s, samples: growth.samples, why };
+                let growth_bytes_per_s = all.rate();
+                let said = SiteAssessment { site, verdict: shown, growth_bytes_per_s, samples: all.samples, why };
                 history.last = Some(said);
                 named.push(said);
             }

@@ -251,7 +251,7 @@ fn births_name_who_leaks_where_there_is_no_profile() {
         assessor.observe_births(BirthEvidence {
             window_s: reading.window_s,
             seen_s: reading.window_s,
-            caught_per_byte: reading.caught_per_byte(),
+            caught: reading.caught(),
             sites: estimate(&reading).sites,
         });
         assessor.report(1e8);

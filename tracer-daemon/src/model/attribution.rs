@@ -187,6 +187,19 @@ impl SiteGrowth {
         self.add_class_error(class_bytes_per_s, corrected.growth);
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            bytes_per_s: self.bytes_per_s + other.bytes_per_s,
+            variance: self.variance + other.variance,
+            class_half_width: self.class_half_width + other.class_half_width,
+            samples: self.samples + other.samples,
+            moved: self.moved + other.moved,
+            contested_bytes_per_s: self.contested_bytes_per_s + other.contested_bytes_per_s,
+        }
+    }
+
     fn add_class_error(&mut self, class_bytes_per_s: Rate, own_bytes_per_s: f64) {
         let half_width = class_bytes_per_s.value - class_bytes_per_s.low;
         let part = if class_bytes_per_s.value.abs() > 0.0 { own_bytes_per_s / class_bytes_per_s.value } else { 0.0 };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::assess::{ClassAssessment, DISAGREEMENT, Found};
 use super::attribution::{Corrected, Estimate};
-use super::births::SiteBirths;
+use super::births::{Caught, SiteBirths, Without};
 use super::slope::Z;
 use super::verdict::SAMPLES_TO_NAME;
 use super::{Rate, SiteId};
@@ -19,6 +19,10 @@ const BIRTHS_MIN_S: f64 = 40.0;
 const MOST_OF_THE_REST: f64 = 0.5;
 /// The part of a class's growth below which births accuse nobody: tiny objects live as long as those that they share a slot with.
 const LEAST_PART: f64 = 0.1;
+/// Objects that were seen to stay below which births accuse nobody: some are alive by chance while they are looked at.
+const STAYED_MIN: f64 = 3.0;
+/// What stays is less than births say where less than this part of it is held.
+const HELD_PART: f64 = 0.5;
 /// Standard deviations by which births may exceed the books.
 const EXCESS: f64 = 2.0;
 
@@ -29,8 +33,8 @@ pub struct BirthEvidence {
     pub window_s: f64,
     /// Since the first of them, seconds.
     pub seen_s: f64,
-    /// Births that are caught for each byte that is allocated.
-    pub caught_per_byte: f64,
+    /// How often objects are caught.
+    pub caught: Caught,
     /// What they say of each site and class.
     pub sites: Vec<SiteBirths>,
 }
@@ -66,8 +70,8 @@ impl BirthEvidence {
     }
 
     /// In how many seconds enough survivors of what grows so fast are due. `None`: nothing is caught.
-    pub(super) fn name_due_s(&self, rate: Rate) -> Option<f64> {
-        let due_s = SAMPLES_TO_NAME / (rate.value * self.caught_per_byte) - self.window_s;
+    pub(super) fn name_due_s(&self, size_bytes: Option<u64>, rate: Rate) -> Option<f64> {
+        let due_s = SAMPLES_TO_NAME / (rate.value * self.caught.per_byte(size_bytes)) - self.window_s;
         due_s.is_finite().then_some(due_s.max(BIRTHS_MIN_S - self.seen_s))
     }
 
@@ -76,47 +80,147 @@ impl BirthEvidence {
         if self.seen_s < BIRTHS_MIN_S {
             return;
         }
-        let sites: Vec<(&SiteBirths, Estimate)> = self.of_class(class.size_bytes).collect();
-        let estimates: Vec<Estimate> = sites.iter().map(|(_, estimate)| *estimate).collect();
-        let all: f64 = estimates.iter().map(|estimate| estimate.growth).sum();
-        let variance: f64 = estimates.iter().map(|estimate| estimate.variance).sum();
         // A site that was not caught may have what one survivor would stand for; and all that those that were cannot explain.
-        let survivor = 1.0 / (self.caught_per_byte * self.window_s);
-        let one = if survivor.is_finite() { survivor * survivor } else { variance };
-        let unexplained = rate.low - all;
-        let is_unexplained = unexplained > DISAGREEMENT * (variance + one).sqrt();
-        let unseen = one.max(f64::MIN_POSITIVE) + if is_unexplained { unexplained * unexplained } else { 0.0 };
-        let corrected = Corrected::of(rate.value, &estimates, unseen);
-        // What others may have at most. Of those that were all seen to die it is none, and of those of whom too few were caught
-        // all that they allocate.
-        let most = |births: &SiteBirths| match (births.growth, births.allocates) {
-            (Some(estimate), _) if estimate.growth > 0.0 => (estimate.growth, estimate.variance),
-            (None, Some(allocates)) => (allocates.growth, 0.0),
-            _ => (0.0, 0.0),
+        let survivor = 1.0 / (self.caught.per_byte(class.size_bytes) * self.window_s);
+        let one = |variance| if survivor.is_finite() { survivor * survivor } else { variance };
+        let lacks = |(all, variance): (f64, f64)| {
+            let unexplained = rate.low - all;
+            (unexplained > DISAGREEMENT * (variance + one(variance)).sqrt()).then_some(unexplained)
         };
-        let of_class = self.sites.iter().filter(|births| births.size_bytes == class.size_bytes);
-        let sum = |(all, variance), (growth, more)| (all + growth, variance + more);
-        let (all_most, variance_most) = of_class.map(most).fold((0.0, 0.0), sum);
-        for ((births, estimate), corrected) in sites.iter().zip(corrected.sites) {
-            let Some(site) = births.site else { continue };
-            let (own, own_variance) = most(births);
-            let others = all_most - own;
+        let mut sites = self.stays(class.size_bytes);
+        if lacks(sum(sites.iter().map(|site| site.growth))).is_some() {
+            // Objects that live longer and longer, such as those of a queue, all die in the end: what is held counts.
+            sites = self.held(class.size_bytes);
+        }
+        let (all, variance) = sum(sites.iter().map(|site| site.growth));
+        let unexplained = lacks((all, variance)).unwrap_or(0.0);
+        let unseen = one(variance).max(f64::MIN_POSITIVE) + unexplained * unexplained;
+        let estimates: Vec<Estimate> = sites.iter().map(|site| site.growth).collect();
+        let corrected = Corrected::of(rate.value, &estimates, unseen);
+        let all_most = Together::of(&sites);
+        for (site, corrected) in sites.iter().zip(corrected.sites) {
+            let Some(id) = site.site.filter(|_| site.growth.growth > 0.0) else { continue };
+            let found = found.entry(id).or_default();
+            found.births_s = Some(self.window_s);
+            let Estimate { growth: others, variance: others_variance } = all_most.but(site);
             // Where these explain all, nobody else is needed. Survivors alone do not accuse: of what lives long, births are seen
             // before deaths are, and deaths of what was born before we looked are seen by the books alone.
-            if others + Z * (variance_most - own_variance).max(0.0).sqrt() >= rate.low || estimate.growth <= 0.0 {
-                continue;
-            }
+            let is_needed = others + Z * others_variance.sqrt() < rate.low;
             // Nor is one accused for what somebody else must have, of whom nothing was caught: it explains most of what the others
             // leave, or it is not it.
-            let own_most = estimate.growth + Z * estimate.variance.max(0.0).sqrt();
-            if own_most < MOST_OF_THE_REST * (rate.low - others) || estimate.growth < LEAST_PART * rate.low {
-                continue;
+            let own_most = site.growth.growth + Z * site.growth.variance.max(0.0).sqrt();
+            let is_enough =
+                own_most >= MOST_OF_THE_REST * (rate.low - others) && site.growth.growth >= LEAST_PART * rate.low;
+            if is_needed && is_enough && site.number >= STAYED_MIN {
+                found.growth.add_births(rate, &corrected, site.number, others);
+                found.classes.rise = true;
+                found.classes.add(class, rate, corrected.growth.max(0.0));
+            } else {
+                found.doubtful.add_births(rate, &corrected, site.number, others);
             }
-            let found = found.entry(site).or_default();
-            found.growth.add_births(rate, &corrected, births.stayed, others);
-            found.classes.rise = true;
-            found.classes.add(class, rate, corrected.growth.max(0.0));
-            found.births_s = Some(self.window_s);
         }
     }
+
+    /// What each site grows by if its objects live as long as they have until now.
+    fn stays(&self, size_bytes: Option<u64>) -> Vec<Part> {
+        let of_class = self.sites.iter().filter(|births| births.size_bytes == size_bytes);
+        let part = |births: &SiteBirths| {
+            let Estimate { growth: held, variance } = births.held;
+            // It has grown by no more than it holds, though most may live through a collection now and then.
+            let is_bounded = |growth: &Estimate| held + Z * variance.sqrt() < HELD_PART * growth.growth;
+            let bounded = births.growth.filter(is_bounded).map(|_| births.held);
+            let growth = bounded.or(births.growth).unwrap_or(NONE);
+            // Of those of whom too few were caught it may be all that they allocate; of those that were all seen to die it is none.
+            let most = match births.allocates {
+                Some(allocates) if births.growth.is_none() => Estimate { variance: 0.0, ..allocates },
+                _ if growth.growth > 0.0 => growth,
+                _ => NONE,
+            };
+            let without = births.without.filter(|_| bounded.is_none() && most.growth > 0.0);
+            Part { site: births.site, growth, most, without, number: births.stayed.min(births.held_number) }
+        };
+        of_class.map(part).collect()
+    }
+
+    /// What each site has grown by at most, whatever its objects do.
+    fn held(&self, size_bytes: Option<u64>) -> Vec<Part> {
+        let of_class = self.sites.iter().filter(|births| births.size_bytes == size_bytes);
+        let part = |births: &SiteBirths| Part {
+            site: births.site,
+            growth: births.held,
+            most: births.held,
+            without: None,
+            number: births.held_number,
+        };
+        of_class.map(part).collect()
+    }
+}
+
+/// One site's part of a class.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    site: Option<SiteId>,
+    growth: Estimate,
+    /// What it may have at most.
+    most: Estimate,
+    /// The same by what is left out. `None`: it has nothing to do with that of others.
+    without: Option<Without>,
+    /// Objects that say so.
+    number: f64,
+}
+
+/// What all sites of a class have together: their parts are at each other's expense, where it is known how much all of them allocate.
+struct Together {
+    growth: f64,
+    /// Variance of those of whom no more is known.
+    variance: f64,
+    without: Option<Without>,
+}
+
+impl Together {
+    fn of(sites: &[Part]) -> Self {
+        let mut all = Self { growth: 0.0, variance: 0.0, without: None };
+        for site in sites {
+            all.growth += site.most.growth;
+            match (&mut all.without, site.without) {
+                (_, None) => all.variance += site.most.variance,
+                (None, Some(_)) => all.without = site.without,
+                (Some(all), Some(site)) => {
+                    for (all, site) in all.values.iter_mut().zip(site.values) {
+                        *all += site;
+                    }
+                    all.own_variance += site.own_variance;
+                }
+            }
+        }
+        all
+    }
+
+    /// What all others have.
+    fn but(&self, site: &Part) -> Estimate {
+        let growth = self.growth - site.most.growth;
+        let Some(own) = site.without else {
+            let variance = (self.variance - site.most.variance).max(0.0) + self.without.map_or(0.0, variance_of);
+            return Estimate { growth, variance };
+        };
+        let others = self.without.map(|mut all| {
+            for (all, own) in all.values.iter_mut().zip(own.values) {
+                *all -= own;
+            }
+            Without { own_variance: (all.own_variance - own.own_variance).max(0.0), ..all }
+        });
+        // What was caught of this site was not caught of the others: so theirs is no surer than its own share.
+        let variance = others.map_or(0.0, variance_of).max((site.most.variance - own.own_variance).max(0.0));
+        Estimate { growth, variance: self.variance + variance }
+    }
+}
+
+fn variance_of(without: Without) -> f64 {
+    without.variance() + without.own_variance
+}
+
+const NONE: Estimate = Estimate { growth: 0.0, variance: 0.0 };
+
+fn sum(estimates: impl Iterator<Item = Estimate>) -> (f64, f64) {
+    estimates.fold((0.0, 0.0), |(all, variance), estimate| (all + estimate.growth, variance + estimate.variance))
 }

@@ -122,12 +122,16 @@ impl BirthHistory {
         if !(window_s.is_finite() && window_s > 0.0) {
             return None;
         }
-        let mut bursts = [0_u32; CLUSTERS];
-        for slice in &self.slices {
-            for (all, bursts) in bursts.iter_mut().zip(slice.birth_bursts) {
-                *all = all.saturating_add(bursts);
-            }
-        }
+        let bursts_of = |of: fn(&Slice) -> [u32; CLUSTERS]| {
+            self.slices.iter().fold([0_u32; CLUSTERS], |mut all, slice| {
+                for (all, bursts) in all.iter_mut().zip(of(slice)) {
+                    *all = all.saturating_add(bursts);
+                }
+                all
+            })
+        };
+        let bursts = bursts_of(|slice| slice.birth_bursts);
+        let large_bursts = bursts_of(|slice| slice.large_bursts);
         let (mut cells, mut refills) = (Vec::new(), Vec::new());
         for (key, sum) in self.cells.values().filter(|(_, sum)| sum.is_sane()) {
             let CellKey { size_bytes, group, cluster, .. } = *key;
@@ -151,7 +155,7 @@ impl BirthHistory {
         let known = self.refill_trap > 0.0 && self.refill_trap <= 1.0;
         let refill_trap = if known { self.refill_trap } else { REFILL_TRAP };
         let classes = now.map(|(now, books)| self.rates(now, books)).unwrap_or_default();
-        Some(BirthReading { window_s, bursts, cells, refills, refill_trap, classes })
+        Some(BirthReading { window_s, bursts, large_bursts, cells, refills, refill_trap, classes })
     }
 
     fn site(&self, path: u32) -> Option<SiteId> {

@@ -113,6 +113,8 @@ pub struct Slice {
     pub began_ns: u64,
     /// Bursts that caught births, by cluster; those that caught nothing included.
     pub birth_bursts: [u32; CLUSTERS],
+    /// Parts of the time in which all large objects were caught.
+    pub large_bursts: [u32; CLUSTERS],
     /// Bursts that counted refills.
     pub refill_bursts: [u32; CLUSTERS],
     /// Seconds that the bursts of births stand for.

@@ -97,6 +97,8 @@ pub struct BirthReading {
     pub window_s: f64,
     /// Bursts of births by cluster, those that caught nothing included.
     pub bursts: [u32; CLUSTERS],
+    /// The same of parts of the time in which all large objects were caught.
+    pub large_bursts: [u32; CLUSTERS],
     /// What was caught, in any order.
     pub cells: Vec<BirthCell>,
     /// What bursts of refills counted, in any order.
@@ -108,15 +110,52 @@ pub struct BirthReading {
 }
 
 impl BirthReading {
-    /// Births that were caught for each byte that was allocated: what leaks is caught so often.
-    pub fn caught_per_byte(&self) -> f64 {
-        let (caught, bytes) =
-            self.cells.iter().filter(|cell| is_sane(cell)).fold((0.0, 0.0), |(caught, bytes), cell| {
-                (caught + approximate(cell.number), bytes + cell.lives.weight * approximate(cell.size_bytes))
-            });
-        let all = self.classes.iter().map(|class| class.bytes_per_s).sum::<f64>() * self.window_s;
-        let bytes = if all > 0.0 { all } else { bytes };
-        if bytes > 0.0 { caught / bytes } else { 0.0 }
+    /// How often objects are caught.
+    pub fn caught(&self) -> Caught {
+        let per_byte = |is_large: bool| {
+            let cells =
+                self.cells.iter().filter(|cell| is_sane(cell) && class_of(cell.size_bytes).is_none() == is_large);
+            let (caught, bytes) = cells
+                .fold((0.0, 0.0), |(caught, bytes), cell| (caught + approximate(cell.number), bytes + bytes_of(cell)));
+            let classes = self.classes.iter().filter(|class| class.size_bytes.is_none() == is_large);
+            let all = classes.map(|class| class.bytes_per_s).sum::<f64>() * self.window_s;
+            let bytes = if all > 0.0 { all } else { bytes };
+            if bytes > 0.0 { caught / bytes } else { 0.0 }
+        };
+        Caught { small_per_byte: per_byte(false), large_per_byte: per_byte(true) }
+    }
+
+    /// Bursts by cluster in which objects of a class were caught.
+    fn bursts(&self, size_bytes: Option<u64>) -> [u32; CLUSTERS] {
+        let mut bursts = self.bursts;
+        if size_bytes.is_none() {
+            for (bursts, more) in bursts.iter_mut().zip(self.large_bursts) {
+                *bursts = bursts.saturating_add(more);
+            }
+        }
+        bursts
+    }
+
+    /// Clusters that have such bursts.
+    fn clusters(&self, size_bytes: Option<u64>) -> Vec<u8> {
+        let bursts = (0_u8..).zip(self.bursts(size_bytes));
+        bursts.filter(|(_, bursts)| *bursts > 0).map(|(cluster, _)| cluster).collect()
+    }
+}
+
+/// Births that were caught for each byte that was allocated: what leaks is caught so often. Large objects may have a hook that stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Caught {
+    /// Of objects that have a size class.
+    pub small_per_byte: f64,
+    /// Of larger ones.
+    pub large_per_byte: f64,
+}
+
+impl Caught {
+    /// For each byte of a class; `None`: large objects.
+    pub fn per_byte(self, size_bytes: Option<u64>) -> f64 {
+        if size_bytes.is_some() { self.small_per_byte } else { self.large_per_byte }
     }
 }
 
@@ -131,6 +170,9 @@ pub struct SiteBirths {
     pub allocates: Option<Estimate>,
     /// Growth in bytes per second and its variance. `None`: nothing is known of what stays.
     pub growth: Option<Estimate>,
+    /// How it would be without each cluster of bursts: from this follows how sure sums over sites are, whose parts of a class are at each
+    /// other's expense.
+    pub without: Option<Without>,
     /// The part that stays, with its interval. `None`: nothing is known of it; with the lower bound 0 where more may die.
     pub survival: Option<Rate>,
     /// Whether it is known what stays: else growth may be anything between none and twice of what is said.
@@ -139,6 +181,35 @@ pub struct SiteBirths {
     pub caught: u64,
     /// Effective number of those that stay, as far as is known.
     pub stayed: f64,
+    /// What of its births was not seen to die though a collection tested it, in bytes per second of the time since the first. What the
+    /// site has grown by is no more than this, however long its objects live, and whether or not they live longer and longer.
+    pub held: Estimate,
+    /// Effective number of these.
+    pub held_number: f64,
+}
+
+/// An estimate by what is left out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Without {
+    /// Without each cluster that had bursts, as many as there are; the rest is 0.
+    pub values: [f64; CLUSTERS],
+    /// How many there are: the same for all sites of a class.
+    pub count: usize,
+    /// Variance that has nothing to do with that of other sites: what looks have not shown yet.
+    pub own_variance: f64,
+}
+
+impl Without {
+    /// The variance of the estimate over clusters, by the jackknife. Inflated to what the quantile of a normal distribution asks for with
+    /// so few of them.
+    pub fn variance(&self) -> f64 {
+        let values = self.values.get(..self.count).unwrap_or(&self.values);
+        let count = approximate(u64::try_from(values.len()).unwrap_or(u64::MAX));
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let widening = student(values.len().saturating_sub(1)) / Z;
+        squares * (count - 1.0) / count * widening * widening
+    }
 }
 
 /// One path's part of a site.
@@ -169,14 +240,14 @@ pub fn estimate(reading: &BirthReading) -> BirthEstimates {
     for cell in reading.cells.iter().filter(|cell| is_sane(cell)) {
         classes.entry(class_of(cell.size_bytes)).or_default().push(*cell);
     }
-    let clusters: Vec<u8> =
-        (0_u8..).zip(&reading.bursts).filter(|(_, bursts)| **bursts > 0).map(|(cluster, _)| cluster).collect();
-    let slowed = Slowed::all(reading, &clusters);
+    let (clusters, of_large) = (reading.clusters(Some(0)), reading.clusters(None));
+    let (slowed, not_slowed) = (Slowed::all(reading, &clusters), Slowed::none(&of_large));
     let mut estimates = BirthEstimates::default();
     let mut paths: BTreeMap<(Option<SiteId>, u32), PathBirths> = BTreeMap::new();
     for (size_bytes, mut cells) in classes {
         cells.sort_unstable_by_key(|cell| (cell.site, cell.lives.age_cycles, cell.path, cell.cluster, cell.group));
-        let class = Class::new(reading, size_bytes, &cells, &clusters, &slowed);
+        let (clusters, slowed) = if size_bytes.is_some() { (&clusters, &slowed) } else { (&of_large, &not_slowed) };
+        let class = Class::new(reading, size_bytes, &cells, clusters, slowed);
         for cells in cells.chunk_by(|one, next| one.site == next.site) {
             estimates.sites.push(class.site(cells));
             class.add_paths(cells, &mut paths);
@@ -230,6 +301,12 @@ impl Slowed {
             if factor.is_finite() { factor.max(1.0) } else { 1.0 }
         };
         Self { left_out, factors: groups.into_iter().map(|(group, sums)| (group, factor(sums))).collect() }
+    }
+
+    /// Nobody is slowed by what is rare.
+    fn none(clusters: &[u8]) -> Vec<Self> {
+        let left_out = std::iter::once(None).chain(clusters.iter().copied().map(Some));
+        left_out.map(|left_out| Self { left_out, factors: BTreeMap::new() }).collect()
     }
 
     /// With nothing left out, and with each of the clusters.
@@ -320,9 +397,10 @@ impl<'a> Class<'a> {
             }
         }
         let bytes: f64 = groups.values().map(|(bytes, _)| bytes).sum();
-        let bursts: u32 = self.reading.bursts.iter().sum();
-        let left_bursts = left_out.and_then(|cluster| self.reading.bursts.get(usize::from(cluster))).copied();
-        let kept = 1.0 - f64::from(left_bursts.unwrap_or_default()) / f64::from(bursts.max(1));
+        let of_clusters = self.reading.bursts(self.size_bytes);
+        let bursts: f64 = of_clusters.iter().copied().map(f64::from).sum();
+        let left_bursts = left_out.and_then(|cluster| of_clusters.get(usize::from(cluster))).copied();
+        let kept = 1.0 - f64::from(left_bursts.unwrap_or_default()) / bursts.max(1.0);
         let per_byte = match self.rate_bytes_per_s {
             Some(rate) => rate / bytes,
             None => 1.0 / (self.reading.window_s * kept),
@@ -353,32 +431,47 @@ impl<'a> Class<'a> {
     fn site(&self, cells: &[BirthCell]) -> SiteBirths {
         let all: Vec<Lives> = self.lives(cells, None).collect();
         let allocates: f64 = all.iter().map(|lives| lives.weight).sum();
+        let summed = |(sum, squares), lives: &Lives| (sum + lives.weight, squares + lives.squares);
+        let tested = all.iter().filter(|lives| lives.died || lives.age_cycles > 0).fold((0.0, 0.0), summed);
+        let alive = all.iter().filter(|lives| !lives.died && lives.age_cycles > 0).fold((0.0, 0.0), summed);
         let survival = Survival::of_all(all);
         let stays = survival.stays();
         let caught = cells.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell.number));
         let sampling = self.sampling_variance(allocates, caught);
         let born = |left_out| self.lives(cells, left_out).map(|lives| lives.weight).sum::<f64>();
-        let allocation =
-            self.jackknife(born).map(|variance| Estimate { growth: allocates, variance: variance.max(sampling) });
-        let growth = stays.and_then(|stays| match stays {
-            Stays::Settled { step, .. } => {
-                let Rate { value, low, high } = step.survival;
-                let grows = |left_out| born(left_out) * survival_at(self.lives(cells, left_out), step.age_cycles);
+        let allocation = self
+            .without(born)
+            .map(|without| Estimate { growth: allocates, variance: without.variance().max(sampling) });
+        // Growth, and how it would be without each cluster.
+        let grows = stays.and_then(|stays| {
+            let (age_cycles, part, unknown) = match stays {
                 // What no look has seen stay or die yet is bounded by the interval of the plateau, however much bursts agree.
-                let least = allocates * (high.unwrap_or(1.0) - value).max(value - low) / Z;
-                let least = least * least + sampling * value * value;
-                let variance = self.jackknife(grows)?.max(least);
-                Some(Estimate { growth: allocates * value, variance })
-            }
-            Stays::AtMost(step) => {
-                let most = allocates * step.survival.value;
-                let variance = self.jackknife(born)?.max(sampling) * step.survival.value.powi(2) / 4.0;
-                Some(Estimate { growth: most / 2.0, variance: variance + UNIFORM * most * most })
-            }
+                Stays::Settled { step, .. } => {
+                    let Rate { value, low, high } = step.survival;
+                    (Some(step.age_cycles), value, (high.unwrap_or(1.0) - value).max(value - low) / Z)
+                }
+                Stays::AtMost(step) => {
+                    let most = step.survival.value;
+                    (None, most / 2.0, UNIFORM.sqrt() * most)
+                }
+            };
+            let grows = |left_out| match age_cycles {
+                Some(age) => born(left_out) * survival_at(self.lives(cells, left_out), age),
+                None => born(left_out) * part,
+            };
+            let without = Without { own_variance: (allocates * unknown).powi(2), ..self.without(grows)? };
+            let sampling = sampling * part * part;
+            let variance = match age_cycles {
+                Some(_) => without.variance().max(without.own_variance + sampling),
+                None => without.variance().max(sampling) + without.own_variance,
+            };
+            Some((Estimate { growth: allocates * part, variance }, without))
         });
         let (survival, is_settled, stayed) = match stays {
             Some(Stays::Settled { step, stayed }) => (Some(step.survival), true, stayed),
-            Some(Stays::AtMost(step)) => (Some(Rate { low: 0.0, ..step.survival }), false, step.at_risk),
+            Some(Stays::AtMost(step)) => {
+                (Some(Rate { low: 0.0, ..step.survival }), false, step.at_risk * step.survival.value)
+            }
             None => (None, false, 0.0),
         };
         let is_finite = |estimate: &Estimate| estimate.growth.is_finite() && estimate.variance.is_finite();
@@ -386,11 +479,14 @@ impl<'a> Class<'a> {
             site: cells.first().and_then(|cell| cell.site),
             size_bytes: self.size_bytes,
             allocates: allocation.filter(is_finite),
-            growth: growth.filter(is_finite),
+            growth: grows.map(|(growth, _)| growth).filter(is_finite),
+            without: grows.map(|(_, without)| without).filter(|without| without.variance().is_finite()),
             survival,
             is_settled,
             caught,
             stayed,
+            held: held(allocation.unwrap_or(Estimate { growth: allocates, variance: 0.0 }), tested, alive),
+            held_number: effective(alive),
         }
     }
 
@@ -428,19 +524,33 @@ impl<'a> Class<'a> {
         }
     }
 
-    /// Variance of an estimate that is made again without each cluster. Inflated to what the quantile of a normal distribution asks
-    /// for with so few clusters. `None`: too few bursts.
-    fn jackknife(&self, estimate: impl Fn(LeftOut) -> f64) -> Option<f64> {
+    /// An estimate that is made again without each cluster. `None`: too few bursts.
+    fn without(&self, estimate: impl Fn(LeftOut) -> f64) -> Option<Without> {
         if self.clusters.len() < CLUSTERS_MIN {
             return None;
         }
-        let clusters = f64::from(u32::try_from(self.clusters.len()).ok()?);
-        let values: Vec<f64> = self.clusters.iter().map(|cluster| estimate(Some(*cluster))).collect();
-        let mean = values.iter().sum::<f64>() / clusters;
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        let widening = student(self.clusters.len() - 1) / Z;
-        Some(squares * (clusters - 1.0) / clusters * widening * widening)
+        let mut values = [0.0; CLUSTERS];
+        for (value, cluster) in values.iter_mut().zip(self.clusters) {
+            *value = estimate(Some(*cluster));
+        }
+        Some(Without { values, count: self.clusters.len(), own_variance: 0.0 })
     }
+}
+
+/// How many equally weighted objects would be as sure as these, of sums of weights and of their squares (Kish 1965).
+fn effective((sum, squares): (f64, f64)) -> f64 {
+    if squares > 0.0 { sum * sum / squares } else { 0.0 }
+}
+
+/// What is held of what is allocated, by those that a collection has tested: of the others nothing is known.
+fn held(allocates: Estimate, tested: (f64, f64), alive: (f64, f64)) -> Estimate {
+    let number = effective(tested);
+    if number <= 0.0 {
+        return Estimate { growth: 0.0, variance: 0.0 };
+    }
+    let part = (alive.0 / tested.0).clamp(0.0, 1.0);
+    let chance = allocates.growth * allocates.growth * part * (1.0 - part) / number;
+    Estimate { growth: allocates.growth * part, variance: chance + allocates.variance * part * part }
 }
 
 fn bytes_of(cell: &BirthCell) -> f64 {

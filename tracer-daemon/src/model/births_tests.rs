@@ -99,6 +99,7 @@ fn refills_say_how_much_of_a_class_each_group_has() {
         cells: clusters().flat_map(|cluster| [cell(1, 1, cluster), cell(2, 2, cluster)]).collect(),
         refills: clusters().flat_map(|cluster| [refill(1, cluster, 1_000), refill(2, cluster, 10)]).collect(),
         classes: vec![ClassRate { size_bytes: Some(64), bytes_per_s: 101.0 }],
+        ..BirthReading::default()
     };
     let rates = |reading: &BirthReading| -> Vec<f64> {
         estimate(reading).sites.iter().map(|site| site.allocates.unwrap().growth).collect()

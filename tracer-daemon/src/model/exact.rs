@@ -9,6 +9,7 @@ use tracer_common::loss::Loss;
 
 use super::{
     Counted, ExactCounts, GoroutineSite, LossCount, Path, Rate, Site, SiteId, Totals, Turnover,
+    series::Series,
     site::{Creation, Placed, place_allocation, place_creation},
 };
 use crate::symbolize::Frame;
@@ -33,6 +34,8 @@ pub struct ExactInput {
     pub totals: Totals,
     /// Losses by reason.
     pub losses: [u64; Loss::COUNT as usize],
+    /// How much was allocated in each millisecond. `None`: nobody looked.
+    pub series: Option<Arc<Series>>,
 }
 
 /// Groups stacks into sites. The sum of all sites and `other` equals the totals.
@@ -60,6 +63,7 @@ pub fn summarize(input: &ExactInput) -> ExactCounts {
             .into_iter()
             .map(|reason| LossCount { reason, count: input.losses[reason as usize] })
             .collect(),
+        series: input.series.clone(),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod gate;
 pub mod goroutines;
 mod heap;
 pub mod hints;
+pub mod impulses;
 pub mod judged;
 mod limit;
 pub mod live;
@@ -28,6 +29,7 @@ pub mod profile_change;
 mod profile_history;
 pub mod reason;
 mod samples;
+pub mod series;
 #[cfg(test)]
 #[expect(
     clippy::cast_possible_truncation,

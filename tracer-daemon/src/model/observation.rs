@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::birth_look::BirthLook;
 use super::goroutines::GoroutineTable;
 use super::goroutines::hooks::HookLook;
+use super::impulses::ImpulseLook;
 use super::memory::MemoryStatement;
 use super::{Stack, by_number};
 use crate::read::Discards;
@@ -42,6 +43,8 @@ pub enum Observation {
     Profile(ProfileLook),
     /// Births that were caught in bursts, and what became of them.
     Births(Arc<BirthLook>),
+    /// Jumps of the books, and what bursts caught that were opened for them.
+    Impulses(Arc<ImpulseLook>),
     /// Every goroutine.
     Goroutines(Arc<GoroutineTable>),
     /// Goroutines that began and ended, counted by hooks.

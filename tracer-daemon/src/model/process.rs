@@ -16,11 +16,13 @@ use super::goroutines::GoroutineTable;
 use super::goroutines::growth::{GoroutineGrowth, GoroutinesGrowth};
 use super::goroutines::hooks::HookHistory;
 use super::hints::Program;
+use super::impulses::Impulses;
 use super::marked::Reading;
 use super::memory::MemoryStatement;
 use super::memory::growth::{MemoryGrowth, MemoryGrowthReport, NativeGrowth};
 use super::observation::{Moment, Observation};
 use super::profile_history::ProfileHistory;
+use super::series::BookSeries;
 use super::{Births, Evidence, HeapLook, Limit, Profile, Snapshot, account};
 use crate::read::Discards;
 use crate::read::books::Books;
@@ -80,10 +82,12 @@ pub struct ProcessModel {
     last: Moment,
     /// The books when the window began, and at the last look.
     books: Option<[(Moment, Box<Books>); 2]>,
+    series: BookSeries,
     profile: ProfileHistory,
     births: BirthHistory,
     births_report: Option<Arc<Births>>,
     births_estimated: Option<Moment>,
+    impulses: Arc<Impulses>,
     goroutines: Option<Arc<GoroutineTable>>,
     goroutine_hooks: HookHistory,
     memory: Option<Arc<MemoryStatement>>,
@@ -118,10 +122,12 @@ impl ProcessModel {
             opened: Moment::default(),
             last: Moment::default(),
             books: None,
+            series: BookSeries::default(),
             profile: ProfileHistory::default(),
             births: BirthHistory::default(),
             births_report: None,
             births_estimated: None,
+            impulses: Arc::default(),
             goroutines: None,
             goroutine_hooks: HookHistory::default(),
             memory: None,
@@ -159,6 +165,7 @@ impl ProcessModel {
                     self.births.opened(last.0, &last.1);
                 }
                 self.goroutine_hooks.opened();
+                Arc::make_mut(&mut self.impulses).opened();
                 self.assessor.begin(at.unix_ns);
                 (self.assessment, self.judged) = (None, None);
             }
@@ -168,6 +175,7 @@ impl ProcessModel {
                     self.assessor.observe_books(Reading::new(&books, at.unix_ns));
                 }
                 self.births.observe_books(at, &books);
+                self.series.observe(at, &books);
                 self.in_use_max_bytes = self.in_use_max_bytes.max(books.heap_in_use_bytes);
                 self.assessor.was_larger(self.was_larger(&books));
                 match &mut self.books {
@@ -201,6 +209,10 @@ impl ProcessModel {
                 if self.births_report.is_none() {
                     self.estimate_births(at);
                 }
+            }
+            Observation::Impulses(look) => {
+                let main_module = self.constants.main_module.as_deref();
+                Arc::make_mut(&mut self.impulses).observe(at, self.opened, &look, main_module);
             }
             Observation::Goroutines(table) => {
                 self.goroutine_growth.observe(at.at_ns, &table);
@@ -276,7 +288,7 @@ impl ProcessModel {
         let report = self.births.births(&estimates, reading.window_s, self.constants.program());
         self.births_report = Some(Arc::new(report));
         self.assessor.observe_births(BirthEvidence {
-            caught_per_byte: reading.caught_per_byte(),
+            caught: reading.caught(),
             window_s: reading.window_s,
             seen_s: self.births.seen_s(at),
             sites: estimates.sites,
@@ -305,8 +317,10 @@ impl ProcessModel {
                     looks.each_ref().map(|(at, books)| HeapLook { at_s: at.seconds_since(self.opened), books });
                 account(first, last)
             }),
+            series: self.series.series(self.opened).map(Arc::new),
             profile,
             births: self.births_report.clone(),
+            impulses: self.births.counts().is_some().then(|| Arc::clone(&self.impulses)),
             birth_counts: self.births.counts(),
             assessment: self.assessment.clone(),
             forecast: self.forecast(books),

@@ -12,9 +12,11 @@ use super::goroutines::GoroutineTable;
 use super::goroutines::growth::GoroutinesGrowth;
 use super::goroutines::hooks::HookedGoroutines;
 use super::hints::Hint;
+use super::impulses::Impulses;
 use super::live::{LivePath, LiveSite};
 use super::memory::MemoryStatement;
 use super::memory::growth::MemoryGrowthReport;
+use super::series::Series;
 use super::{Heap, Limit};
 use crate::read::Discards;
 use crate::symbolize::Frame;
@@ -191,10 +193,14 @@ pub struct Snapshot {
     pub evidence: Vec<Evidence>,
     /// The runtime's own accounts.
     pub heap: Option<Heap>,
+    /// How much was allocated in each step of time: by hooks, where they count all, else by the books.
+    pub series: Option<Arc<Series>>,
     /// What is alive by the runtime's own profile.
     pub profile: Option<Profile>,
     /// What bursts caught and what became of it. `None`: there were none.
     pub births: Option<Arc<Births>>,
+    /// Jumps of the books, and what the bursts caught that they opened. `None`: nobody looked for them.
+    pub impulses: Option<Arc<Impulses>>,
     /// What became of all births that were told so far. `None`: nobody was asked for any.
     pub birth_counts: Option<BirthCounts>,
     /// What grows, and who is named for it. `None`: the books could not be read.
@@ -282,8 +288,15 @@ pub struct BirthSite {
 }
 
 impl From<ExactCounts> for Snapshot {
-    fn from(exact: ExactCounts) -> Self {
-        Self { window_s: exact.window_s, evidence: vec![Evidence::Exact], exact: Some(exact), ..Self::default() }
+    fn from(mut exact: ExactCounts) -> Self {
+        let series = exact.series.take();
+        Self {
+            window_s: exact.window_s,
+            evidence: vec![Evidence::Exact],
+            series,
+            exact: Some(exact),
+            ..Self::default()
+        }
     }
 }
 
@@ -309,6 +322,8 @@ pub struct ExactCounts {
     pub totals: Totals,
     /// Every reason, zeros included.
     pub losses: Vec<LossCount>,
+    /// How much was allocated in each millisecond. A [`Snapshot`] has it in its own place.
+    pub series: Option<Arc<Series>>,
 }
 
 impl ExactCounts {

@@ -114,11 +114,12 @@ impl Survival {
         let (mut survival, mut greenwood) = (1.0, 0.0);
         let steps = ages.iter().rev().map(|at_age| {
             let hazard = hazard(at_age.tested, at_age.after);
+            let before = survival;
             survival *= 1.0 - hazard;
             // d / (r (r - d)) in effective objects.
             greenwood += if hazard < 1.0 { hazard / (at_age.tested_effective * (1.0 - hazard)) } else { 0.0 };
             let (age_cycles, at_risk) = (at_age.age_cycles, at_age.lived);
-            Step { age_cycles, survival: interval(survival, greenwood, at_risk), at_risk }
+            Step { age_cycles, survival: interval(before, survival, greenwood, at_risk), at_risk }
         });
         Self(steps.collect())
     }
@@ -147,7 +148,12 @@ impl Survival {
         let fall = survival - last.survival.value;
         let is_flat = fall <= (FLAT + 1.0 / at_risk) * survival;
         let later = known.iter().find(|step| step.age_cycles > earlier_age).map_or(last.at_risk, |step| step.at_risk);
-        Some(if is_flat { Stays::Settled { step: last, stayed: later } } else { Stays::AtMost(last) })
+        if !is_flat {
+            return Some(Stays::AtMost(last));
+        }
+        // That nobody died was seen of all that lived beyond the age at which it became flat, not of the last of them alone.
+        let survival = if last.survival.value < 1.0 { last.survival } else { interval(1.0, 1.0, 0.0, later) };
+        Some(Stays::Settled { step: Step { survival, ..last }, stayed: later })
     }
 }
 
@@ -205,13 +211,13 @@ impl Weights {
 }
 
 /// On the scale of log(-log S), where the interval cannot leave 0 to 1. Where all lived or all died, by the rule of
-/// three for that many objects.
-fn interval(survival: f64, greenwood: f64, effective: f64) -> Rate {
+/// three for that many objects: those that died last were as many as `before`, the survival until then, says.
+fn interval(before: f64, survival: f64, greenwood: f64, effective: f64) -> Rate {
     if survival >= 1.0 {
         return Rate { value: 1.0, low: (1.0 - 3.0 / effective).max(0.0), high: Some(1.0) };
     }
     if survival <= 0.0 {
-        return Rate { value: 0.0, low: 0.0, high: Some((3.0 / effective).min(1.0)) };
+        return Rate { value: 0.0, low: 0.0, high: Some(before * (3.0 / effective).min(1.0)) };
     }
     let log = survival.ln();
     let spread = (Z * greenwood.sqrt() / log.abs()).exp();

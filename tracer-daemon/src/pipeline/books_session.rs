@@ -186,11 +186,13 @@ impl BooksSession {
         }
         let is_closed = self.is_closed;
         let hooks = births.as_mut().and_then(|births| births.look_at_hooks(subject, own::now(), is_closed));
+        let impulses = births.as_mut().and_then(|births| births.look_at_impulses(subject));
         let births = births.as_mut().and_then(|births| births.look(subject, own::now(), at.at_ns, is_closed));
         let seen = [
             // What it means depends on what was born.
             births,
             books.map(Observation::Books),
+            impulses,
             // What it means depends on the collections that the books know of.
             profile.map(Observation::Profile),
             goroutines.as_mut().and_then(GoroutineLooks::take).map(Arc::new).map(Observation::Goroutines),

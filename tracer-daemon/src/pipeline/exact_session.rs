@@ -8,16 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer_common::exact::StackKey;
+use tracer_common::{
+    exact::{MILLISECOND_NS, StackKey},
+    loss::Loss,
+};
 
-use super::{StartError, Subject, own};
+use super::{StartError, Subject, goroutines::monotonic_ns, own};
 
 use crate::{
     addr::Avma,
     attach::{Attachment, Claim, Limits},
-    collect::{Counts, NewStack, Reader},
+    collect::{Counts, NewStack, Reader, milliseconds::MillisecondNews},
     export::Refusal,
-    model::{Counted, ExactCounts, ExactInput, Stack, Totals, Turnover, summarize},
+    model::{Counted, ExactCounts, ExactInput, Stack, Totals, Turnover, series::Milliseconds, summarize},
     plan::ProbePlan,
 };
 
@@ -37,6 +40,7 @@ pub struct ExactSession {
     attachment: Attachment,
     reader: Reader,
     stacks: HashMap<StackKey, Stack>,
+    milliseconds: Milliseconds,
     started: Instant,
     stopped: Option<Instant>,
 }
@@ -55,6 +59,7 @@ impl ExactSession {
                 attachment,
                 reader,
                 stacks: HashMap::new(),
+                milliseconds: Milliseconds::default(),
                 started: own::now(),
                 stopped: None,
             }),
@@ -75,6 +80,9 @@ impl ExactSession {
 
     /// From now on hits count.
     pub fn open(&mut self) -> Result<(), StartError> {
+        let now = millisecond();
+        self.milliseconds = Milliseconds::new(now);
+        self.reader.begin_milliseconds(now);
         self.attachment.open_gate()?;
         self.started = own::now();
         tracing::info!(pid = self.subject.identity.pid, "counting");
@@ -103,6 +111,30 @@ impl ExactSession {
             }
             before = now;
         }
+        self.receive_milliseconds()
+    }
+
+    /// Takes what was allocated in which millisecond: often, since the kernel side tells those of some seconds apart.
+    fn receive_milliseconds(&mut self) -> Result<(), StartError> {
+        let (now, milliseconds) = (millisecond(), &mut self.milliseconds);
+        self.reader.milliseconds(now, |news| match news {
+            MillisecondNews::Allocated { millisecond, count } => {
+                milliseconds.add(millisecond, Counted { objects: count.objects, bytes: count.bytes });
+            }
+            MillisecondNews::Unread { first, last, count } => {
+                milliseconds.unread(first, last, Counted { objects: count.objects, bytes: count.bytes });
+            }
+        })?;
+        if self.stopped.is_none() {
+            self.milliseconds.go_on_to(now);
+        }
+        Ok(())
+    }
+
+    /// Takes what has come.
+    pub fn step(&mut self) -> Result<(), StartError> {
+        self.receive_milliseconds()?;
+        self.receive_stacks();
         Ok(())
     }
 
@@ -161,9 +193,12 @@ impl ExactSession {
 
     /// What is known now.
     pub fn snapshot(&mut self) -> Result<ExactCounts, StartError> {
-        let counts = self.reader.counts()?;
+        self.step()?;
+        let mut counts = self.reader.counts()?;
         self.receive_stacks();
-        Ok(summarize(&self.named(&counts)))
+        let series = self.milliseconds.series();
+        counts.losses[Loss::MillisecondsUnread as usize] = series.unplaced.objects;
+        Ok(summarize(&ExactInput { series: Some(Arc::new(series)), ..self.named(&counts) }))
     }
 
     fn named(&mut self, counts: &Counts) -> ExactInput {
@@ -195,6 +230,7 @@ impl ExactSession {
                 probe_hits: counts.probe_hits,
             },
             losses: counts.losses,
+            series: None,
         }
     }
 
@@ -212,6 +248,11 @@ impl ExactSession {
     pub fn window(&self) -> Duration {
         self.stopped.unwrap_or_else(own::now).duration_since(self.started)
     }
+}
+
+/// The millisecond that is, by the clock of the kernel side.
+fn millisecond() -> u64 {
+    monotonic_ns() / MILLISECOND_NS
 }
 
 fn attach(

@@ -111,10 +111,7 @@ impl Session {
     /// To be called every 50 ms or so, without probes less often: takes what has come, looks where it is time to.
     pub fn step(&mut self) -> Result<(), StartError> {
         match self {
-            Self::Exact(session) => {
-                session.receive_stacks();
-                Ok(())
-            }
+            Self::Exact(session) => session.step(),
             Self::Books(session) => {
                 session.step();
                 Ok(())

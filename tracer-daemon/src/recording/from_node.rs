@@ -41,6 +41,11 @@ impl Amount {
         }
     }
 
+    /// The larger of both, each by itself.
+    pub(super) fn max(self, other: Self) -> Self {
+        Self { nodes: self.nodes.max(other.nodes), text_bytes: self.text_bytes.max(other.text_bytes) }
+    }
+
     /// What is left of it without the other.
     pub(super) fn less(self, other: Self) -> Self {
         Self {

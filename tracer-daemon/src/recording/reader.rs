@@ -14,6 +14,7 @@ use super::{
     TEXTS_MAX, WORK_MAX, WORK_PER_BYTE_MAX,
 };
 use crate::model::Stack;
+use crate::model::impulses;
 use crate::model::observation::{Moment, Observation};
 
 /// Reads one recording, entry by entry.
@@ -254,6 +255,12 @@ impl<R: Read> Reader<R> {
         match &entry {
             Ok(Entry::Observation(Observation::Profile(look))) => self.stacks(kind, &look.new_stacks, amount)?,
             Ok(Entry::Observation(Observation::Births(look))) => self.stacks(kind, &look.new_stacks, amount)?,
+            Ok(Entry::Observation(Observation::Impulses(_))) => {
+                // The last few are kept.
+                let kept = (0..impulses::KEPT_MAX).fold(Amount::default(), |sum, _| sum.plus(amount));
+                let before = self.told.get(&kind).copied().unwrap_or_default();
+                self.told.insert(kind, before.max(kept));
+            }
             Ok(Entry::Note(Note::Reported(_))) => self.report()?,
             Ok(_) => {
                 self.told.insert(kind, amount);

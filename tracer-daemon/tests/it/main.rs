@@ -42,6 +42,7 @@ mod record;
 mod run;
 mod safety;
 mod schema;
+mod series;
 mod site_identity;
 mod symbolize;
 mod target;

@@ -23,7 +23,7 @@ use clap::{Args as _, FromArgMatches as _};
 use cases::{CASES, Case, Trait};
 use cell::{Cell, Evidence, HEADING};
 use results::Sum;
-use run::Place;
+use run::{Place, Watch};
 use truth::Truth;
 
 use crate::reported::window_s;
@@ -37,6 +37,7 @@ const ZOO: &str = "tracer-daemon/tests/programs/zoo";
 const QUICK_SECONDS: u64 = 130;
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Options {
     /// Telling cases on one version of Go each, at most 15 minutes; what is found is not written down, and how late it was
     /// found is told and not judged
@@ -60,9 +61,25 @@ pub(crate) struct Options {
     /// Cases that use little CPU run so many at a time
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// Keep recordings of what leakline sees, for `--again`
+    #[arg(long)]
+    record: bool,
+    /// Run nothing: judge the recordings that `--record` has kept. Nothing is written down
+    #[arg(long, conflicts_with = "record")]
+    again: bool,
     /// Use this leakline instead of building one
     #[arg(long, value_name = "FILE")]
     leakline: Option<std::path::PathBuf>,
+}
+
+impl Options {
+    fn how(&self) -> Watch {
+        match (self.again, self.record) {
+            (true, _) => Watch::Again,
+            (_, true) => Watch::Record,
+            _ => Watch::Attach,
+        }
+    }
 }
 
 /// One case on one version of Go with one kind of evidence.
@@ -129,7 +146,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     let work = || -> Result<()> {
         while let Some(planned) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
             let name = planned.name();
-            let program = place.build(&planned.case, &planned.release, planned.evidence)?;
+            let program = match options.how() {
+                Watch::Again => place.program(&planned.case, &planned.release, planned.evidence),
+                Watch::Attach | Watch::Record => place.build(&planned.case, &planned.release, planned.evidence)?,
+            };
             let cell = {
                 // A heavy case waits for the others and lets none begin. Only the order rests on it, so a poisoned lock is none.
                 let (_heavy, _light);
@@ -146,7 +166,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
             for row in cell.rows(&name) {
                 println!("{row}");
             }
-            if !options.quick {
+            if !options.quick && !options.again {
                 results.put(&name, cell)?;
             }
         }
@@ -189,7 +209,7 @@ fn look(place: &Place, planned: &Planned, program: &Path, options: &Options, com
         self_cpu_ratio: 0.0,
     };
     let seconds = if options.quick { QUICK_SECONDS } else { planned.case.seconds };
-    if let Err(error) = watch(place, planned, program, seconds, &mut cell) {
+    if let Err(error) = watch(place, planned, program, seconds, options.how(), &mut cell) {
         cell.failures.push(format!("{error:#}"));
     }
     let late: Vec<String> = cell.findings.iter().filter_map(judge::late).collect();
@@ -204,8 +224,8 @@ fn look(place: &Place, planned: &Planned, program: &Path, options: &Options, com
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few minutes")]
-fn watch(place: &Place, planned: &Planned, program: &Path, seconds: u64, cell: &mut Cell) -> Result<()> {
-    let said = place.watch(program, planned.evidence, seconds)?;
+fn watch(place: &Place, planned: &Planned, program: &Path, seconds: u64, how: Watch, cell: &mut Cell) -> Result<()> {
+    let said = place.watch(program, planned.evidence, seconds, how)?;
     let truth = Truth::parse(&said.truth, &Marks::read(&place.zoo, &planned.case.folder())?)?;
     let judgement = judge::judge(planned.evidence, seconds, &truth, &said.documents);
     cell.findings = judgement.findings;

@@ -34,7 +34,8 @@ impl Hook {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// For the user.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Cycles => "cycle probe",
             Self::LargeObjects => "hook on large objects",

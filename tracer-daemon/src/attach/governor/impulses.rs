@@ -28,6 +28,17 @@ pub struct Pulse {
     pub pause_ns: u64,
 }
 
+/// An impulse, and how large it is: bytes per second, bytes, or seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Jump {
+    /// What it is.
+    pub impulse: Impulse,
+    /// What was usual. `None`: a pause has no such thing.
+    pub usual: Option<f64>,
+    /// What was seen.
+    pub seen: f64,
+}
+
 /// Remembers what is usual.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Impulses {
@@ -37,7 +48,7 @@ pub struct Impulses {
 
 impl Impulses {
     /// One more look. `None`: as usual, or not known yet.
-    pub fn observe(&mut self, pulse: Pulse) -> Option<Impulse> {
+    pub fn observe(&mut self, pulse: Pulse) -> Option<Jump> {
         if !(pulse.seconds > 0.0 && pulse.allocated_bytes.is_finite() && pulse.heap_bytes.is_finite()) {
             return None;
         }
@@ -49,13 +60,17 @@ impl Impulses {
         if rate > JUMP * usual.max(RATE_MIN) {
             // It is usual from now on: one burst for each jump.
             self.rate = Some(rate);
-            return Some(Impulse::AllocationRate);
+            return Some(Jump { impulse: Impulse::AllocationRate, usual: Some(usual), seen: rate });
         }
         if grown_bytes > (GROWTH * most_bytes).max(GROWTH_MIN) {
             self.heap_bytes = Some(pulse.heap_bytes);
-            return Some(Impulse::HeapGrowth);
+            return Some(Jump { impulse: Impulse::HeapGrowth, usual: Some(most_bytes), seen: pulse.heap_bytes });
         }
-        (pulse.pause_ns >= PAUSE_NS).then_some(Impulse::Pause)
+        (pulse.pause_ns >= PAUSE_NS).then(|| Jump {
+            impulse: Impulse::Pause,
+            usual: None,
+            seen: crate::units::approximate(pulse.pause_ns) / 1e9,
+        })
     }
 }
 
@@ -69,37 +84,53 @@ mod tests {
         Pulse { seconds: 0.1, allocated_bytes: allocated_mib * MIB, heap_bytes: heap_mib * MIB, pause_ns: 100_000 }
     }
 
+    fn kind(impulses: &mut Impulses, pulse: Pulse) -> Option<Impulse> {
+        impulses.observe(pulse).map(|jump| jump.impulse)
+    }
+
+    #[test]
+    fn a_jump_says_from_where_to_where() {
+        let mut impulses = Impulses::default();
+        assert_eq!(impulses.observe(pulse(1.0, 10.0)), None);
+        let jump = impulses.observe(pulse(8.0, 10.0)).unwrap();
+        assert_eq!((jump.impulse, jump.usual, jump.seen), (Impulse::AllocationRate, Some(10.0 * MIB), 80.0 * MIB));
+        let jump = impulses.observe(pulse(8.0, 100.0)).unwrap();
+        assert_eq!((jump.impulse, jump.usual, jump.seen), (Impulse::HeapGrowth, Some(10.0 * MIB), 100.0 * MIB));
+        let jump = impulses.observe(Pulse { pause_ns: 30_000_000, ..pulse(8.0, 100.0) }).unwrap();
+        assert_eq!((jump.impulse, jump.usual, jump.seen), (Impulse::Pause, None, 0.03));
+    }
+
     #[test]
     fn a_jump_of_the_rate_is_one_impulse_and_what_goes_on_is_usual() {
         let mut impulses = Impulses::default();
         for _ in 0..50 {
-            assert_eq!(impulses.observe(pulse(1.0, 10.0)), None);
+            assert_eq!(kind(&mut impulses, pulse(1.0, 10.0)), None);
         }
-        assert_eq!(impulses.observe(pulse(8.0, 10.0)), Some(Impulse::AllocationRate));
+        assert_eq!(kind(&mut impulses, pulse(8.0, 10.0)), Some(Impulse::AllocationRate));
         for _ in 0..50 {
-            assert_eq!(impulses.observe(pulse(8.0, 10.0)), None);
+            assert_eq!(kind(&mut impulses, pulse(8.0, 10.0)), None);
         }
     }
 
     #[test]
     fn what_is_little_is_no_news() {
         let mut impulses = Impulses::default();
-        assert_eq!(impulses.observe(pulse(0.01, 1.0)), None);
-        assert_eq!(impulses.observe(pulse(0.5, 20.0)), None);
+        assert_eq!(kind(&mut impulses, pulse(0.01, 1.0)), None);
+        assert_eq!(kind(&mut impulses, pulse(0.5, 20.0)), None);
     }
 
     #[test]
     fn a_heap_that_grows_by_a_quarter_is_an_impulse_and_collections_are_none() {
         let mut impulses = Impulses::default();
-        let seen: Vec<_> = (0..100).map(|look| impulses.observe(pulse(1.0, 200.0 - f64::from(look % 10)))).collect();
+        let seen: Vec<_> = (0..100).map(|look| kind(&mut impulses, pulse(1.0, 200.0 - f64::from(look % 10)))).collect();
         assert!(seen.iter().all(Option::is_none));
-        assert_eq!(impulses.observe(pulse(1.0, 300.0)), Some(Impulse::HeapGrowth));
-        assert_eq!(impulses.observe(pulse(1.0, 310.0)), None);
+        assert_eq!(kind(&mut impulses, pulse(1.0, 300.0)), Some(Impulse::HeapGrowth));
+        assert_eq!(kind(&mut impulses, pulse(1.0, 310.0)), None);
     }
 
     #[test]
     fn a_long_pause_is_an_impulse() {
         let mut impulses = Impulses::default();
-        assert_eq!(impulses.observe(Pulse { pause_ns: 30_000_000, ..pulse(1.0, 1.0) }), Some(Impulse::Pause));
+        assert_eq!(kind(&mut impulses, Pulse { pause_ns: 30_000_000, ..pulse(1.0, 1.0) }), Some(Impulse::Pause));
     }
 }

@@ -41,6 +41,13 @@ impl HitRate {
         self.per_allocation = ratio.clamp(1.0 / 1_024.0, 8.0);
     }
 
+    /// What was seen in a window, without books: the first counts more than any guess.
+    fn learn_unslowed(&mut self, unslowed_per_s: f64) {
+        let weight = if self.peaks == (0.0, 0.0) { 1.0 } else { 0.3 };
+        self.per_s += weight * (unslowed_per_s - self.per_s);
+    }
+
+    /// Only what was seen is a peak.
     fn raise(&mut self) {
         self.peaks.0 = self.peaks.0.max(self.per_s);
     }
@@ -51,6 +58,8 @@ pub(super) struct Learnt {
     births: HitRate,
     slots: HitRate,
     pub(super) busy_threads: f64,
+    /// Cores that it used of late, on average. `None`: not known yet.
+    used: Option<f64>,
     /// When the minute of the peaks began, ns.
     minute_ns: u64,
     /// Time before and behind windows in which hits cost and do not count, ns: mean, and mean distance from it.
@@ -59,10 +68,13 @@ pub(super) struct Learnt {
     tails: u16,
     /// Frames of a birth's stack.
     pub(super) frames: f64,
-    /// What the program takes to record a birth, as measured. `None`: not yet.
+    /// What the program takes to record a birth, and a slot, as measured. `None`: not yet.
     pub(super) birth_ns: Option<f64>,
+    pub(super) slot_ns: Option<f64>,
     /// What windows have cost of late on average, ns. `None`: there was none.
     pub(super) cost_ns: Option<f64>,
+    /// How many windows that was learnt from.
+    costs: u16,
     /// Births recorded for each that was expected.
     pub(super) births_ratio: f64,
 }
@@ -70,18 +82,19 @@ pub(super) struct Learnt {
 impl Default for Learnt {
     fn default() -> Self {
         Self {
-            // Before the books have said anything a program is taken to be fast: a window that is too short tells little, one that is as long as
-            // a slow program needs costs a fast one what it may pay in seconds.
-            births: HitRate::new(1_000_000.0, 1.0),
+            births: HitRate::new(10_000.0, 1.0),
             // A full span of small slots has hundreds, one of large slots a few.
-            slots: HitRate::new(1_000_000.0 / 32.0, 1.0 / 32.0),
+            slots: HitRate::new(300.0, 1.0 / 32.0),
             busy_threads: 1.0,
+            used: None,
             minute_ns: 0,
             tail_ns: (750_000.0, 250_000.0),
             tails: 0,
             frames: 12.0,
             birth_ns: None,
+            slot_ns: None,
             cost_ns: None,
+            costs: 0,
             births_ratio: 1.0,
         }
     }
@@ -92,22 +105,29 @@ impl Learnt {
     pub(super) fn observe(&mut self, seen: &Observation, used_ns: f64, passed_ns: f64) {
         if passed_ns > 0.0 {
             let most = f64::from(seen.threads_max.unwrap_or(u32::MAX)).max(1.0);
-            self.busy_threads = (used_ns / passed_ns).clamp(1.0, most);
-        }
-        if let Some(allocations_per_s) = sane(seen.allocations_per_s) {
-            self.births.per_s = allocations_per_s * self.births.per_allocation;
-            self.slots.per_s = allocations_per_s * self.slots.per_allocation;
+            let used = used_ns / passed_ns;
+            self.busy_threads = used.clamp(1.0, most);
+            let before = self.used.unwrap_or(used);
+            self.used = Some(before + 0.1 * (used - before));
         }
         let is_over = seen.at_ns >= self.minute_ns.saturating_add(MINUTE_NS);
         for rate in [&mut self.births, &mut self.slots] {
             if is_over {
                 rate.peaks = (0.0, rate.peaks.0);
             }
-            rate.raise();
+            if let Some(allocations_per_s) = sane(seen.allocations_per_s) {
+                rate.per_s = allocations_per_s * rate.per_allocation;
+                rate.raise();
+            }
         }
         if is_over {
             self.minute_ns = seen.at_ns;
         }
+    }
+
+    /// The part of the time in which a thread runs, at most 1.
+    pub(super) fn utilisation(&self) -> f64 {
+        self.used.unwrap_or(1.0).min(1.0)
     }
 
     pub(super) fn hits_per_s(&self, kind: WindowKind) -> f64 {
@@ -161,7 +181,7 @@ impl Learnt {
                 }
                 rate.per_s = books_per_s * rate.per_allocation;
             }
-            None => rate.per_s += 0.3 * (unslowed_per_s - rate.per_s),
+            None => rate.learn_unslowed(unslowed_per_s),
         }
         // A jump holds until the books say otherwise.
         if (is_long || books.is_none()) && hits >= 50.0 && unslowed_per_s > 2.0 * before_per_s.max(rate.per_s) {
@@ -174,7 +194,10 @@ impl Learnt {
     pub(super) fn learn_tail(&mut self, outlook: &Outlook, plan: &WindowPlan, outcome: &Outcome) -> f64 {
         /// Where hits are few, their times say nothing.
         const HITS_PER_S_MIN: f64 = 10_000.0;
-        let per_s = outlook.slowed_per_s(outlook.hit_ns);
+        let open_s = approximate(outcome.closed_ns.saturating_sub(outcome.opened_ns)) / 1e9;
+        // As many as were seen in it, where its rate had jumped.
+        let seen_per_s = if open_s > 0.0 { approximate(outcome.hits) / open_s } else { 0.0 };
+        let per_s = outlook.slowed_per_s(outlook.hit_ns).max(seen_per_s);
         let Some(outside) = outcome.hits_outside else { return per_s * self.tail_ns.0 / 1e9 };
         let outside = approximate(outside);
         if per_s >= HITS_PER_S_MIN {
@@ -189,16 +212,24 @@ impl Learnt {
         outside
     }
 
+    /// What our program took for each birth or slot that it recorded.
+    pub(super) fn learn_record(&mut self, plan: &WindowPlan, outcome: &Outcome) {
+        let known = match plan.kind {
+            WindowKind::Births => &mut self.birth_ns,
+            WindowKind::Slots => &mut self.slot_ns,
+        };
+        if outcome.births > 0 && outcome.recorded_ns > 0 {
+            let each_ns = approximate(outcome.recorded_ns) / approximate(outcome.births);
+            let before_ns = known.unwrap_or(each_ns);
+            *known = Some(before_ns + 0.2 * (each_ns - before_ns));
+        }
+    }
+
     /// What became of the births that were planned.
     pub(super) fn learn_births(&mut self, plan: &WindowPlan, outcome: &Outcome) {
         let (hits, births) = (approximate(outcome.hits), approximate(outcome.births));
         if outcome.births > 0 {
             self.frames += 0.2 * ((approximate(outcome.frames) / births).min(64.0) - self.frames);
-            if outcome.recorded_ns > 0 {
-                let per_birth_ns = approximate(outcome.recorded_ns) / births;
-                let before_ns = self.birth_ns.unwrap_or(per_birth_ns);
-                self.birth_ns = Some(before_ns + 0.2 * (per_birth_ns - before_ns));
-            }
         }
         let expected = plan.births * (hits / plan.hits.max(1.0));
         if plan.mean_birth_bytes > 0 && expected >= 5.0 {
@@ -207,10 +238,12 @@ impl Learnt {
         }
     }
 
-    /// What a window has cost.
+    /// What a window has cost: the mean of the first, then of late.
     pub(super) fn learn_cost(&mut self, cost_ns: f64) {
+        self.costs = self.costs.saturating_add(1);
         let before_ns = self.cost_ns.unwrap_or(cost_ns);
-        self.cost_ns = Some(before_ns + 0.1 * (cost_ns - before_ns));
+        let weight = (1.0 / f64::from(self.costs)).max(0.1);
+        self.cost_ns = Some(before_ns + weight * (cost_ns - before_ns));
     }
 }
 

@@ -99,7 +99,7 @@ use target::{Host, Target};
 
 pub use config::{Config, Costs};
 pub use hooks::{Hook, HookDecision, Mode};
-pub use impulses::{Impulses, Pulse};
+pub use impulses::{Impulses, Jump, Pulse};
 pub use shed::Shed;
 pub use types::{
     Account, Cause, HookHits, Hooks, Impulse, Next, Observation, OpenFailure, Outcome, Refusal, Standing, TargetFacts,
@@ -256,7 +256,7 @@ impl Governor {
         let host = self.host();
         let target = self.targets.get_mut(&id)?;
         let has_slots = target.facts.slot_points > 0 && !matches!(cause, Cause::Impulse(_));
-        let kind = if has_slots && self.random.random::<f64>() < self.config.slots_share {
+        let kind = if has_slots && self.random.random::<f64>() < target.slots_share(&self.config) {
             WindowKind::Slots
         } else {
             WindowKind::Births
@@ -270,12 +270,12 @@ impl Governor {
         if host.purse_ns < needed_ns {
             return None;
         }
-        let stands_for_s = if matches!(cause, Cause::Impulse(_)) { 0.0 } else { target.stands_for_s(per_s) };
-        if matches!(cause, Cause::Impulse(_)) {
+        let stands_for_s = if matches!(cause, Cause::Impulse(_)) {
             target.forget_impulse();
+            0.0
         } else {
-            target.begin(Gap::begin(self.now_ns, &mut self.random));
-        }
+            target.begin(Gap::begin(self.now_ns, &mut self.random), per_s)
+        };
         self.windows += 1;
         let whole = crate::units::whole;
         let plan = WindowPlan {
@@ -291,8 +291,6 @@ impl Governor {
             stands_for_ns: whole(stands_for_s * 1e9),
             cost_ns: shape.cost_ns,
             most_ns: shape.most_ns,
-            with_large_objects: target.hooks.large_objects.mode == Mode::Bursts,
-            with_goroutines: target.hooks.goroutines.mode == Mode::Bursts,
             is_long: shape.length_ns > crate::units::approximate(self.config.window_max_ns),
         };
         self.open = Some(Open { plan: plan.clone(), at_ns: self.now_ns });

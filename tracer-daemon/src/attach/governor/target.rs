@@ -23,6 +23,10 @@ const TAIL_SLACK: f64 = 0.06;
 const OPEN_SHARE: f64 = 0.25;
 /// Part of the time that windows of all targets are open or being switched.
 const HOST_OPEN_SHARE: f64 = 0.6;
+/// Windows on slots are at least such a part of what they are in a program that is never idle.
+const SLOTS_LEAST: f64 = 0.1;
+/// A window stands for as much time in which none could open as makes this many gaps.
+const BLOCKED_GAPS: f64 = 1.0;
 /// Hits from which a window is worth its cost.
 const HITS_WORTH: f64 = 20.0;
 /// Mean time to the next burst of a target that cannot pay for more, once the gap is over, s.
@@ -33,6 +37,8 @@ const FIRST_MEAN_S: f64 = 3.0;
 const RATE_MAX_PER_S: f64 = 200.0;
 /// How long a hook that has jumped is not continuous, ns.
 const JUMPED_NS: u64 = 60_000_000_000;
+/// The books of a target are read by then, ns; else there will be none.
+const KNOWN_BY_NS: u64 = 5_000_000_000;
 /// Impulses have at least this distance, ns, and are forgotten when they could not be served for so long.
 const IMPULSE_GAP_NS: u64 = 10_000_000_000;
 const IMPULSE_LIFE_NS: u64 = 2_000_000_000;
@@ -60,6 +66,8 @@ pub(super) struct Target {
     pub(super) gap: Gap,
     /// Time since the last window in which none could open, because of what it had cost or since one was open, ns.
     blocked_ns: u64,
+    /// When it was added, ns.
+    since_ns: u64,
     pub(super) hooks: Hooks,
     account: Account,
     cpu: LastMinute,
@@ -88,6 +96,7 @@ impl Target {
             allowed_ns_per_s: f64::INFINITY,
             gap,
             blocked_ns: 0,
+            since_ns: at_ns,
             hooks: Hooks::default(),
             account: Account::default(),
             cpu: LastMinute::default(),
@@ -201,7 +210,12 @@ impl Target {
             peak_per_s: self.learnt.peak_per_s(kind),
             busy_threads: self.learnt.busy_threads,
             hit_ns: trap_ns + costs.count_ns,
-            birth_ns: self.learnt.birth_ns.unwrap_or(costs.birth_ns + self.learnt.frames * costs.frame_ns),
+            birth_ns: match kind {
+                WindowKind::Births => {
+                    self.learnt.birth_ns.unwrap_or(costs.birth_ns + self.learnt.frames * costs.frame_ns)
+                }
+                WindowKind::Slots => self.learnt.slot_ns.unwrap_or(costs.birth_ns),
+            },
             births_max,
             hits_goal,
             switch_ns: f64::from(points) * costs.point_ns,
@@ -216,7 +230,7 @@ impl Target {
         let (capacity_ns, minute_ns) = (self.purse.capacity_ns(), self.purse.minute_ns());
         // A window that costs less than its switching is better a longer and rarer one. So is one that costs less than it costs us, where the purse holds several.
         let least_ns = (4.0 * outlook.switch_ns).max(2.0 * outlook.fixed_ns());
-        let several = if self.is_shared() { 1.0 } else { 2.0 };
+        let several = if self.is_shared() { 1.0 } else { 3.0 };
         let worth_ns = least_ns.max((2.0 * config.own_burst_ns).min(PURSE_PART / several * capacity_ns));
         let planned_ns = (WINDOW_SHARE * minute_ns).max(worth_ns).min(PURSE_PART * capacity_ns);
         let slack_ns = TAIL_SLACK * minute_ns;
@@ -239,7 +253,7 @@ impl Target {
         let (mut cost_ns, mut length_ns) = (shape.cost_ns, shape.length_ns);
         if self.facts.slot_points > 0 {
             let slots = self.outlook(WindowKind::Slots).shape(full, config).unwrap_or(shape);
-            let share = config.slots_share.clamp(0.0, 1.0);
+            let share = self.slots_share(config);
             cost_ns += share * (slots.cost_ns - cost_ns);
             length_ns += share * (slots.length_ns - length_ns);
         }
@@ -259,6 +273,12 @@ impl Target {
         let most_per_s = RATE_MAX_PER_S.min(own_per_s).min(open_share / length_ns * 1e9);
         let worth = (shape.peak_hits / HITS_WORTH).min(1.0) * self.wanted();
         Ok(rate_per_s.min(most_per_s) * worth / host.live)
+    }
+
+    /// Which part of the windows is on slots. They tell who is slowed by being seen more than others: next to nobody, where the program
+    /// is idle for most of the time and does what it has to do later.
+    pub(super) fn slots_share(&self, config: &Config) -> f64 {
+        config.slots_share.clamp(0.0, 1.0) * self.learnt.utilisation().max(SLOTS_LEAST)
     }
 
     fn wanted(&self) -> f64 {
@@ -284,7 +304,7 @@ impl Target {
             self.gap.advance(until_ns, per_s);
             let passed_ns = until_ns - from_ns;
             match refusal {
-                Some(Refusal::NothingAllocated | Refusal::Failed { .. }) => {
+                Some(Refusal::NothingAllocated | Refusal::NothingKnown | Refusal::Failed { .. }) => {
                     self.account.unseen_ns = self.account.unseen_ns.saturating_add(passed_ns);
                 }
                 _ if per_s <= 0.0 => self.blocked_ns = self.blocked_ns.saturating_add(passed_ns),
@@ -305,6 +325,10 @@ impl Target {
     pub(super) fn rate(&self, at_ns: u64, host: Host, config: &Config) -> (f64, u64, Cause, Option<Refusal>) {
         if let Some((failure, times, until_ns)) = self.failed.filter(|(_, _, until_ns)| at_ns < *until_ns) {
             return (0.0, until_ns, Cause::Random, Some(Refusal::Failed { failure, times, until_ns }));
+        }
+        // What a window will cost is known when the books were read twice.
+        if self.seen.allocations_per_s.is_none() && at_ns < self.since_ns.saturating_add(KNOWN_BY_NS) {
+            return (0.0, self.since_ns.saturating_add(KNOWN_BY_NS), Cause::Random, Some(Refusal::NothingKnown));
         }
         if !self.allocates(config) {
             return (0.0, u64::MAX, Cause::Random, Some(Refusal::NothingAllocated));
@@ -360,16 +384,16 @@ impl Target {
         self.impulse.filter(|(_, until_ns)| at_ns < *until_ns && !is_backing_off).map(|(impulse, _)| impulse)
     }
 
-    /// How much of the time a window stands for that opens now where the rate is this, s.
-    pub(super) fn stands_for_s(&self, per_s: f64) -> f64 {
-        1.0 / per_s.max(1e-6) + crate::units::approximate(self.blocked_ns) / 1e9
-    }
-
-    /// A window opens now, and a new gap begins.
-    pub(super) fn begin(&mut self, gap: Gap) {
+    /// A window opens now where the rate is this, and a new gap begins. Gives how much of the time it stands for, s: the inverse of the
+    /// rate, and time in which none could open. Of a long one of these the next windows stand for a part each: a single one that stands
+    /// for most of all would be most of what is known.
+    pub(super) fn begin(&mut self, gap: Gap, per_s: f64) -> f64 {
         self.gap = gap;
-        self.blocked_ns = 0;
         self.impulse = None;
+        let gap_s = 1.0 / per_s.max(1e-6);
+        let blocked_s = (crate::units::approximate(self.blocked_ns) / 1e9).min(BLOCKED_GAPS * gap_s);
+        self.blocked_ns = self.blocked_ns.saturating_sub(crate::units::whole(blocked_s * 1e9));
+        gap_s + blocked_s
     }
 
     /// What was asked for at once cannot be.
@@ -400,13 +424,16 @@ impl Target {
         self.learnt.learn_rate(&self.outlook(plan.kind), plan, &outcome, self.seen.allocations_per_s);
         let outlook = self.outlook(plan.kind);
         let outside = self.learnt.learn_tail(&outlook, plan, &outcome);
+        self.learnt.learn_record(plan, &outcome);
         if plan.kind == WindowKind::Births {
             self.learnt.learn_births(plan, &outcome);
         }
         let cost_ns =
             learnt::cost_ns(&outlook, &outcome, outside, &self.facts.costs) + self.hooks_cost_ns(outcome.beside);
         self.charge(at_ns, cost_ns, plan.cause);
-        self.learnt.learn_cost(cost_ns);
+        if plan.cause == Cause::Random {
+            self.learnt.learn_cost(cost_ns);
+        }
         self.last_end_ns = Some(at_ns);
         self.failed = None;
         let account = &mut self.account;

@@ -122,10 +122,6 @@ pub struct WindowPlan {
     pub cost_ns: f64,
     /// What it costs at most, ns.
     pub most_ns: f64,
-    /// Hooks on large objects are on in it.
-    pub with_large_objects: bool,
-    /// Hooks on goroutines are on in it.
-    pub with_goroutines: bool,
     /// It is longer than windows on fast programs are, since hits are few.
     pub is_long: bool,
 }
@@ -246,6 +242,8 @@ pub enum Refusal {
     },
     /// Nothing would be seen: the books say that next to nothing is allocated.
     NothingAllocated,
+    /// How much is allocated is not known yet.
+    NothingKnown,
     /// leakline itself takes more than it may.
     Shed,
     /// Windows could not be opened.
@@ -279,6 +277,7 @@ impl fmt::Display for Refusal {
                 write!(formatter, "the targets of this host together may take {:.1} % of a core", 100.0 * share)
             }
             Self::NothingAllocated => formatter.write_str("next to nothing is allocated"),
+            Self::NothingKnown => formatter.write_str("it is not known yet how much is allocated"),
             Self::Shed => formatter.write_str("leakline itself takes more CPU than it may"),
             Self::Failed { failure, times, .. } => {
                 write!(formatter, "bursts could not begin, {times} in a row: {failure}")

@@ -15,6 +15,8 @@ pub(super) const HITS_GOAL: f64 = 4_000.0;
 pub(super) const SLOTS_GOAL: f64 = 300.0;
 /// Fewer hits than this are no window: it would end before anything is seen.
 const HITS_MIN: f64 = 64.0;
+/// A slow program rarely makes so many within what it can pay for.
+const HITS_FEW: f64 = 16.0;
 
 /// What is known of a target and of its hits before a window opens.
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +30,9 @@ pub(super) struct Outlook {
     pub(super) busy_threads: f64,
     /// A hit that is counted, trap included, ns.
     pub(super) hit_ns: f64,
-    /// What a birth takes more, ns.
+    /// What a birth takes more, or a slot that is recorded, ns.
     pub(super) birth_ns: f64,
-    /// Births wanted, at most. 0: a window that records none.
+    /// Births wanted, at most. 0: a window on slots, of which each is recorded.
     pub(super) births_max: f64,
     /// Hits for which a window is made longer.
     pub(super) hits_goal: f64,
@@ -99,12 +101,16 @@ impl Outlook {
 
     /// The least that a useful window costs, ns.
     pub(super) fn least_ns(&self, slack_ns: f64) -> f64 {
-        self.reserve_ns(slack_ns) + HITS_MIN * (self.hit_ns + self.birth_ns)
+        self.reserve_ns(slack_ns) + HITS_FEW * (self.hit_ns + self.birth_ns)
     }
 
     /// The window for an allowance. `None`: less than [`HITS_MIN`] hits could be paid for, though there would be more.
     pub(super) fn shape(&self, allowance: Allowance, config: &Config) -> Option<Shape> {
         let births_max = self.births_max;
+        if births_max <= 0.0 {
+            let shape = Shape { births: 0.0, ..self.with_share(1.0, allowance, config) };
+            return (shape.hit_cap >= HITS_MIN.min(shape.uncapped)).then_some(shape);
+        }
         // How many hits are births depends on how many hits there are, and these on what each costs: three rounds are enough.
         let mut shape = self.with_share(births_max.min(1.0) / HITS_PER_BIRTH, allowance, config);
         for _ in 0..2 {

@@ -7,7 +7,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{goroutines::Table, memory::Memory};
+use super::{
+    goroutines::Table,
+    memory::Memory,
+    series::{Impulse, Series},
+};
 use crate::model;
 
 /// One document about one process.
@@ -40,6 +44,12 @@ pub struct Document {
     /// What the resident memory consists of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
+    /// How much was allocated in each step of the last part of the window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series: Option<Series>,
+    /// Jumps of the books, and what the windows caught that they opened; the last few.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub impulses: Option<Vec<Impulse>>,
     /// What the look cost.
     pub cost: Cost,
     /// What could not be kept, by reason.

@@ -8,12 +8,14 @@ pub(crate) mod closed_schema;
 mod document;
 mod goroutines;
 pub mod memory;
+mod series;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
 pub use self::goroutines::goroutine_table;
+pub use self::series::{CaughtSite, Impulse, ImpulseBurst, Peak, Series};
 pub use document::{
     Allocator, Cost, Counted, Document, Evidence, Frame, GoroutinePart, GoroutineSite, Goroutines, Heap, Hint, Path,
     Process, Profile, Rate, Refused, Site, SizeClass,
@@ -80,6 +82,8 @@ pub fn document(report: &Report) -> Document {
             .memory
             .as_ref()
             .map(|statement| memory::memory(statement, snapshot.memory_growth.as_deref(), &[])),
+        series: snapshot.series.as_deref().map(series::series),
+        impulses: snapshot.impulses.as_deref().map(series::impulses),
         cost: Cost {
             budget_ratio: report.cost.budget_ratio.and_then(finite),
             target_ratio: report.cost.target_ratio.and_then(finite),

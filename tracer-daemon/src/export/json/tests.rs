@@ -61,6 +61,37 @@ fn a_report_by_the_books_says_who_holds_what() {
 }
 
 #[test]
+fn what_is_not_known_of_a_step_is_null_and_peaks_are_of_the_whole_window() {
+    let document = assert_valid(&fixture::report());
+    let series = &document["series"];
+    assert_eq!((&series["step_s"], &series["began_s"]), (&json!(0.001), &json!(20.0)));
+    assert_eq!((&series["alloc_objects"], &series["alloc_bytes"]), (&json!([250, null, 0]), &json!([41_246, null, 0])));
+    assert_eq!(series["peaks"][1], json!({ "at_s": 12.345, "objects": 410, "bytes": 3_355_443 }));
+    assert_eq!(series["unplaced"], json!({ "objects": 40, "bytes": 6_000 }));
+    assert!(series.get("heap_bytes").is_none() && document.get("impulses").is_none(), "nobody looked");
+}
+
+#[test]
+fn who_was_caught_in_an_impulse_is_said_and_why_nobody_was() {
+    let snapshot = model::Snapshot {
+        series: Some(fixture::steps().into()),
+        impulses: Some(fixture::impulses().into()),
+        ..fixture::books()
+    };
+    let document = assert_valid(&fixture::report_of(snapshot));
+    assert_eq!(document["series"]["live_bytes"][0], 44_040_192);
+    assert_eq!(document["series"]["heap_bytes"][2], 50_260_000);
+    let [first, second, third] = [0, 1, 2].map(|number| &document["impulses"][number]);
+    assert_eq!(
+        (&first["kind"], &first["at_s"], &first["usual"]),
+        (&json!("allocation_rate"), &json!(3.2), &json!(10_485_760.0))
+    );
+    assert_eq!(first["burst"]["sites"][0]["share"], json!({ "value": 0.81, "low": 0.81 - 0.03, "high": 0.81 + 0.03 }));
+    assert_eq!((second.get("burst"), &second["no_burst"]), (None, &json!("a burst for this reason was not long ago")));
+    assert_eq!((third.get("usual"), third.get("no_burst"), &third["seen"]), (None, None, &json!(0.0314)));
+}
+
+#[test]
 fn an_empty_report_is_valid_and_names_nothing_it_did_not_measure() {
     let mut snapshot = fixture::counts();
     snapshot.window_s = 0.0;
@@ -68,6 +99,7 @@ fn an_empty_report_is_valid_and_names_nothing_it_did_not_measure() {
     snapshot.goroutine_sites.clear();
     snapshot.other = model::Counted::default();
     snapshot.totals = model::Totals::default();
+    snapshot.series = None;
     let mut report = fixture::report_of(snapshot);
     report.cost = CostFacts::default();
     report.refusals.clear();
@@ -82,7 +114,7 @@ fn an_empty_report_is_valid_and_names_nothing_it_did_not_measure() {
     assert_eq!(document["cost"], json!({ "probe_hits": 0 }));
     assert!(document["process"].get("main_module").is_none());
     assert!(document["loss"].get("looks_missed").is_none());
-    assert!(!line(&report).unwrap().contains("null"));
+    assert!(!line(&report).unwrap().contains("null"), "a step of which nothing is known alone is null");
 }
 
 #[test]

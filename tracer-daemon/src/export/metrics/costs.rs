@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{state::grown, top_sites::ProcessKey};
-use crate::{export::CostFacts, model::birth_look::BirthCounts};
+use crate::{
+    export::CostFacts,
+    model::{birth_look::BirthCounts, impulses::ImpulseKind},
+};
 
 /// All processes of one identity.
 #[derive(Debug, Default)]
@@ -16,6 +19,8 @@ pub(super) struct Costs {
     pub(super) births: u64,
     pub(super) looked: u64,
     pub(super) missed: u64,
+    /// Jumps of the books, by the number of their kind.
+    pub(super) impulses: [u64; ImpulseKind::ALL.len()],
     /// Of the living, over the last minute.
     ratios: BTreeMap<ProcessKey, f64>,
 }

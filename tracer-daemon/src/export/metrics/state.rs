@@ -18,7 +18,7 @@ use crate::{
     export::{CostFacts, untrusted},
     model::{
         Evidence, ExactCounts, GoroutineSite, Heap, SiteId, Snapshot, Turnover, birth_look::BirthCounts,
-        judged::judged, live::LiveSite, memory::MemoryStatement,
+        impulses::ImpulseKind, judged::judged, live::LiveSite, memory::MemoryStatement,
     },
     symbolize::Frame,
 };
@@ -94,6 +94,7 @@ struct Process {
     best_evidence: Option<Evidence>,
     probe_hits: u64,
     losses: BTreeMap<&'static str, u64>,
+    impulses: [u64; ImpulseKind::ALL.len()],
     paid: Paid,
 }
 
@@ -131,6 +132,7 @@ impl State {
                 best_evidence: None,
                 probe_hits: 0,
                 losses: BTreeMap::new(),
+                impulses: Default::default(),
                 paid: Paid::default(),
             }
         });
@@ -140,6 +142,12 @@ impl State {
         for (reason, count) in snapshot.discards.iter() {
             let before = process.losses.entry(reason.id()).or_default();
             *self.discards.entry(reason.id()).or_default() += grown(before, count);
+        }
+        if let Some(impulses) = &snapshot.impulses {
+            let counted = group.costs.impulses.iter_mut().zip(&mut process.impulses).zip(impulses.counts);
+            for ((all, before), now) in counted {
+                *all = all.saturating_add(grown(before, now));
+            }
         }
         if let Some(counts) = &snapshot.birth_counts {
             group.costs.looked(&mut process.paid, counts);

@@ -14,7 +14,7 @@ use super::{
     runtime::{Pauses, RuntimeBooks},
     state::{Group, State},
 };
-use crate::model::{Evidence, Rate, SiteId};
+use crate::model::{Evidence, Rate, SiteId, impulses::ImpulseKind};
 
 /// The `site` of what no visible site did.
 pub const OTHER: &str = "other";
@@ -385,6 +385,15 @@ pub(super) const TABLE: &[Definition] = &[
         samples: |state| costs(state, |costs| Value::Real(costs.open_s)),
     },
     Definition {
+        stem: "leakline_impulses",
+        kind: Kind::Counter,
+        unit: None,
+        by_identity: true,
+        labels: &["kind"],
+        help: "Jumps that the runtime's books have shown, each of which asks for a window at once.",
+        samples: impulses,
+    },
+    Definition {
         stem: "leakline_births",
         kind: Kind::Counter,
         unit: None,
@@ -664,6 +673,14 @@ fn costs(state: &State, pick: fn(&Costs) -> Value) -> Vec<Sample> {
     by_identity(state, |group| {
         let value = group.costs.is_known.then(|| pick(&group.costs));
         value.map(|value| (Vec::new(), value)).into_iter().collect()
+    })
+}
+
+/// A sample an identity and kind, of those in which windows are opened.
+fn impulses(state: &State) -> Vec<Sample> {
+    by_identity(state, |group| {
+        let kinds = ImpulseKind::ALL.into_iter().zip(group.costs.impulses).filter(|_| group.costs.is_known);
+        kinds.map(|(kind, count)| (vec![kind.name().to_owned()], Value::Count(count))).collect()
     })
 }
 

@@ -197,6 +197,7 @@ fn without_targets_only_leakline_itself_is_shown() {
         leakline_events_lost_total{reason="goroutine_stacks_full"} 0
         leakline_events_lost_total{reason="goroutine_unreadable"} 0
         leakline_events_lost_total{reason="live_goroutines_full"} 0
+        leakline_events_lost_total{reason="milliseconds_unread"} 0
         leakline_events_lost_total{reason="ring_full"} 0
         # HELP leakline_probe_hits How often a probe fired in any target, those of bursts included.
         # TYPE leakline_probe_hits counter
@@ -298,6 +299,21 @@ fn what_bursts_cost_is_counted_once_and_stays_when_the_process_ends() {
             .map(sum);
     let is_near = |(sum, expected): (&f64, f64)| (sum - expected).abs() < 1e-9;
     assert!(sums.iter().zip([11.0, 0.25, 0.5]).all(is_near), "{sums:?}");
+}
+
+#[test]
+fn impulses_are_counted_once_by_kind_where_windows_are_opened() {
+    let metrics = metrics();
+    let snapshot = Snapshot { impulses: Some(fixture::impulses().into()), ..fixture::books() };
+    let at = |kind: &str| value(&metrics, &format!("leakline_impulses_total{{kind=\"{kind}\"}}"));
+    metrics.observe(FIRST, &facts(), &snapshot);
+    assert_eq!(at("pause"), None, "no window was asked for");
+    metrics.observe_cost(FIRST, &CostFacts { bursts: Some(1), ..CostFacts::default() });
+    metrics.observe(FIRST, &facts(), &snapshot);
+    assert_eq!(["allocation_rate", "heap_growth", "pause"].map(at), [Some(5.0), Some(3.0), Some(1.0)]);
+    metrics.observe(SECOND, &ProcessFacts { pid: 4712, ..facts() }, &snapshot);
+    metrics.end(FIRST);
+    assert_eq!(["allocation_rate", "heap_growth", "pause"].map(at), [Some(10.0), Some(6.0), Some(2.0)]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{binary, go_version, goroutine_table, layout::Page, live, memory, verdict, workload};
+use super::{binary, go_version, goroutine_table, layout::Page, live, memory, series, verdict, workload};
 use crate::{
     export::{CostFacts, human, report::Report, untrusted},
     model::{Heap, Turnover, assess::Assessment, verdict::Verdict},
@@ -20,6 +20,9 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     facts(page, report);
     if let Some(profile) = &report.snapshot.profile {
         live::table(page, profile);
+    }
+    if let Some(impulses) = &report.snapshot.impulses {
+        series::impulses(page, impulses);
     }
     if let Some(heap) = &report.snapshot.heap {
         size_classes(page, heap);
@@ -77,6 +80,9 @@ fn facts(page: &mut Page, report: &Report) {
     page.fact("evidence", &format!("{used}: {}", how(&report.cost)));
     if let Some(heap) = &snapshot.heap {
         page.fact("collector", &collector(heap));
+    }
+    if let Some(series) = &snapshot.series {
+        series::peaks(page, series);
     }
     if let Some(hooks) = &snapshot.goroutine_hooks {
         let Turnover { created, exited } = hooks.totals;

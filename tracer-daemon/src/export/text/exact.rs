@@ -3,7 +3,7 @@
 use super::{
     binary, go_version, goroutines,
     layout::{self, Page},
-    places, sites, workload,
+    places, series, sites, workload,
 };
 use crate::{
     export::{human, report::Report, untrusted},
@@ -65,6 +65,9 @@ fn facts(page: &mut Page, report: &Report) {
         &format!("{evidence}: every allocation and every goroutine of the window was counted, none was estimated"),
     );
     page.fact("cost", &cost(report));
+    if let Some(series) = &snapshot.series {
+        series::peaks(page, series);
+    }
     page.fact("binary", &binary(process));
     if let Some(place) = workload(process) {
         page.fact("runs in", &place);

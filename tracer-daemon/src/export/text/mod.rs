@@ -15,6 +15,7 @@ mod layout;
 mod live;
 pub mod memory;
 mod places;
+mod series;
 mod sites;
 #[cfg(test)]
 mod tests;

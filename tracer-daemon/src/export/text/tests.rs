@@ -25,6 +25,34 @@ fn the_report_by_the_books() {
 }
 
 #[test]
+fn the_report_of_a_program_that_jumps() {
+    let snapshot = crate::model::Snapshot {
+        series: Some(Arc::new(fixture::steps())),
+        impulses: Some(Arc::new(fixture::impulses())),
+        ..fixture::books()
+    };
+    let text = render(&fixture::report_of(snapshot), Style::default());
+    let from = text.find("WHEN IT JUMPED").unwrap();
+    let peaks: Vec<&str> = text.lines().filter(|line| line.starts_with("peaks")).collect();
+    expect![[r#"
+        peaks     most allocated in 0.1 s: 260,000 objects at 0.2 s, 39.7 MiB at 0.2 s
+        WHEN IT JUMPED
+        Moments at which the runtime's books jumped, 3 of 9, and who allocated in the window that was opened
+        at once. Such a window stands for itself alone: it is in no rate.
+        14:13:26 UTC (3.2 s): the rate of allocation jumped from 10.0 MiB/s to 250 MiB/s
+          12 ms later a window of 14.9 ms recorded 1,846 objects, of 1.97 MiB in 4.01 k
+            81.0 %     1,495  main.(*store).put               /src/shop/store.go:42
+            12.0 %       222  main.copy                       /src/shop/copy.go:9
+             6.9 %       129  main.(*server).events           /src/shop/events.go:61
+                              1 more line (--output json)
+        14:13:29 UTC (6.4 s): the heap grew from 42.0 MiB to 95.0 MiB
+          no window: a burst for this reason was not long ago
+        14:13:32 UTC (9.6 s): a collection stopped the program for 31.4 ms
+          no window was opened"#]]
+    .assert_eq(&format!("{}\n{}", peaks.join("\n"), text[from..].split("\n\n").next().unwrap()));
+}
+
+#[test]
 fn the_report_of_a_leak() {
     expect_file!["testdata/leak_100.txt"].assert_eq(&render(&fixture::report_of(fixture::growing()), Style::default()));
 }
@@ -51,6 +79,7 @@ fn the_report_of_an_idle_process() {
         goroutine_sites: Vec::new(),
         other: Counted::default(),
         totals: Totals::default(),
+        series: None,
         ..fixture::counts()
     };
     let mut report = fixture::report_of(snapshot);

@@ -53,6 +53,9 @@ const WAITING_MAX: usize = 16_384;
 /// One coin less is thrown when fewer than this part of the objects are followed.
 const ROOM: usize = 4;
 
+/// Bursts with this number or a higher one are parts of the time in which a hook that stays catches all large objects.
+pub const LARGE_BURSTS: u32 = 1 << 31;
+
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -109,6 +112,8 @@ pub struct BirthEvent<'a> {
 pub enum BurstKind<'a> {
     /// Births: each allocation was hooked.
     Births,
+    /// Large objects alone, by the hook that stays.
+    LargeObjects,
     /// Refills: how often each group of goroutines asked for slots of a size.
     Refills(&'a [Refill]),
 }
@@ -202,8 +207,9 @@ pub struct Tracked {
     paths: Paths,
     groups: Groups,
     slices: VecDeque<Slice>,
-    /// Bursts of births and of refills so far: dealt out to clusters in turn.
+    /// Bursts of each kind so far: dealt out to clusters in turn.
     birth_bursts: usize,
+    large_bursts: usize,
     refill_bursts: usize,
     sums: Sums,
     counts: BirthCounts,
@@ -225,6 +231,7 @@ impl Tracked {
             groups: Groups::default(),
             slices: VecDeque::new(),
             birth_bursts: 0,
+            large_bursts: 0,
             refill_bursts: 0,
             sums: Sums::new(limits.cells),
             counts: BirthCounts::default(),
@@ -306,7 +313,7 @@ impl Tracked {
         let factor = chosen_per_told * crate::units::approximate(end.stands_for_ns)
             / crate::units::approximate(end.open_ns.max(1));
         match end.kind {
-            BurstKind::Births => {
+            BurstKind::Births | BurstKind::LargeObjects => {
                 let (number, cluster, slice) = self.open_burst(end.number, end.began_ns);
                 let Some(place) = self.open.iter().position(|open| open.number == number) else { return };
                 let Some(open) = self.open.remove(place) else { return };
@@ -318,8 +325,13 @@ impl Tracked {
                     self.add(key, weight * factor);
                 }
                 if let Some(slice) = self.slices.iter_mut().find(|known| known.number == slice) {
-                    slice.births_stand_for_s += crate::units::approximate(end.stands_for_ns) / 1e9;
-                    if let Some(bursts) = slice.birth_bursts.get_mut(usize::from(cluster)) {
+                    let bursts = if end.kind == BurstKind::Births {
+                        slice.births_stand_for_s += crate::units::approximate(end.stands_for_ns) / 1e9;
+                        &mut slice.birth_bursts
+                    } else {
+                        &mut slice.large_bursts
+                    };
+                    if let Some(bursts) = bursts.get_mut(usize::from(cluster)) {
                         *bursts = bursts.saturating_add(1);
                     }
                 }
@@ -494,8 +506,10 @@ impl Tracked {
         if let Some(open) = self.open.iter().find(|open| open.number == number) {
             return (open.number, open.cluster, open.slice);
         }
-        let (cluster, slice) = (cluster(self.birth_bursts), self.slice(at_ns));
-        self.birth_bursts = self.birth_bursts.wrapping_add(1);
+        let bursts = if number < LARGE_BURSTS { &mut self.birth_bursts } else { &mut self.large_bursts };
+        let cluster = cluster(*bursts);
+        *bursts = bursts.wrapping_add(1);
+        let slice = self.slice(at_ns);
         self.open.push_back(OpenBurst { number, cluster, slice, ended: Vec::new() });
         if self.open.len() > OPEN_MAX
             && let Some(lost) = self.open.pop_front()

@@ -38,7 +38,8 @@ pub(in crate::pipeline) struct Shown {
 #[derive(Debug, Default)]
 pub(in crate::pipeline) struct Desk {
     rates: Mutex<BookRates>,
-    impulse: Mutex<Option<Impulse>>,
+    /// What asks for a burst at once, with the number of that impulse.
+    impulse: Mutex<Option<(u32, Impulse)>>,
     shown: Mutex<Shown>,
     hook_time: Mutex<HookTime>,
 }
@@ -73,11 +74,11 @@ impl Desk {
         *hold(&self.rates)
     }
 
-    pub(in crate::pipeline) fn demand(&self, impulse: Impulse) {
-        *hold(&self.impulse) = Some(impulse);
+    pub(in crate::pipeline) fn demand(&self, number: u32, impulse: Impulse) {
+        *hold(&self.impulse) = Some((number, impulse));
     }
 
-    pub(super) fn take_impulse(&self) -> Option<Impulse> {
+    pub(super) fn take_impulse(&self) -> Option<(u32, Impulse)> {
         hold(&self.impulse).take()
     }
 

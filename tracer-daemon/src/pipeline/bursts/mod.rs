@@ -5,8 +5,9 @@
 //! tracker knows for its model and leaves on the *desk* what the books say.
 
 mod desk;
-mod hooks;
+mod large;
 mod scheduler;
+mod staying;
 mod target;
 mod tracker;
 

@@ -20,7 +20,7 @@ use tracer_common::bursts::WindowKind;
 
 use super::{
     desk::Shown,
-    hooks::GoroutineHooks,
+    staying::StayingHook,
     target::{BurstTarget, burst_number},
     tracker::EndedWindow,
 };
@@ -28,7 +28,8 @@ use crate::{
     attach::{
         AttachError, Holder, Holders, News,
         governor::{
-            self, Config, Costs, Governor, HookHits, Next, Observation, OpenFailure, Outcome, TargetId, WindowPlan,
+            self, Config, Costs, Governor, Hook, HookHits, Mode, Next, Observation, OpenFailure, Outcome, TargetId,
+            WindowPlan,
         },
     },
     collect::births::BurstTotals,
@@ -90,6 +91,10 @@ impl Shared {
 
     fn command(&self, command: Command) {
         self.commands().push_back(command);
+        self.ring();
+    }
+
+    fn ring(&self) {
         // A full counter rings, too.
         let _rung = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
@@ -100,6 +105,13 @@ impl Shared {
 pub(in crate::pipeline) struct Place {
     shared: Arc<Shared>,
     id: TargetId,
+}
+
+impl Place {
+    /// The session has left something on the desk that is not to wait.
+    pub(in crate::pipeline) fn ring(&self) {
+        self.shared.ring();
+    }
 }
 
 impl Drop for Place {
@@ -172,7 +184,8 @@ struct Scheduler {
 struct Hosted {
     target: BurstTarget,
     cycle: Option<Holder>,
-    goroutines: GoroutineHooks,
+    goroutines: StayingHook,
+    large: StayingHook,
     /// Before this time the cycle's link is not tried again.
     retry_ns: u64,
     /// Why collections are not seen as they end.
@@ -181,6 +194,8 @@ struct Hosted {
     failure: Option<String>,
     cycles: u64,
     traps: Traps,
+    /// The impulse that the governor was told of last and that has no burst yet.
+    impulse: Option<u32>,
 }
 
 impl Hosted {
@@ -281,6 +296,7 @@ impl Scheduler {
             }
             self.awake_ns = now_ns;
             self.keep(now_ns);
+            self.heed_impulses(now_ns);
             if now_ns.saturating_sub(self.observed_ns) >= OBSERVE_NS {
                 self.observed_ns = now_ns;
                 self.observe(now_ns);
@@ -298,7 +314,8 @@ impl Scheduler {
         let links = self.window.iter().map(|window| &window.holder).chain(self.leaving.iter().map(|(link, _)| link));
         let links = links.chain(self.targets.values().filter_map(|hosted| hosted.cycle.as_ref()));
         waited.extend(links.map(|link| PollFd::from_borrowed_fd(link.fd(), PollFlags::IN)));
-        waited.extend(self.targets.values().filter_map(|hosted| hosted.goroutines.link()));
+        let staying = self.targets.values().flat_map(|hosted| [&hosted.goroutines, &hosted.large]);
+        waited.extend(staying.filter_map(StayingHook::link));
         // What there is shows when it is looked at.
         let _interrupted = poll(&mut waited, Some(&timeout));
         let mut rung = [0; 8];
@@ -331,12 +348,14 @@ impl Scheduler {
         let hosted = Hosted {
             target,
             cycle: None,
-            goroutines: GoroutineHooks::default(),
+            goroutines: StayingHook::new(Hook::Goroutines),
+            large: StayingHook::new(Hook::LargeObjects),
             retry_ns: 0,
             cycle_failure: None,
             failure: None,
             cycles: 0,
             traps: Traps::default(),
+            impulse: None,
         };
         self.targets.insert(id, hosted);
     }
@@ -350,8 +369,10 @@ impl Scheduler {
         }
         let Some(mut hosted) = self.targets.remove(&id) else { return };
         let leave_ns = monotonic_ns().saturating_add(LEAVE_NS);
-        let hooks = hosted.goroutines.end(monotonic_ns(), &mut hosted.target);
-        self.leaving.extend(hooks.map(|link| (link, leave_ns)));
+        for hook in [&mut hosted.goroutines, &mut hosted.large] {
+            let link = hook.end(monotonic_ns(), &mut hosted.target);
+            self.leaving.extend(link.map(|link| (link, leave_ns)));
+        }
         if let Some(cycle) = hosted.cycle {
             cycle.close();
             self.leaving.push((cycle, leave_ns));
@@ -369,6 +390,7 @@ impl Scheduler {
         });
         for hosted in self.targets.values_mut() {
             hosted.goroutines.hear(monotonic_ns(), &mut hosted.target);
+            hosted.large.hear(monotonic_ns(), &mut hosted.target);
             let Some(cycle) = &mut hosted.cycle else { continue };
             let failure = &mut hosted.cycle_failure;
             let is_over = ended(cycle, |news| match news {
@@ -431,7 +453,7 @@ impl Scheduler {
         let lost = after.lost.saturating_sub(window.before.lost);
         tracker.ended(EndedWindow {
             burst: burst_number(&window.plan),
-            kind: window.kind,
+            caught: window.kind.into(),
             began_ns: opened_ns,
             // Who was late to close it had no say: the kernel side looks at the clock.
             open_ns: closed_ns.saturating_sub(opened_ns).min(window.plan.length_ns),
@@ -482,6 +504,7 @@ impl Scheduler {
             hosted.target.tracker.refill_trap(part);
         }
         self.governor.closed(now_ns, id, number, &outcome);
+        tracing::debug!(pid = hosted.target.identity.pid, ?outcome, "a window is over");
         show(hosted, id, &self.governor, now_ns);
     }
 
@@ -492,16 +515,19 @@ impl Scheduler {
             self.beat_ns = now_ns;
         }
         for (id, hosted) in &mut self.targets {
-            let decision = self.governor.hooks(*id).map(|hooks| &hooks.goroutines);
-            let Hosted { goroutines, target, .. } = hosted;
-            let (leaving, has_jumped) = goroutines.keep(now_ns, decision, beats, target, &mut self.holders);
-            self.leaving.extend(leaving.map(|link| (link, now_ns.saturating_add(LEAVE_NS))));
-            if has_jumped {
-                self.observed_ns = 0;
+            let hooks = self.governor.hooks(*id);
+            let decisions = [hooks.map(|hooks| &hooks.goroutines), hooks.map(|hooks| &hooks.large_objects)];
+            let Hosted { goroutines, large, target, .. } = hosted;
+            for (hook, decision) in [goroutines, large].into_iter().zip(decisions) {
+                let (leaving, has_jumped) = hook.keep(now_ns, decision, beats, target, &mut self.holders);
+                self.leaving.extend(leaving.map(|link| (link, now_ns.saturating_add(LEAVE_NS))));
+                if has_jumped {
+                    self.observed_ns = 0;
+                }
             }
             match &hosted.cycle {
                 Some(cycle) if beats => cycle.beat(),
-                None if now_ns >= hosted.retry_ns => match hosted.target.open_cycle(&mut self.holders) {
+                None if now_ns >= hosted.retry_ns => match hosted.target.open_hook(Hook::Cycles, &mut self.holders) {
                     Some(Ok(cycle)) => hosted.cycle = Some(cycle),
                     Some(Err(error)) => {
                         hosted.cycle_failure = Some(with_causes(&error));
@@ -528,6 +554,7 @@ impl Scheduler {
             let cycles = totals.cycles.saturating_sub(hosted.cycles);
             hosted.cycles = totals.cycles;
             let goroutines = hosted.goroutines.take_hits(target);
+            let large_objects = hosted.large.take_hits(target);
             if let Some(cpu_ns) = own::cpu_ns_of(target.identity.pid) {
                 self.governor.observe(
                     *id,
@@ -541,17 +568,26 @@ impl Scheduler {
                         goroutines_per_s: rates.goroutines_per_s,
                         collections_per_s: rates.collections_per_s,
                         tracked: target.tracker.followed(),
-                        hits: HookHits { cycles, goroutines, ..HookHits::default() },
+                        hits: HookHits { cycles, large_objects, goroutines },
                         wanted: 1.0,
                     },
                 );
             }
-            if let Some(impulse) = target.desk.take_impulse()
-                && let Err(refusal) = self.governor.impulse(now_ns, *id, impulse)
-            {
-                tracing::debug!(pid = target.identity.pid, %refusal, "no burst at once");
-            }
             show(hosted, *id, &self.governor, now_ns);
+        }
+    }
+
+    /// Tells the governor what asks for a burst at once: what is looked at a second later may be over.
+    fn heed_impulses(&mut self, now_ns: u64) {
+        for (id, hosted) in &mut self.targets {
+            let Some((number, impulse)) = hosted.target.desk.take_impulse() else { continue };
+            match self.governor.impulse(now_ns, *id, impulse) {
+                Ok(()) => hosted.impulse = Some(number),
+                Err(refusal) => {
+                    tracing::debug!(pid = hosted.target.identity.pid, %refusal, "no burst at once");
+                    hosted.target.tracker.unserved(number, refusal.to_string());
+                }
+            }
         }
     }
 
@@ -578,9 +614,18 @@ impl Scheduler {
             return now_ns;
         }
         let before = hosted.target.counters.totals().unwrap_or_default();
-        match hosted.target.open(&mut self.holders, &plan, kind) {
+        let is_of_impulse = matches!(plan.cause, governor::Cause::Impulse(_));
+        if let Some(impulse) = hosted.impulse.take_if(|_| is_of_impulse) {
+            hosted.target.tracker.expect_impulse(impulse, burst_number(&plan));
+        }
+        // Where their hook shall stay and cannot, windows see them; and those of impulses, which are to see all.
+        let large = self.governor.hooks(id).map(|hooks| hooks.large_objects.mode);
+        let is_without_hook = large == Some(Mode::Continuous) && !hosted.large.counts();
+        let with_large_objects = is_of_impulse || is_without_hook || large == Some(Mode::Bursts);
+        match hosted.target.open(&mut self.holders, &plan, kind, with_large_objects) {
             Ok(holder) => {
-                tracing::debug!(pid = hosted.target.identity.pid, reason = %plan.reason(), "a window opens");
+                let stands_for_s = approximate(plan.stands_for_ns) / 1e9;
+                tracing::debug!(pid = hosted.target.identity.pid, stands_for_s, reason = %plan.reason(), "a window opens");
                 self.window = Some(OpenWindow {
                     plan,
                     kind,

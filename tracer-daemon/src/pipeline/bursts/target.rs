@@ -8,15 +8,16 @@ use std::{
 
 use tracer_common::bursts::{BurstTotal, WindowKind, WindowState};
 
-use super::{desk::Desk, tracker::Tracker};
+use super::{desk::Desk, large::LargeObjects, tracker::Tracker};
 use crate::{
     attach::{
         AttachError, Holder, Holders, KernelObject, Limits, Link, LinkPoint, Mechanism, Until, bytes_of,
-        governor::{Costs, TargetFacts, WindowPlan},
+        governor::{Costs, Hook, TargetFacts, WindowPlan},
         verify_code,
     },
     collect::{
-        births::{BurstCounters, BurstReader},
+        CollectError,
+        births::{BurstCounters, BurstReader, BurstTotals},
         hooks::{HookGate, HookReader, HookTotals, take_hooks},
     },
     discover::ProcessIdentity,
@@ -30,10 +31,11 @@ use crate::{
 /// Program for all points of a window, and that for collections.
 const BURST: &str = "burst";
 const CYCLE: &str = "cycle_marked";
-/// Program for all points of the hooks on goroutines.
+/// Programs of hooks that stay: for all points of that on goroutines, and for large objects.
 const GOROUTINES: &str = "goroutines";
+const LARGE: &str = "large_objects";
 /// Maps of the object that neither bursts nor hooks use.
-const UNUSED: [(&str, u32); 2] = [("ALLOCATIONS", 1), ("LIVE_GOROUTINES", 1)];
+const UNUSED: [(&str, u32); 3] = [("ALLOCATIONS", 1), ("LIVE_GOROUTINES", 1), ("MILLISECONDS", 1)];
 /// Those that hooks on goroutines use: about 400 KiB. The ring has room for some hundred new stacks a second.
 const OF_HOOKS: [(&str, u32); 3] = [("STACKS", 256 << 10), ("GOROUTINES", 1_024), ("EXIT_PLACES", 1_024)];
 /// The same where there are none.
@@ -50,9 +52,13 @@ pub(in crate::pipeline) struct BurstTarget {
     object: KernelObject,
     /// The map of totals, for the processes that hold links.
     totals: OwnedFd,
+    /// With the slots' points.
     births: Vec<LinkPoint>,
+    /// The same behind those of large objects.
+    births_and_large: Vec<LinkPoint>,
     slots: Vec<LinkPoint>,
     cycle: Vec<LinkPoint>,
+    large: LargeObjects,
     /// The hooks on goroutines; why there are none.
     pub(super) goroutines: Result<TargetHooks, String>,
     /// What they count, for the session.
@@ -104,12 +110,15 @@ impl BurstTarget {
         for point in plan.window().chain(&plan.cycle).chain(plan.goroutines.iter().flatten()) {
             verify_code(&exe, point)?;
         }
-        let programs = [BURST, CYCLE, GOROUTINES];
+        let programs = [BURST, CYCLE, GOROUTINES, LARGE];
         let mut object = KernelObject::embedded(&constants, &capacities, &programs, Mechanism::UprobeMulti)?;
         let clone = |source| StartError::Exe { pid, source };
         let totals = object.map_fd("BURST_TOTALS")?.try_clone_to_owned().map_err(clone)?;
         let counters = BurstCounters::new(|name| object.take_map(name))?;
         let reader = BurstReader::new(|name| object.take_map(name))?;
+        let large: Vec<LinkPoint> = plan.large.iter().filter_map(link_point).collect();
+        let births: Vec<LinkPoint> = plan.slots.iter().chain(&plan.births).filter_map(link_point).collect();
+        let windows = object.map_fd("WINDOW")?.try_clone_to_owned().map_err(clone)?;
         let (gate, hook_totals, hook_reader) = take_hooks(|name| object.take_map(name))?;
         let goroutines = plan.goroutines.as_ref().map_err(|refusal| refusal.text.clone());
         let goroutines = goroutines.map(|points| TargetHooks {
@@ -127,7 +136,9 @@ impl BurstTarget {
             exe,
             object,
             totals,
-            births: plan.window().filter_map(link_point).collect(),
+            births_and_large: large.iter().chain(&births).copied().collect(),
+            births,
+            large: LargeObjects::new(large, windows)?,
             slots: plan.slots.iter().filter_map(link_point).collect(),
             hook_reader: goroutines.is_ok().then_some(hook_reader),
             goroutines,
@@ -154,7 +165,7 @@ impl BurstTarget {
     pub(super) fn facts(&self, costs: Costs, cpu_ns: u64, age_ns: u64) -> TargetFacts {
         let count = |points: &[LinkPoint]| u32::try_from(points.len()).unwrap_or(u32::MAX);
         TargetFacts {
-            birth_points: count(&self.births),
+            birth_points: count(&self.births_and_large),
             slot_points: count(&self.slots),
             costs,
             cpu_ns,
@@ -169,9 +180,11 @@ impl BurstTarget {
         holders: &mut Holders,
         plan: &WindowPlan,
         kind: WindowKind,
+        with_large_objects: bool,
     ) -> Result<Holder, AttachError> {
         let pid = self.identity.pid;
         let points = match kind {
+            WindowKind::Births if with_large_objects => &self.births_and_large,
             WindowKind::Births => &self.births,
             WindowKind::Slots => &self.slots,
         };
@@ -196,32 +209,52 @@ impl BurstTarget {
             until,
         })
     }
-
-    /// Orders the probe that tells of collections. `None`: the binary has no point for it.
-    pub(super) fn open_cycle(&mut self, holders: &mut Holders) -> Option<Result<Holder, AttachError>> {
-        if self.cycle.is_empty() {
-            return None;
-        }
-        let pid = self.identity.pid;
-        let program = match self.object.program(CYCLE) {
-            Ok(program) => program,
-            Err(error) => return Some(Err(error)),
-        };
-        let (exe, points) = (self.exe.as_fd(), &self.cycle);
-        Some(holders.open(&Link { program, exe, pid, points, hits: None, until: Until::HeartbeatsStop }))
-    }
 }
 
+/// Hooks that stay.
 impl BurstTarget {
-    /// Orders the hooks on goroutines; they count nothing until the gate says so. `None`: there are none.
-    pub(super) fn open_hooks(&self, holders: &mut Holders) -> Option<Result<Holder, AttachError>> {
-        let points = &self.goroutines.as_ref().ok().filter(|hooks| !hooks.points.is_empty())?.points;
+    /// Orders its link; it counts nothing until it is told to. `None`: it has no points.
+    pub(super) fn open_hook(&self, hook: Hook, holders: &mut Holders) -> Option<Result<Holder, AttachError>> {
+        let (program, points) = match hook {
+            Hook::Cycles => (CYCLE, &self.cycle),
+            Hook::LargeObjects => (LARGE, &self.large.points),
+            Hook::Goroutines => (GOROUTINES, &self.goroutines.as_ref().ok()?.points),
+        };
+        if points.is_empty() {
+            return None;
+        }
         let (exe, pid) = (self.exe.as_fd(), self.identity.pid);
-        let program = match self.object.program(GOROUTINES) {
+        let program = match self.object.program(program) {
             Ok(program) => program,
             Err(error) => return Some(Err(error)),
         };
         Some(holders.open(&Link { program, exe, pid, points, hits: None, until: Until::HeartbeatsStop }))
+    }
+
+    /// Its hits count until then; 0: none does any more. Collections always count.
+    pub(super) fn count_until(&mut self, hook: Hook, now_ns: u64, until_ns: u64) -> Result<(), CollectError> {
+        match hook {
+            Hook::Cycles => {}
+            Hook::LargeObjects => self.large.count_until(now_ns, until_ns, &self.tracker)?,
+            Hook::Goroutines => {
+                let Ok(hooks) = &mut self.goroutines else { return Ok(()) };
+                hooks.gate.set(until_ns)?;
+                self.desk.hooks_count_until(now_ns, until_ns);
+            }
+        }
+        Ok(())
+    }
+
+    /// Its hits since the programs were loaded; 0 where they cannot be read.
+    pub(super) fn hook_hits(&self, hook: Hook) -> u64 {
+        let total = |of: fn(&BurstTotals) -> u64| self.counters.totals().map(|totals| of(&totals)).unwrap_or_default();
+        match hook {
+            Hook::Cycles => total(|totals| totals.cycles),
+            Hook::LargeObjects => total(|totals| totals.large_hits),
+            Hook::Goroutines => {
+                self.goroutines.as_ref().ok().and_then(|hooks| hooks.totals.hits().ok()).unwrap_or_default()
+            }
+        }
     }
 }
 

@@ -22,7 +22,10 @@ use tracer_common::bursts::WindowKind;
 use crate::{
     addr::Avma,
     collect::births::{Birth, BurstEvent, BurstReader, BurstTotals, CycleMarked, SlotFound, Unplaced},
-    model::tracked::{BirthEvent, BurstEnd, BurstKind, Goroutine, Limits, Refill, Taken, Tracked},
+    model::{
+        impulses::{Catch, Catching, Unserved},
+        tracked::{BirthEvent, BurstEnd, BurstKind, Goroutine, Limits, Refill, Taken, Tracked},
+    },
     read::{
         ReadError, Runtime,
         marks::{Cycle, MarksReader, TrackedObject},
@@ -43,13 +46,15 @@ const SPINS: u32 = 200;
 const WAITING_MAX: usize = 4_096;
 /// Goroutines of one window that are told apart, times sizes.
 const REFILLS_MAX: usize = 65_536;
+/// Impulses whose bursts are not over, and those that nobody asked for yet; the oldest goes first.
+const IMPULSES_MAX: usize = 8;
 
 /// A window that has ended: what the scheduler knows of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EndedWindow {
     /// The number of the burst.
     pub(super) burst: u32,
-    pub(super) kind: WindowKind,
+    pub(super) caught: Caught,
     /// When it began, ns of the monotonic clock.
     pub(super) began_ns: u64,
     /// How long hits counted.
@@ -60,12 +65,78 @@ pub(super) struct EndedWindow {
     pub(super) chosen_per_told: f64,
 }
 
+/// What a window was for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Caught {
+    Births,
+    Slots,
+    /// No window: a part of the time in which all large objects are caught.
+    LargeObjects,
+}
+
+impl From<WindowKind> for Caught {
+    fn from(kind: WindowKind) -> Self {
+        match kind {
+            WindowKind::Births => Self::Births,
+            WindowKind::Slots => Self::Slots,
+        }
+    }
+}
+
 /// How a window was left.
 #[derive(Clone, Copy, Debug)]
 enum Left {
     Ended(EndedWindow),
     /// Nobody knows when it ended, or whose births it caught.
     Lost(u32),
+}
+
+/// What the bursts of impulses catch. They are no random sample: `tracked` is not told of them.
+#[derive(Debug, Default)]
+struct ImpulseBursts {
+    caught_now: VecDeque<Catching>,
+    caught: VecDeque<Catch>,
+    unserved: VecDeque<Unserved>,
+}
+
+impl ImpulseBursts {
+    /// True where the birth is of such a burst, and was taken.
+    fn born(&mut self, birth: &Birth) -> bool {
+        let catching = self.caught_now.iter_mut().find(|catching| catching.burst() == birth.burst);
+        let is_taken = catching.is_some();
+        if let Some(catching) = catching {
+            let frames: Vec<u64> = birth.frames.iter().map(|frame| frame.0).collect();
+            catching.born(&frames, birth.weight, birth.bytes);
+        }
+        is_taken
+    }
+
+    fn remove(&mut self, burst: u32) -> Option<Catching> {
+        let place = self.caught_now.iter().position(|catching| catching.burst() == burst)?;
+        self.caught_now.remove(place)
+    }
+
+    /// True where the window was one of those.
+    fn ended(&mut self, window: &EndedWindow, epoch_ns: u64) -> bool {
+        let Some(catching) = self.remove(window.burst) else { return false };
+        let began_ns = window.began_ns.saturating_sub(epoch_ns);
+        push(&mut self.caught, catching.ended(began_ns, window.open_ns, window.chosen_per_told));
+        true
+    }
+
+    fn lost(&mut self, burst: u32) {
+        if let Some(catching) = self.remove(burst) {
+            let why = "the window could not be opened, or it is not known when it ended".into();
+            push(&mut self.unserved, Unserved { number: catching.number(), why });
+        }
+    }
+}
+
+fn push<T>(queue: &mut VecDeque<T>, item: T) {
+    queue.push_back(item);
+    if queue.len() > IMPULSES_MAX {
+        queue.pop_front();
+    }
 }
 
 /// The thread and what it shares.
@@ -87,6 +158,7 @@ struct State {
     tracked: Tracked,
     /// Windows that are over and were not told to `tracked` yet.
     left: VecDeque<Left>,
+    impulses: ImpulseBursts,
     undecodable: u64,
     /// Why looks fail now.
     failure: Option<ReadError>,
@@ -112,7 +184,13 @@ impl Tracker {
         epoch_ns: u64,
     ) -> Result<Self, ReadError> {
         let marks = MarksReader::new(runtime)?;
-        let state = State { tracked: Tracked::new(limits), left: VecDeque::new(), undecodable: 0, failure: None };
+        let state = State {
+            tracked: Tracked::new(limits),
+            left: VecDeque::new(),
+            impulses: ImpulseBursts::default(),
+            undecodable: 0,
+            failure: None,
+        };
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), state: Mutex::new(state) });
         let mut follower = Follower {
             shared: Arc::clone(&shared),
@@ -136,6 +214,22 @@ impl Tracker {
     /// A window is over, and what it caught means nothing: it is not known when it ended, or the target was another by then.
     pub(super) fn lost(&self, burst: u32) {
         self.shared.state().left.push_back(Left::Lost(burst));
+    }
+
+    /// The window of this burst, which is about to open, is an impulse's.
+    pub(super) fn expect_impulse(&self, impulse: u32, burst: u32) {
+        push(&mut self.shared.state().impulses.caught_now, Catching::new(impulse, burst));
+    }
+
+    /// No window is opened for an impulse.
+    pub(super) fn unserved(&self, impulse: u32, why: String) {
+        push(&mut self.shared.state().impulses.unserved, Unserved { number: impulse, why: why.into() });
+    }
+
+    /// What the bursts of impulses caught, and which had none; once.
+    pub(in crate::pipeline) fn take_impulses(&self) -> (VecDeque<Catch>, VecDeque<Unserved>) {
+        let impulses = &mut self.shared.state().impulses;
+        (std::mem::take(&mut impulses.caught), std::mem::take(&mut impulses.unserved))
     }
 
     /// What the kernel side could not hand on since it was loaded.
@@ -217,6 +311,9 @@ impl Follower {
         reader.drain(|event| match event {
             BurstEvent::Birth(birth) => {
                 births += 1;
+                if state.impulses.born(&birth) {
+                    return;
+                }
                 if birth.unplaced == Some(Unplaced::SpanFull) && waiting.len() < WAITING_MAX {
                     waiting.insert((birth.g, birth.time_ns), birth);
                 } else {
@@ -250,10 +347,14 @@ impl Follower {
                 Left::Lost(burst) => {
                     self.waiting.retain(|_, birth| birth.burst != burst);
                     self.refills.retain(|(of, _, _), _| *of != burst);
+                    state.impulses.lost(burst);
                     state.tracked.burst_lost(burst);
                     continue;
                 }
             };
+            if state.impulses.ended(&window, self.epoch_ns) {
+                continue;
+            }
             // A slot that has not come by now was found otherwise.
             let unplaced: Vec<(Avma, u64)> =
                 self.waiting.iter().filter(|(_, birth)| birth.burst == window.burst).map(|(key, _)| *key).collect();
@@ -269,9 +370,10 @@ impl Follower {
                 open_ns: window.open_ns,
                 stands_for_ns: window.stands_for_ns,
                 chosen_per_told: window.chosen_per_told,
-                kind: match window.kind {
-                    WindowKind::Births => BurstKind::Births,
-                    WindowKind::Slots => BurstKind::Refills(&refills),
+                kind: match window.caught {
+                    Caught::Births => BurstKind::Births,
+                    Caught::Slots => BurstKind::Refills(&refills),
+                    Caught::LargeObjects => BurstKind::LargeObjects,
                 },
             });
         }

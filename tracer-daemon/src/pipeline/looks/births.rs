@@ -11,10 +11,14 @@ use crate::{
     addr::Avma,
     attach::{
         Limits,
-        governor::{Impulse, Impulses, Pulse, Standing},
+        governor::{Impulse, Impulses, Jump, Pulse, Standing},
     },
     export::{CostFacts, Refusal},
-    model::{Stack, observation::Observation},
+    model::{
+        Stack,
+        impulses::{Caught, CaughtStack, ImpulseKind, ImpulseLook, Noticed},
+        observation::Observation,
+    },
     pipeline::{
         Subject,
         bursts::{BookRates, BurstTarget, Bursts, Desk, Place, Tracker},
@@ -43,6 +47,10 @@ pub(in crate::pipeline) struct BirthLooks {
     /// The last look at them, and when the last pause ended then.
     last: Option<(Instant, Amounts, u64)>,
     impulses: Impulses,
+    /// Impulses so far.
+    noticed: u32,
+    /// Those that the model was not told of.
+    untold: Vec<Noticed>,
     /// The hooks on goroutines. `None`: there are none.
     hooks: Option<HookLooks>,
 }
@@ -106,6 +114,8 @@ impl BirthLooks {
             books: None,
             last: None,
             impulses: Impulses::default(),
+            noticed: 0,
+            untold: Vec::new(),
             hooks,
         })
     }
@@ -113,8 +123,13 @@ impl BirthLooks {
     /// What the books say now; `goroutines`: how many have begun so far.
     pub(in crate::pipeline) fn read(&mut self, books: &Books, goroutines: Option<u64>, now: Instant) {
         let amounts = Amounts::of(books, goroutines);
-        if let Some(impulse) = self.pulse(books, amounts, now) {
-            self.desk.demand(impulse);
+        if let Some(jump) = self.pulse(books, amounts, now) {
+            self.noticed = self.noticed.wrapping_add(1);
+            self.untold.push(noticed(self.noticed, jump));
+            self.desk.demand(self.noticed, jump.impulse);
+            if let Some(place) = &self.place {
+                place.ring();
+            }
         }
         match self.books {
             Some((at, before)) if now.saturating_duration_since(at) >= RATES_OVER => {
@@ -128,7 +143,7 @@ impl BirthLooks {
     }
 
     /// Whether a burst at once would tell more of what the books show.
-    fn pulse(&mut self, books: &Books, amounts: Amounts, now: Instant) -> Option<Impulse> {
+    fn pulse(&mut self, books: &Books, amounts: Amounts, now: Instant) -> Option<Jump> {
         let ended_ns = books.pauses.iter().map(|pause| pause.end_unix_ns).max().unwrap_or_default();
         let (at, before, known_ns) = self.last.replace((now, amounts, ended_ns))?;
         let new = books.pauses.iter().filter(|pause| pause.end_unix_ns > known_ns);
@@ -153,11 +168,25 @@ impl BirthLooks {
         }
         let taken = self.tracker.take(at_ns);
         let mut look = taken.look;
-        let paths: Vec<Vec<Avma>> =
-            taken.new_paths.iter().map(|path| path.iter().copied().map(Avma).collect()).collect();
-        let addresses: Vec<&[Avma]> = paths.iter().map(Vec::as_slice).collect();
-        look.new_stacks = subject.symbolizer.stacks(&addresses).into_iter().map(known).map(Stack::from).collect();
+        look.new_stacks = named(subject, taken.new_paths.iter().map(|path| &**path));
         Some(Observation::Births(Arc::new(look)))
+    }
+
+    /// What is new of impulses.
+    pub(in crate::pipeline) fn look_at_impulses(&mut self, subject: &mut Subject) -> Option<Observation> {
+        let (catches, unserved) = self.tracker.take_impulses();
+        let caught = catches.into_iter().map(|catch| {
+            let stacks = named(subject, catch.stacks.iter().map(|(path, _)| &**path));
+            let stacks =
+                stacks.into_iter().zip(&catch.stacks).map(|(stack, (_, sum))| CaughtStack { stack, sum: *sum });
+            Caught { stacks: stacks.collect(), ..catch.caught }
+        });
+        let look = ImpulseLook {
+            caught: caught.collect(),
+            unserved: unserved.into(),
+            noticed: std::mem::take(&mut self.untold),
+        };
+        (!look.is_empty()).then(|| Observation::Impulses(Arc::new(look)))
     }
 
     /// What hooks on goroutines have counted, as [`Self::look`].
@@ -206,6 +235,22 @@ impl BirthLooks {
         let hooks = shown.goroutine_hooks_off.map(|why| Refusal::new("goroutine_hooks_off", why));
         standing.into_iter().chain(failure).chain(hooks).collect()
     }
+}
+
+fn noticed(number: u32, jump: Jump) -> Noticed {
+    let kind = match jump.impulse {
+        Impulse::AllocationRate => ImpulseKind::AllocationRate,
+        Impulse::HeapGrowth => ImpulseKind::HeapGrowth,
+        Impulse::Pause => ImpulseKind::Pause,
+    };
+    Noticed { number, kind, usual: jump.usual, seen: jump.seen }
+}
+
+/// The stacks of these return addresses, in their order.
+fn named<'a>(subject: &mut Subject, paths: impl Iterator<Item = &'a [u64]>) -> Vec<Stack> {
+    let paths: Vec<Vec<Avma>> = paths.map(|path| path.iter().copied().map(Avma).collect()).collect();
+    let addresses: Vec<&[Avma]> = paths.iter().map(Vec::as_slice).collect();
+    subject.symbolizer.stacks(&addresses).into_iter().map(known).map(Stack::from).collect()
 }
 
 /// What of a stack can be believed. An address that lies in no code shows that the chain of frame pointers was broken by somebody who had

@@ -10,6 +10,7 @@ use crate::model::goroutines::hooks::HookLook;
 use crate::model::goroutines::{
     AgeBounds, GoroutineTable, Holders, Object, ObjectKind, TablePath, TableSite, TableState,
 };
+use crate::model::impulses::{Caught, CaughtStack, CaughtSum, ImpulseKind, ImpulseLook, Noticed, Unserved};
 use crate::model::observation::{Moment, Observation, ProfileLook};
 use crate::model::{SiteId, Turnover, memory};
 use crate::read::books::{Books, ClassCount, Pacer, PartMissing, Pause, Phase, Structures, SystemBytes};
@@ -194,6 +195,30 @@ impl Draw {
         }
     }
 
+    fn impulses(&mut self) -> ImpulseLook {
+        let sum = |draw: &mut Self| {
+            let bytes = [0.1, 1e300, f64::NEG_INFINITY][usize::try_from(draw.below(3)).unwrap()];
+            CaughtSum { births: draw.number(), objects: 3.5, bytes, squares: 7.25 }
+        };
+        ImpulseLook {
+            noticed: self.list(2, |draw| Noticed {
+                number: u32::try_from(draw.below(4)).unwrap(),
+                kind: ImpulseKind::ALL[usize::try_from(draw.below(3)).unwrap()],
+                usual: draw.some(|_| 1e6),
+                seen: 3.5e6,
+            }),
+            caught: self.list(2, |draw| Caught {
+                number: u32::try_from(draw.below(4)).unwrap(),
+                began_ns: draw.number(),
+                open_ns: draw.number(),
+                stacks: draw.list(3, |draw| CaughtStack { stack: draw.list(4, Self::frame).into(), sum: sum(draw) }),
+                other: sum(draw),
+            }),
+            unserved: self
+                .list(1, |draw| Unserved { number: u32::try_from(draw.below(4)).unwrap(), why: draw.text().into() }),
+        }
+    }
+
     fn age(&mut self) -> AgeBounds {
         AgeBounds { at_least_ns: self.number(), at_most_ns: self.some(Self::number) }
     }
@@ -261,7 +286,7 @@ impl Draw {
     }
 
     pub(super) fn entry(&mut self) -> Entry {
-        Entry::Observation(match self.below(10) {
+        Entry::Observation(match self.below(11) {
             0 => Observation::Opened,
             1 | 2 => Observation::Books(Box::new(self.books())),
             3 => Observation::Profile(self.profile()),
@@ -278,6 +303,7 @@ impl Draw {
             }
             7 => Observation::Births(Arc::new(self.births())),
             8 => Observation::GoroutineHooks(Arc::new(self.hooks())),
+            9 => Observation::Impulses(Arc::new(self.impulses())),
             _ => return Entry::Note(self.note()),
         })
     }

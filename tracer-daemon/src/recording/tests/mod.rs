@@ -279,6 +279,7 @@ fn no_note_has_the_name_of_an_observation() {
         "discards",
         "goroutine_hooks",
         "goroutines",
+        "impulses",
         "memory",
         "opened",
         "profile",

@@ -104,7 +104,7 @@ fn an_impulse_opens_a_window_at_once_stands_for_no_time_and_is_not_repeated_soon
 
 #[test]
 fn a_poor_target_has_about_one_burst_a_minute_and_says_why() {
-    let run = run(Config::default(), vec![Program::constant(5e3, 0.005)], 1_500.0, 3);
+    let run = run(Config::default(), vec![Program::constant(5e3, 0.001)], 1_500.0, 3);
     assert!((12..=25).contains(&run.windows.len()), "{}", run.windows.len());
     assert!(run.windows.iter().all(|window| window.plan.cause == Cause::Floor));
     let Standing::Floor(refusal) = run.governor.standing(id(0)) else { panic!() };

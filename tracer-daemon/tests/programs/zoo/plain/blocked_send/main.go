@@ -17,7 +17,7 @@ func price(slow time.Duration) (int, error) {
 		time.Sleep(slow)
 		answer <- 1995 //also:price
 	}()
-	select {
+	select { //also:price
 	case cents := <-answer:
 		return cents, nil
 	case <-time.After(slow / 4): //also:price

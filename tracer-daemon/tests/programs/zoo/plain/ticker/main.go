@@ -15,7 +15,7 @@ type device struct {
 
 func (d *device) poll() {
 	tick := time.NewTicker(time.Hour) //also:poller
-	for range tick.C {
+	for range tick.C { //also:poller
 		d.answer[0]++
 	}
 }

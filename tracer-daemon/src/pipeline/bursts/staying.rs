@@ -1,14 +1,15 @@
-//! The hooks on goroutines of one target: on while the governor lets them be, ended at once where their rate jumps.
+//! A hook of one target that stays, on goroutines or on large objects: on while the governor lets it be, ended at once where its rate
+//! jumps.
 //!
-//! Their link is held as that of collections is. Hits count only until a time that is put off with each heartbeat, so that nothing is
+//! Its link is held as that of collections is. Hits count only until a time that is put off with each heartbeat, so that nothing is
 //! counted where this process is stopped; and only from when all points are on, so that begins and ends are counted from one moment.
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::{desk::Desk, scheduler::ended, target::BurstTarget};
+use super::{scheduler::ended, target::BurstTarget};
 use crate::attach::{
     Holder, Holders, News,
-    governor::{HookDecision, Mode},
+    governor::{Hook, HookDecision, Mode},
 };
 use crate::pipeline::error::with_causes;
 
@@ -23,9 +24,10 @@ const GRACE_NS: u64 = 5_000_000_000;
 /// Hits are held against their cap over so long.
 const CAP_OVER_NS: u64 = 1_000_000_000;
 
-/// What is on of one target's hooks.
-#[derive(Debug, Default)]
-pub(super) struct GoroutineHooks {
+/// What is on of it.
+#[derive(Debug)]
+pub(super) struct StayingHook {
+    hook: Hook,
     link: Option<Holder>,
     /// Whether hits count.
     counts: bool,
@@ -40,7 +42,17 @@ pub(super) struct GoroutineHooks {
     asked_ns: Option<u64>,
 }
 
-impl GoroutineHooks {
+impl StayingHook {
+    /// It is not on yet.
+    pub(super) fn new(hook: Hook) -> Self {
+        Self { hook, link: None, counts: false, retry_ns: 0, second: (0, 0), told: 0, failure: None, asked_ns: None }
+    }
+
+    /// Whether hits count now.
+    pub(super) fn counts(&self) -> bool {
+        self.counts
+    }
+
     /// To be waited for, too.
     pub(super) fn link(&self) -> Option<PollFd<'_>> {
         self.link.as_ref().map(|link| PollFd::from_borrowed_fd(link.fd(), PollFlags::IN))
@@ -57,7 +69,7 @@ impl GoroutineHooks {
         });
         if is_on {
             self.failure = None;
-            self.second = (now_ns, hits(target));
+            self.second = (now_ns, target.hook_hits(self.hook));
             self.count_until(now_ns, now_ns.saturating_add(COUNT_NS), target);
         }
         if is_over {
@@ -86,7 +98,7 @@ impl GoroutineHooks {
             }
             return (None, false);
         }
-        let hits = hits(target);
+        let hits = target.hook_hits(self.hook);
         if hits.saturating_sub(self.second.1) >= decision.hits_per_s_max {
             self.retry_ns = now_ns.saturating_add(JUMPED_NS);
             return (self.end(now_ns, target), true);
@@ -106,7 +118,7 @@ impl GoroutineHooks {
     }
 
     fn begin(&mut self, now_ns: u64, target: &BurstTarget, holders: &mut Holders) {
-        match target.open_hooks(holders) {
+        match target.open_hook(self.hook, holders) {
             Some(Ok(link)) => self.link = Some(link),
             Some(Err(error)) => {
                 self.failure = Some(with_causes(&error));
@@ -114,7 +126,7 @@ impl GoroutineHooks {
             }
             None => self.retry_ns = u64::MAX,
         }
-        self.second = (now_ns, hits(target));
+        self.second = (now_ns, target.hook_hits(self.hook));
     }
 
     /// No hit counts any more. The link, told to end.
@@ -126,22 +138,18 @@ impl GoroutineHooks {
     }
 
     fn count_until(&mut self, now_ns: u64, until_ns: u64, target: &mut BurstTarget) {
-        let BurstTarget { goroutines: Ok(hooks), desk, .. } = target else { return };
         if until_ns == 0 && !self.counts {
             return;
         }
-        match hooks.gate.set(until_ns) {
-            Ok(()) => {
-                self.counts = until_ns > 0;
-                Desk::hooks_count_until(desk, now_ns, until_ns);
-            }
-            Err(error) => self.failure = Some(error.to_string()),
+        match target.count_until(self.hook, now_ns, until_ns) {
+            Ok(()) => self.counts = until_ns > 0,
+            Err(error) => self.failure = Some(with_causes(&error)),
         }
     }
 
     /// Hits since this was asked last: those of the second in which they jumped, too.
     pub(super) fn take_hits(&mut self, target: &BurstTarget) -> u64 {
-        let hits = hits(target);
+        let hits = target.hook_hits(self.hook);
         let new = hits.saturating_sub(self.told);
         self.told = self.told.max(hits);
         new
@@ -152,19 +160,16 @@ impl GoroutineHooks {
         if self.counts {
             return None;
         }
-        if let Err(refusal) = &target.goroutines {
+        if let Err(refusal) = &target.goroutines
+            && self.hook == Hook::Goroutines
+        {
             return Some(format!("no goroutine hooks: {refusal}"));
         }
         match (decision, &self.failure) {
             _ if self.asked_ns.is_none_or(|asked_ns| now_ns.saturating_sub(asked_ns) < GRACE_NS) => None,
             (Some(decision), _) if decision.mode != Mode::Continuous => Some(decision.reason.clone()),
-            (_, Some(failure)) => Some(format!("goroutine hooks off: {failure}")),
+            (_, Some(failure)) => Some(format!("{} off: {failure}", self.hook.name())),
             (_, None) => None,
         }
     }
-}
-
-/// Hits since the programs were loaded; 0 where they cannot be read.
-fn hits(target: &BurstTarget) -> u64 {
-    target.goroutines.as_ref().ok().and_then(|hooks| hooks.totals.hits().ok()).unwrap_or_default()
 }

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/spikes
+
+go 1.19
