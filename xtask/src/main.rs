@@ -14,13 +14,17 @@ mod machine_paths;
 mod marks;
 mod matrix;
 mod real_binaries;
+mod reported;
 mod results;
 mod setup;
+mod shard;
 #[path = "../../tracer-daemon/source_hash.rs"]
 mod source_hash;
+mod source_marks;
 mod support;
 mod test;
 mod tidy;
+mod watch;
 mod workspace;
 mod zoo;
 

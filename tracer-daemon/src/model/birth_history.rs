@@ -96,6 +96,12 @@ impl BirthHistory {
         self.last = Some(at);
     }
 
+    /// The window begins: what is said of how much is allocated is of the window.
+    pub(super) fn opened(&mut self, at: Moment, books: &Books) {
+        self.classes.clear();
+        self.observe_books(at, books);
+    }
+
     /// What the classes have allocated by now, where it is not yet known for this slice.
     pub(super) fn observe_books(&mut self, at: Moment, books: &Books) {
         let slice = self.slices.last().map_or(0, |slice| slice.number);
@@ -275,4 +281,31 @@ fn survival(classes: &[&SiteBirths]) -> Option<Rate> {
     }
     let [value, low, high] = sum.map(|sum| sum / bytes);
     (bytes > 0.0).then_some(Rate { value, low, high: Some(high) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::tests::books;
+    use super::*;
+    use crate::read::books::ClassCount;
+
+    fn at(seconds: u64) -> Moment {
+        Moment { at_ns: seconds * 1_000_000_000, unix_ns: seconds * 1_000_000_000 }
+    }
+
+    fn allocated(allocs: u64) -> Books {
+        Books { classes: vec![ClassCount { size_bytes: 64, allocs, frees: 0, slack: 0 }], ..books() }
+    }
+
+    #[test]
+    fn what_classes_allocate_is_that_of_the_window() {
+        let mut history = BirthHistory::default();
+        // Two seconds pass at another pace between the first look and the window.
+        history.observe_books(at(0), &allocated(0));
+        history.opened(at(2), &allocated(1_000));
+        history.observe_books(at(3), &allocated(2_000));
+        let rates = history.rates(at(7), &allocated(11_000));
+        let small = rates.iter().find(|rate| rate.size_bytes == Some(64)).unwrap();
+        assert!((small.bytes_per_s - 64.0 * 2_000.0).abs() < 1e-6, "{small:?}");
+    }
 }

@@ -86,6 +86,7 @@ pub struct ProcessModel {
     profile: ProfileHistory,
     births: BirthHistory,
     births_report: Option<Arc<Births>>,
+    births_estimated: Option<Moment>,
     impulses: Arc<Impulses>,
     goroutines: Option<Arc<GoroutineTable>>,
     goroutine_hooks: HookHistory,
@@ -125,6 +126,7 @@ impl ProcessModel {
             profile: ProfileHistory::default(),
             births: BirthHistory::default(),
             births_report: None,
+            births_estimated: None,
             impulses: Arc::default(),
             goroutines: None,
             goroutine_hooks: HookHistory::default(),
@@ -160,6 +162,7 @@ impl ProcessModel {
                 self.opened = at;
                 if let Some([first, last]) = &mut self.books {
                     first.clone_from(last);
+                    self.births.opened(last.0, &last.1);
                 }
                 self.goroutine_hooks.opened();
                 Arc::make_mut(&mut self.impulses).opened();
@@ -182,6 +185,12 @@ impl ProcessModel {
                 if self.profile.age_s(at).is_none_or(|age_s| age_s > PROFILE_STALE_S) {
                     self.judge(at);
                 }
+                // A short look is over before it is judged a second time.
+                let window_s = at.seconds_since(self.opened);
+                let is_old = |estimated| at.seconds_since(estimated) > JUDGE_EVERY_SHARE * window_s;
+                if self.births_estimated.is_some_and(is_old) {
+                    self.estimate_births(at);
+                }
             }
             Observation::Profile(look) => {
                 self.profile.observe(at, look, &self.constants);
@@ -196,7 +205,7 @@ impl ProcessModel {
                 if let Some([_, (read, books)]) = &self.books {
                     self.births.observe_books(*read, books);
                 }
-                // Else it comes with a judgement; the first is not waited for.
+                // Else it comes with the books; the first is not waited for.
                 if self.births_report.is_none() {
                     self.estimate_births(at);
                 }
@@ -267,6 +276,7 @@ impl ProcessModel {
 
     /// What births say by now. They are not asked more often than it is judged, since there may be many.
     fn estimate_births(&mut self, at: Moment) {
+        self.births_estimated = Some(at);
         let is_stale = self.births.age_s(at).is_none_or(|age_s| age_s > BIRTHS_STALE_S);
         let books = self.books.as_ref().map(|[_, (read, last)]| (*read, &**last));
         let Some(reading) = self.births.reading(books).filter(|_| !is_stale) else {

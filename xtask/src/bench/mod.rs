@@ -23,6 +23,7 @@ mod stats;
 mod symbolize;
 mod target;
 mod tracers;
+pub(crate) mod truth;
 
 use std::path::Path;
 
@@ -62,6 +63,10 @@ enum Bench {
     Marks(marks::MarksArgs),
     /// CPU time and memory of one judgement over 10,000 lines and 100,000 tracked objects; seconds after the build
     Model,
+    /// Which part of what a line allocates stays, by windows and mark bits, against a program that knows. Needs root; half an hour
+    Survival(truth::survival::SurvivalArgs),
+    /// How much lines allocate, by short looks through windows, against a program that knows. Needs root; half an hour
+    Shares(truth::shares::SharesArgs),
     /// What naming an address costs leakline, in thread CPU time, for new and for known addresses
     Symbolize(symbolize::SymbolizeArgs),
 }
@@ -80,6 +85,8 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
         Bench::Links(args) => links::run(root, args),
         Bench::Marks(args) => marks::run(root, args),
         Bench::Model => model::run(root),
+        Bench::Survival(args) => truth::survival::run(root, args),
+        Bench::Shares(args) => truth::shares::run(root, args),
         Bench::Symbolize(args) => symbolize::run(root, args),
     }
 }

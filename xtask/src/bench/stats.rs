@@ -78,7 +78,7 @@ fn resampled_median(values: &[f64], random: &mut SplitMix64) -> Option<f64> {
 }
 
 /// Sorts the values. None for no values.
-fn median(values: &mut [f64]) -> Option<f64> {
+pub(super) fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values {

@@ -7,6 +7,7 @@ mod fixtures;
 mod marks;
 mod overhead;
 mod real_programs;
+mod truth;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -24,7 +25,8 @@ Made by `cargo xtask support` from the results below `docs/results/`; do not edi
 ";
 
 /// The sections, in the order of the page.
-const SECTIONS: [Section; 4] = [fixtures::SECTION, real_programs::SECTION, marks::SECTION, overhead::SECTION];
+const SECTIONS: [Section; 6] =
+    [fixtures::SECTION, real_programs::SECTION, marks::SECTION, truth::SURVIVAL, truth::SHARES, overhead::SECTION];
 
 /// One section of the page.
 struct Section {

@@ -1,7 +1,8 @@
 //! What was found in one cell of the zoo, and how it is shown.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+use crate::reported::Rate;
 
 /// What leakline could stand on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -24,36 +25,6 @@ impl Evidence {
             Self::Bursts => "bursts",
             Self::Adopted => "adopted",
         }
-    }
-}
-
-/// A rate per second with its 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Rate {
-    pub(super) value: f64,
-    pub(super) low: f64,
-    /// None: open upwards.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) high: Option<f64>,
-}
-
-impl Rate {
-    /// As in a document; None where it is absent.
-    pub(super) fn of(value: &Value) -> Option<Self> {
-        let low = value["low"].as_f64()?;
-        Some(Self { value: value["value"].as_f64()?, low, high: value["high"].as_f64() })
-    }
-
-    /// The sum of two that are independent of each other.
-    pub(super) fn plus(self, other: Self) -> Self {
-        let value = self.value + other.value;
-        let below = (self.value - self.low).hypot(other.value - other.low);
-        let high = self.high.zip(other.high).map(|(one, two)| value + (one - self.value).hypot(two - other.value));
-        Self { value, low: value - below, high }
-    }
-
-    pub(super) fn covers(&self, truth: f64) -> bool {
-        self.low <= truth && self.high.is_none_or(|high| truth <= high)
     }
 }
 
@@ -143,29 +114,5 @@ impl Finding {
             seconds(self.named_after_s),
             seconds(self.due_after_s),
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_rate_open_upwards_covers_whatever_is_above() {
-        let rate = Rate::of(&json!({"value": 5.0, "low": 4.0})).unwrap();
-        assert!(rate.covers(1e9) && !rate.covers(3.9));
-        assert_eq!(Rate::of(&json!({"value": 5.0})), None);
-        assert_eq!(Rate::of(&Value::Null), None);
-    }
-
-    #[test]
-    fn the_sum_of_two_rates_is_as_uncertain_as_both() {
-        let one = Rate { value: 10.0, low: 7.0, high: Some(13.0) };
-        let other = Rate { value: 20.0, low: 16.0, high: Some(24.0) };
-        let sum = one.plus(other);
-        assert_eq!(sum, Rate { value: 30.0, low: 25.0, high: Some(35.0) });
-        assert_eq!(one.plus(Rate { high: None, ..other }).high, None);
     }
 }

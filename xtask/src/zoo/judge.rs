@@ -6,8 +6,9 @@
 
 use serde_json::Value;
 
-use super::cell::{Evidence, Finding, Rate};
+use super::cell::{Evidence, Finding};
 use super::truth::{Kind, Leak, Truth};
+use crate::reported::{Rate, place, sites, window, window_s};
 
 /// Mean bytes between two samples of Go's heap profile (`runtime.MemProfileRate`).
 const SAMPLE_BYTES: f64 = 524_288.0;
@@ -103,12 +104,6 @@ struct Run<'run> {
 }
 
 impl Run<'_> {
-    /// The window of a document, milliseconds since 1970.
-    fn window(document: &Value) -> (f64, f64) {
-        let from = document["started_unix_ms"].as_f64().unwrap_or_default();
-        (from, from + window_s(document) * 1000.0)
-    }
-
     /// A finding of the rates over the window of the last document.
     fn finding(leak: &Leak, unit: &str, truth: f64, reported: Option<Rate>) -> Finding {
         let error = reported.filter(|_| truth > 0.0).map(|rate| rate.value / truth - 1.0);
@@ -129,7 +124,7 @@ impl Run<'_> {
 
     /// A leak of the heap whose line must be named.
     fn named(&self, leak: &Leak, probed_due_s: Option<f64>, failures: &mut Vec<String>) -> Finding {
-        let (from, to) = Self::window(self.last);
+        let (from, to) = window(self.last);
         let truth = leak.rate(from, to);
         let sites: Vec<&Value> = sites(self.last).filter(|site| is_of(leak, site)).collect();
         let reported = sites.iter().filter_map(|site| Rate::of(&site["growth_bytes_per_s"])).reduce(Rate::plus);
@@ -170,7 +165,7 @@ impl Run<'_> {
 
     /// A leak of the heap that cannot be named, since there is no profile: the heap grows, and the way out is said.
     fn unnamed(&self, leak: &Leak, failures: &mut Vec<String>) -> Finding {
-        let (from, to) = Self::window(self.last);
+        let (from, to) = window(self.last);
         let heap = &self.last["heap"];
         let all = self.truth.leaks.iter().filter(|leak| leak.kind == Kind::Heap);
         let truth = all.map(|leak| leak.rate(from, to).bytes).sum();
@@ -201,7 +196,7 @@ impl Run<'_> {
     }
 
     fn goroutines(&self, leak: &Leak, failures: &mut Vec<String>) -> Finding {
-        let (from, to) = Self::window(self.last);
+        let (from, to) = window(self.last);
         let sites: Vec<&Value> = goroutine_sites(self.last).filter(|site| is_of(leak, site)).collect();
         let reported = sites.iter().filter_map(|site| Rate::of(&site["growth_per_s"])).reduce(Rate::plus);
         let mut finding = Self::finding(leak, "goroutines", leak.rate(from, to).objects, reported);
@@ -223,7 +218,7 @@ impl Run<'_> {
     }
 
     fn native(&self, leak: &Leak, failures: &mut Vec<String>) -> Finding {
-        let (from, to) = Self::window(self.last);
+        let (from, to) = window(self.last);
         let lines = self.last["memory"]["lines"].as_array().into_iter().flatten();
         let reported =
             lines.filter(|line| line["name"] == "native").find_map(|line| Rate::of(&line["growth_bytes_per_s"]));
@@ -251,7 +246,7 @@ impl Run<'_> {
 
     /// The size classes of all leaks together, which books alone tell.
     fn classes(&self, failures: &mut Vec<String>) {
-        let (from, to) = Self::window(self.last);
+        let (from, to) = window(self.last);
         let mut truth = std::collections::BTreeMap::<u64, f64>::new();
         for leak in self.truth.leaks.iter().filter(|leak| leak.kind == Kind::Heap) {
             for (slot, rate) in leak.rate(from, to).sizes {
@@ -348,14 +343,6 @@ fn is_growth(verdict: &str) -> bool {
     matches!(verdict, "leaking" | "growing")
 }
 
-pub(super) fn window_s(document: &Value) -> f64 {
-    document["window_s"].as_f64().unwrap_or_default()
-}
-
-fn sites(document: &Value) -> impl Iterator<Item = &Value> {
-    document["sites"].as_array().into_iter().flatten()
-}
-
 fn goroutine_sites(document: &Value) -> impl Iterator<Item = &Value> {
     sites(&document["goroutines"])
 }
@@ -368,11 +355,6 @@ fn sites_with(document: &Value, of: &str, leak: &Leak, verdict: impl Fn(&str) ->
 fn is_of(leak: &Leak, site: &Value) -> bool {
     let (function, file, line) = place(site);
     leak.has(function, file, line)
-}
-
-fn place(site: &Value) -> (&str, &str, u64) {
-    let text = |name: &str| site[name].as_str().unwrap_or_default();
-    (text("function"), text("file"), site["line"].as_u64().unwrap_or_default())
 }
 
 fn shown(site: &Value) -> String {

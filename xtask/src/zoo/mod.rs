@@ -24,8 +24,11 @@ use cases::{CASES, Case, Trait};
 use cell::{Cell, Evidence, HEADING};
 use results::Sum;
 use run::{Place, Watch};
-use truth::{Marks, Truth};
+use truth::Truth;
 
+use crate::reported::window_s;
+use crate::shard::{self, Shard};
+use crate::source_marks::Marks;
 use crate::{command, results::Results, workspace};
 
 /// The programs, relative to the workspace.
@@ -41,8 +44,8 @@ pub(crate) struct Options {
     #[arg(long)]
     quick: bool,
     /// Run every n-th cell only, beginning with the i-th: several machines, or several evenings
-    #[arg(long, value_name = "I/N", default_value = "1/1", value_parser = shard)]
-    shard: (usize, usize),
+    #[arg(long, value_name = "I/N", default_value = "1/1", value_parser = shard::parse)]
+    shard: Shard,
     /// Leave out cells that were right on this commit
     #[arg(long)]
     resume: bool,
@@ -76,15 +79,6 @@ impl Options {
             (_, true) => Watch::Record,
             _ => Watch::Attach,
         }
-    }
-}
-
-/// `1/3`: the first third is (0, 3).
-fn shard(text: &str) -> Result<(usize, usize), String> {
-    let parsed = text.split_once('/').and_then(|(share, of)| Some((share.parse().ok()?, of.parse().ok()?)));
-    match parsed {
-        Some((share, of)) if (1..=of).contains(&share) => Ok((share - 1, of)),
-        _ => Err("not a share such as 1/3".to_owned()),
     }
 }
 
@@ -130,8 +124,7 @@ fn planned(options: &Options) -> Vec<Planned> {
             planned.retain(|cell| cell.release.starts_with(&format!("{version}.")));
         }
     }
-    let (share, of) = options.shard;
-    planned.into_iter().skip(share).step_by(of).collect()
+    options.shard.of(planned)
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
@@ -240,7 +233,7 @@ fn watch(place: &Place, planned: &Planned, program: &Path, seconds: u64, how: Wa
     cell.failures = judgement.failures;
     cell.self_cpu_ratio = said.self_cpu_ratio;
     let last = said.documents.last().context("leakline printed nothing")?;
-    cell.window_s = judge::window_s(last);
+    cell.window_s = window_s(last);
     cell.collections = last["heap"]["gc_cycles"].as_u64().unwrap_or_default();
     cell.target_ratio = last["cost"]["target_ratio"].as_f64();
     ensure!(cell.window_s > seconds as f64 - 5.0, "leakline watched for {:.0} of {seconds} s only", cell.window_s);
@@ -283,11 +276,5 @@ mod tests {
         assert_eq!(lru.len(), 2);
         assert_eq!(names(&["--case", "lru", "--evidence", "sampler", "--go", "1.25.5"]), ["lru 1.25.5 sampler"]);
         assert!(names(&["--go", "1.26"]).iter().all(|name| name.contains(" 1.26.6 ")));
-    }
-
-    #[test]
-    fn a_share_of_nothing_is_refused() {
-        assert!(["0/3", "4/3", "1", "a/b"].iter().all(|text| shard(text).is_err()));
-        assert_eq!(shard("2/3"), Ok((1, 3)));
     }
 }

@@ -90,8 +90,9 @@ impl Sum {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::{Finding, Rate};
+    use super::super::cell::Finding;
     use super::*;
+    use crate::reported::Rate;
 
     fn cell(error: f64, is_covered: bool) -> Cell {
         let finding = Finding {

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use super::super::truth::{Marks, Place, Truth};
+use super::super::truth::Truth;
 use super::*;
+use crate::source_marks::{Marks, Place};
 
 /// A program that leaks 100,000 bytes a second of 1,000 objects in one slot size, from second 0 to 160, and collects twice a second.
 fn truth(kind: &str, slot: u64) -> Truth {

@@ -1,0 +1,3 @@
+module example.com/leakline/programs/knownlines
+
+go 1.19
