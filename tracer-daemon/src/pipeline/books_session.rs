@@ -120,15 +120,16 @@ impl BooksSession {
 
     /// The window begins.
     pub fn open(&mut self) {
-        self.look(true);
-        self.tell(self.moment(), Observation::Opened);
+        // Since its first look, however long that took: what is counted is counted from there on.
+        let at = self.look(true).unwrap_or_else(|| self.moment());
+        self.tell(at, Observation::Opened);
     }
 
     /// Looks again at what it is time to look at. A target that ended keeps its last looks, and so does a part
     /// that cannot be read any more, see [`Self::blind_for`].
     pub fn step(&mut self) {
         if !self.is_closed {
-            self.look(false);
+            let _at = self.look(false);
         }
     }
 
@@ -136,7 +137,7 @@ impl BooksSession {
     pub fn close(&mut self) {
         if !self.is_closed {
             self.is_closed = true;
-            self.look(true);
+            let _at = self.look(true);
             if let Some(births) = &mut self.births {
                 births.stop();
             }
@@ -146,13 +147,16 @@ impl BooksSession {
         }
     }
 
-    fn look(&mut self, must: bool) {
+    /// When it was. None: nothing was read.
+    fn look(&mut self, must: bool) -> Option<Moment> {
         let Self { subject, heap, profile, goroutines, memory, failures, .. } = self;
         if subject.still_there().is_err() {
-            return;
+            return None;
         }
+        let due = own::now();
+        let books = heap.as_mut().map(|heap| heap.look(subject, due, must));
+        // What the books count is of now. On a busy host they take long to read, and so does all that follows.
         let now = own::now();
-        let books = heap.as_mut().map(|heap| heap.look(subject, now, must));
         let collections = heap.as_ref().map(HeapLooks::collections);
         let live = profile.as_mut().map(|profile| profile.look(subject, now, collections, must));
         let table = goroutines.as_mut().map(|goroutines| goroutines.look(subject, now, must));
@@ -160,11 +164,11 @@ impl BooksSession {
         let statement = memory.look(subject, now, must);
         let had = [&books, &live, &table].map(|looked| matches!(looked, Some(Ok(Look::Had) | Err(_))));
         if !had.contains(&true) && matches!(statement, Ok(Look::NotDue)) {
-            return;
+            return None;
         }
         // What was read of a process that is over may be its successor's, and that it cannot be read is no news.
         if subject.still_there().is_err() {
-            return;
+            return None;
         }
         let pid = subject.identity.pid;
         for (part, outcome) in [("books", books), ("heap profile", live), ("goroutine table", table)] {
@@ -173,7 +177,9 @@ impl BooksSession {
             }
         }
         failures.note(pid, "memory statement", statement, now);
-        self.take(self.moment_of(now));
+        let at = self.moment_of(now);
+        self.take(at);
+        Some(at)
     }
 
     /// Tells the model what was read.
@@ -223,8 +229,12 @@ impl BooksSession {
     }
 
     fn moment_of(&self, now: Instant) -> Moment {
-        let at_ns = now.saturating_duration_since(self.began).as_nanos();
-        Moment { at_ns: u64::try_from(at_ns).unwrap_or(u64::MAX), unix_ns: own::unix_ns() }
+        let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let ago_ns = nanoseconds(own::now().saturating_duration_since(now));
+        Moment {
+            at_ns: nanoseconds(now.saturating_duration_since(self.began)),
+            unix_ns: own::unix_ns().saturating_sub(ago_ns),
+        }
     }
 
     fn discards(&self) -> Discards {
