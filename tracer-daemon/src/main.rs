@@ -282,7 +282,8 @@ fn diagnose(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut checks = host::examine();
     let multi = MultiSupport::of_this_kernel();
     checks.push(multi.check());
-    let costs = TrapCosts::measure().inspect_err(|error| tracing::debug!(%error, "what a hit costs is not known")).ok();
+    let costs = TrapCosts::measure(multi.mechanism());
+    let costs = costs.inspect_err(|error| tracing::debug!(%error, "what a hit costs is not known")).ok();
     print(&match args.output {
         OutputFormat::Text => doctor::text(&checks, costs.as_ref()),
         OutputFormat::Json => doctor::line(&checks, costs.as_ref()).context("cannot write the checks as JSON")?,

@@ -30,6 +30,16 @@ pub enum Mechanism {
     UprobeMulti,
 }
 
+impl Mechanism {
+    /// The time that it may take on a busy host until probes at so many points are gone, ns.
+    pub fn closing_ns(self, points: usize) -> u64 {
+        match self {
+            Self::PerfEvents => u64::try_from(points).unwrap_or(u64::MAX).saturating_mul(300_000_000),
+            Self::UprobeMulti => 0,
+        }
+    }
+}
+
 /// Verifier log of a refused program: first size, and the largest that is tried.
 const LOG_BYTES: usize = 1 << 20;
 const LOG_BYTES_MAX: usize = 16 << 20;

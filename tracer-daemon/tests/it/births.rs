@@ -115,7 +115,8 @@ impl Bursts {
         let mut holder = self
             .holders
             .open(&Link {
-                program: self.object.program("burst").unwrap(),
+                mechanism: Mechanism::UprobeMulti,
+                programs: &[self.object.program("burst").unwrap()],
                 exe: self.exe.as_fd(),
                 pid: self.pid,
                 points: &self.points,

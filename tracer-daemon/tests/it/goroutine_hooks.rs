@@ -87,7 +87,8 @@ impl Hooks {
         let mut holders = Holders::of_program(Path::new(env!("CARGO_BIN_EXE_leakline")));
         let mut holder = holders
             .open(&Link {
-                program: object.program("goroutines").unwrap(),
+                mechanism: Mechanism::UprobeMulti,
+                programs: &[object.program("goroutines").unwrap()],
                 exe: exe.as_fd(),
                 pid,
                 points: &points,

@@ -66,7 +66,8 @@ impl Parts {
             }
         };
         self.holders.open(&Link {
-            program: self.object.program("allocation")?,
+            mechanism: Mechanism::UprobeMulti,
+            programs: &[self.object.program("allocation")?],
             exe: self.exe.as_fd(),
             pid: self.pid,
             points: &self.points,
@@ -458,7 +459,7 @@ fn this_kernel_s_links_are_tried_on_ourselves() {
     assert_eq!(*MultiSupport::of_this_kernel(), MultiSupport::Works);
     assert_eq!(MultiSupport::of_this_kernel().check().status, Status::Good);
     let before = text_bytes(std::process::id());
-    let costs = TrapCosts::measure().unwrap();
+    let costs = TrapCosts::measure(Mechanism::UprobeMulti).unwrap();
     for (kind, cost) in costs.all() {
         println!("{}: {} ns, measured: {}", kind.name(), cost.ns, cost.is_measured);
         // No trap is as cheap as an instruction; a number that is none would be as odd.

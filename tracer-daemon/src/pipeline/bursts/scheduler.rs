@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     attach::{
-        AttachError, Holder, Holders, News,
+        AttachError, Holder, Holders, Mechanism, News,
         governor::{
             self, Config, Costs, Governor, HookHits, Next, Observation, OpenFailure, Outcome, TargetId, WindowPlan,
         },
@@ -66,6 +66,8 @@ const GOODBYE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(in crate::pipeline) struct BurstHost {
     shared: Arc<Shared>,
+    mechanism: Mechanism,
+    why_slow: Option<String>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -109,11 +111,17 @@ impl Drop for Place {
 }
 
 impl BurstHost {
-    /// Starts the thread.
+    /// Starts the thread. `why_slow`: why windows are not opened by the faster mechanism.
     ///
     /// # Errors
     /// Where the system has no room for it.
-    pub(super) fn start(config: Config, costs: Costs, holders: Holders) -> std::io::Result<Self> {
+    pub(super) fn start(
+        config: Config,
+        costs: Costs,
+        holders: Holders,
+        mechanism: Mechanism,
+        why_slow: Option<String>,
+    ) -> std::io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared { commands: Mutex::default(), bell });
         let now_ns = monotonic_ns();
@@ -131,7 +139,17 @@ impl BurstHost {
             stops: false,
         };
         let thread = thread::Builder::new().name("bursts".into()).spawn(move || scheduler.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, mechanism, why_slow, thread: Some(thread) })
+    }
+
+    /// How windows are opened.
+    pub(in crate::pipeline) fn mechanism(&self) -> Mechanism {
+        self.mechanism
+    }
+
+    /// Why windows are not opened by the faster mechanism. `None`: they are.
+    pub(in crate::pipeline) fn why_slow(&self) -> Option<&str> {
+        self.why_slow.as_deref()
     }
 
     /// From now on windows are opened in this target, until the place is dropped.

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use tracer_common::bursts::{BurstTotal, WindowKind, WindowState};
+use tracer_common::bursts::{BurstPoint, BurstTotal, WindowKind, WindowState};
 
 use super::{desk::Desk, tracker::Tracker};
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     plan::{BurstPlan, ProbePoint},
 };
 
-/// Program for all points of a window, and that for collections.
+/// Program for all points of a window by one link, and that for collections.
 const BURST: &str = "burst";
 const CYCLE: &str = "cycle_marked";
 /// Program for all points of the hooks on goroutines.
@@ -48,6 +48,9 @@ pub(in crate::pipeline) struct BurstTarget {
     pub(super) counters: BurstCounters,
     exe: File,
     object: KernelObject,
+    mechanism: Mechanism,
+    /// What is called at the points of a window.
+    programs: Vec<&'static str>,
     /// The map of totals, for the processes that hold links.
     totals: OwnedFd,
     births: Vec<LinkPoint>,
@@ -77,11 +80,12 @@ impl BurstTarget {
         exe: &File,
         limits: Limits,
         epoch_ns: u64,
+        mechanism: Mechanism,
     ) -> Result<Self, Refusal> {
         let plan = BurstPlan::of(&subject.facts)
             .map_err(|refusal| Refusal::new(refusal.reason.id(), format!("no bursts: {}", refusal.text)))?;
         let failed = |error: StartError| Refusal::new(error.reason(), format!("no bursts: {}", error.full_text()));
-        Self::of_plan(subject, exe, &plan, limits, epoch_ns).map_err(failed)
+        Self::of_plan(subject, exe, &plan, limits, epoch_ns, mechanism).map_err(failed)
     }
 
     fn of_plan(
@@ -90,6 +94,7 @@ impl BurstTarget {
         plan: &BurstPlan,
         limits: Limits,
         epoch_ns: u64,
+        mechanism: Mechanism,
     ) -> Result<Self, StartError> {
         let pid = subject.identity.pid;
         let exe = exe.try_clone().map_err(|source| StartError::Exe { pid, source })?;
@@ -99,20 +104,26 @@ impl BurstTarget {
         let target = plan.target_config(subject.bias);
         let constants = [("TARGET", bytes_of(&target)), ("BURST", bytes_of(&config))];
         let mut capacities = UNUSED.to_vec();
-        capacities.extend(if plan.goroutines.is_ok() { OF_HOOKS } else { NO_HOOKS });
+        let goroutines = match mechanism {
+            Mechanism::UprobeMulti => plan.goroutines.as_ref().map_err(|refusal| refusal.text.clone()),
+            Mechanism::PerfEvents => Err("they take links of uprobe_multi (Linux 6.6)".to_owned()),
+        };
+        capacities.extend(if goroutines.is_ok() { OF_HOOKS } else { NO_HOOKS });
         capacities.push(("BIRTHS", limits.birth_ring_bytes));
         for point in plan.window().chain(&plan.cycle).chain(plan.goroutines.iter().flatten()) {
             verify_code(&exe, point)?;
         }
-        let programs = [BURST, CYCLE, GOROUTINES];
-        let mut object = KernelObject::embedded(&constants, &capacities, &programs, Mechanism::UprobeMulti)?;
+        let kinds = PointPrograms::of(plan, mechanism);
+        let mut programs = kinds.names.clone();
+        programs.push(CYCLE);
+        programs.extend(goroutines.is_ok().then_some(GOROUTINES));
+        let mut object = KernelObject::embedded(&constants, &capacities, &programs, mechanism)?;
         let clone = |source| StartError::Exe { pid, source };
         let totals = object.map_fd("BURST_TOTALS")?.try_clone_to_owned().map_err(clone)?;
         let counters = BurstCounters::new(|name| object.take_map(name))?;
         let reader = BurstReader::new(|name| object.take_map(name))?;
         let (gate, hook_totals, hook_reader) = take_hooks(|name| object.take_map(name))?;
-        let goroutines = plan.goroutines.as_ref().map_err(|refusal| refusal.text.clone());
-        let goroutines = goroutines.map(|points| TargetHooks {
+        let goroutines = goroutines.map(|points: &Vec<ProbePoint>| TargetHooks {
             points: points.iter().filter_map(hook_point).collect(),
             gate,
             totals: hook_totals,
@@ -126,9 +137,14 @@ impl BurstTarget {
             counters,
             exe,
             object,
+            mechanism,
             totals,
-            births: plan.window().filter_map(link_point).collect(),
-            slots: plan.slots.iter().filter_map(link_point).collect(),
+            births: PointPrograms::in_order(plan, mechanism)
+                .into_iter()
+                .filter_map(|point| kinds.link_point(point))
+                .collect(),
+            slots: plan.slots.iter().filter_map(|point| kinds.link_point(point)).collect(),
+            programs: kinds.names,
             hook_reader: goroutines.is_ok().then_some(hook_reader),
             goroutines,
             cycle: plan.cycle.iter().map(|point| LinkPoint { file_offset: point.file_offset().0, cookie: 0 }).collect(),
@@ -187,8 +203,10 @@ impl BurstTarget {
             length_ns: plan.length_ns,
             hits_max: plan.hit_cap,
         };
+        let programs = self.programs.iter().map(|name| self.object.program(name)).collect::<Result<Vec<_>, _>>()?;
         holders.open(&Link {
-            program: self.object.program(BURST)?,
+            mechanism: self.mechanism,
+            programs: &programs,
             exe: self.exe.as_fd(),
             pid,
             points,
@@ -207,8 +225,9 @@ impl BurstTarget {
             Ok(program) => program,
             Err(error) => return Some(Err(error)),
         };
-        let (exe, points) = (self.exe.as_fd(), &self.cycle);
-        Some(holders.open(&Link { program, exe, pid, points, hits: None, until: Until::HeartbeatsStop }))
+        let (exe, points, mechanism) = (self.exe.as_fd(), &self.cycle, self.mechanism);
+        let (programs, until) = (&[program], Until::HeartbeatsStop);
+        Some(holders.open(&Link { mechanism, programs, exe, pid, points, hits: None, until }))
     }
 }
 
@@ -221,7 +240,8 @@ impl BurstTarget {
             Ok(program) => program,
             Err(error) => return Some(Err(error)),
         };
-        Some(holders.open(&Link { program, exe, pid, points, hits: None, until: Until::HeartbeatsStop }))
+        let (mechanism, programs, until) = (self.mechanism, &[program], Until::HeartbeatsStop);
+        Some(holders.open(&Link { mechanism, programs, exe, pid, points, hits: None, until }))
     }
 }
 
@@ -235,6 +255,61 @@ fn hook_point(point: &ProbePoint) -> Option<LinkPoint> {
     Some(LinkPoint { file_offset: point.file_offset().0, cookie: point.purpose().goroutine_point()? as u64 })
 }
 
-fn link_point(point: &ProbePoint) -> Option<LinkPoint> {
-    Some(LinkPoint { file_offset: point.file_offset().0, cookie: point.purpose().burst_point()? as u64 })
+/// The programs at the points of a window.
+struct PointPrograms {
+    names: Vec<&'static str>,
+    /// What each is for. Empty: one is for all.
+    kinds: Vec<BurstPoint>,
+}
+
+impl PointPrograms {
+    fn of(plan: &BurstPlan, mechanism: Mechanism) -> Self {
+        if mechanism == Mechanism::UprobeMulti {
+            return Self { names: vec![BURST], kinds: Vec::new() };
+        }
+        let mut kinds: Vec<BurstPoint> = plan.window().filter_map(|point| point.purpose().burst_point()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        Self { names: kinds.iter().copied().map(program_of).collect(), kinds }
+    }
+
+    /// The points of a window on births. Where they go one after the other, those with the most hits last: they are gone first.
+    fn in_order(plan: &BurstPlan, mechanism: Mechanism) -> Vec<&ProbePoint> {
+        let mut points: Vec<&ProbePoint> = plan.window().collect();
+        if mechanism == Mechanism::PerfEvents {
+            let busy = |point: &ProbePoint| match point.purpose().burst_point() {
+                None | Some(BurstPoint::LargeSpanFound) => 0,
+                Some(BurstPoint::SlotFound) => 1,
+                // Hit only while the collector marks.
+                Some(BurstPoint::SlowPath) => 2,
+                Some(BurstPoint::ChoosesSlot) => 3,
+                Some(BurstPoint::Mallocgc | BurstPoint::Specialised) => 4,
+            };
+            points.sort_by_key(|point| busy(point));
+        }
+        points
+    }
+
+    /// With the cookie that a link wants: what kind of point it is, or which of the programs is for that kind.
+    fn link_point(&self, point: &ProbePoint) -> Option<LinkPoint> {
+        let kind = point.purpose().burst_point()?;
+        let cookie = match self.kinds.iter().position(|known| *known == kind) {
+            Some(index) => u64::try_from(index).ok()?,
+            None if self.kinds.is_empty() => kind as u64,
+            None => return None,
+        };
+        Some(LinkPoint { file_offset: point.file_offset().0, cookie })
+    }
+}
+
+/// The program for one kind of point, where links have no cookies.
+fn program_of(point: BurstPoint) -> &'static str {
+    match point {
+        BurstPoint::ChoosesSlot => "burst_chooses_slot",
+        BurstPoint::Mallocgc => "burst_mallocgc",
+        BurstPoint::Specialised => "burst_specialised",
+        BurstPoint::SlowPath => "burst_slow_path",
+        BurstPoint::SlotFound => "burst_slot_found",
+        BurstPoint::LargeSpanFound => "burst_large_span_found",
+    }
 }

@@ -45,6 +45,8 @@ pub(in crate::pipeline) struct BirthLooks {
     impulses: Impulses,
     /// The hooks on goroutines. `None`: there are none.
     hooks: Option<HookLooks>,
+    /// Why windows are fewer on this host than on others.
+    slow: Option<Refusal>,
 }
 
 /// What was ever allocated.
@@ -94,7 +96,7 @@ impl BirthLooks {
         epoch_ns: u64,
     ) -> Result<Self, Refusal> {
         let host = bursts.host().map_err(Clone::clone)?;
-        let mut target = BurstTarget::load(subject, exe, limits, epoch_ns)?;
+        let mut target = BurstTarget::load(subject, exe, limits, epoch_ns, host.mechanism())?;
         let (tracker, desk) = (target.tracker(), target.desk());
         let hooks = target.take_hook_reader().map(|reader| HookLooks::new(reader, Arc::clone(&desk)));
         Ok(Self {
@@ -107,6 +109,7 @@ impl BirthLooks {
             last: None,
             impulses: Impulses::default(),
             hooks,
+            slow: host.why_slow().map(slow),
         })
     }
 
@@ -204,8 +207,13 @@ impl BirthLooks {
         };
         let failure = shown.failure.map(|failure| Refusal::new("bursts_failed", failure));
         let hooks = shown.goroutine_hooks_off.map(|why| Refusal::new("goroutine_hooks_off", why));
-        standing.into_iter().chain(failure).chain(hooks).collect()
+        standing.into_iter().chain(self.slow.clone()).chain(failure).chain(hooks).collect()
     }
+}
+
+fn slow(why: &str) -> Refusal {
+    let text = format!("fewer windows, opened by perf events, which take about 100 ms a probe to go: {why}");
+    Refusal::new("bursts_by_perf_events", text)
 }
 
 /// What of a stack can be believed. An address that lies in no code shows that the chain of frame pointers was broken by somebody who had
