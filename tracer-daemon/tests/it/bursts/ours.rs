@@ -13,6 +13,7 @@ use tracer_daemon::{
     attach::Limits,
     cli::EvidenceChoice,
     discover::target_by_pid,
+    export::Refusal,
     inspect::cache::FactsCache,
     model::Snapshot,
     pipeline::{Bursts, Means, Session},
@@ -212,13 +213,18 @@ fn without_capabilities_bursts_are_refused_with_their_names_and_the_books_go_on(
     assert!(text.contains("CAP_PERFMON"), "{text}");
 }
 
+/// Bursts at half of a target's time.
+fn many_bursts() -> Bursts {
+    Bursts::new(0.5).held_by(Path::new(env!("CARGO_BIN_EXE_leakline")))
+}
+
 /// What is known after some windows, with such a ring.
-fn watched_with(target: &Target, birth_ring_bytes: u32) -> (Snapshot, f64) {
+fn watched_with(target: &Target, birth_ring_bytes: u32, bursts: Bursts) -> (Snapshot, f64, Vec<Refusal>) {
     let means = Means {
         evidence: EvidenceChoice::Bursts,
         limits: Limits { birth_ring_bytes, ..Limits::default() },
         adopt: None,
-        bursts: Some(Arc::new(Bursts::new(0.5).held_by(Path::new(env!("CARGO_BIN_EXE_leakline"))))),
+        bursts: Some(Arc::new(bursts)),
         books_every: Means::BOOKS_OFTEN,
         is_recorded: false,
         warm_after: None,
@@ -235,7 +241,25 @@ fn watched_with(target: &Target, birth_ring_bytes: u32) -> (Snapshot, f64) {
     let snapshot = session.snapshot(session.moment()).unwrap();
     let births = snapshot.births.as_ref().unwrap();
     let bytes_per_s = births.sites.iter().filter_map(|site| Some(site.alloc_bytes_per_s?.value)).sum();
-    (snapshot, bytes_per_s)
+    (snapshot, bytes_per_s, session.refused())
+}
+
+#[test]
+fn without_links_of_uprobe_multi_windows_are_opened_by_perf_events_and_the_report_says_why() {
+    if !can_attach("without_links_of_uprobe_multi_windows_are_opened_by_perf_events_and_the_report_says_why") {
+        return;
+    }
+    for toolchain in ["go1.22.12", "go1.27.3"] {
+        let mut target = target(toolchain, &["busy", "1"]);
+        let (snapshot, bytes_per_s, refused) =
+            watched_with(&target, Limits::default().birth_ring_bytes, many_bursts().by_perf_events());
+        println!("{toolchain}: {:?}, {bytes_per_s:.3e} bytes a second", snapshot.birth_counts);
+        assert!(snapshot.birth_counts.unwrap().born > 0);
+        let why = refused.iter().find(|refusal| refusal.id == "bursts_by_perf_events");
+        assert!(why.is_some_and(|why| why.text.contains("perf events")), "{refused:?}");
+        wait_until_clean(target.pid());
+        wait_for_allocations(&mut target);
+    }
 }
 
 #[test]
@@ -244,8 +268,8 @@ fn births_that_find_no_room_in_the_ring_are_counted_and_the_others_stand_for_the
         return;
     }
     let target = target("go1.27.3", &["busy", "1"]);
-    let (enough, bytes_per_s) = watched_with(&target, Limits::default().birth_ring_bytes);
-    let (small, bytes_per_s_of_small) = watched_with(&target, 4096);
+    let (enough, bytes_per_s, _) = watched_with(&target, Limits::default().birth_ring_bytes, many_bursts());
+    let (small, bytes_per_s_of_small, _) = watched_with(&target, 4096, many_bursts());
     let lost = |snapshot: &Snapshot| snapshot.birth_counts.unwrap().ring_full;
     println!("{:?}\n{:?}", enough.birth_counts, small.birth_counts);
     println!("{bytes_per_s:.3e} bytes a second seen with all births, {bytes_per_s_of_small:.3e} with a small ring");
