@@ -20,6 +20,7 @@ use aya_obj::{Object, generated::bpf_attach_type};
 use procfs::KernelVersion;
 
 use super::{AttachError, FOR_PROGRAMS, KERNEL_OBJECT, bpf, is_permission};
+use crate::units::approximate;
 
 /// How a program is to be attached; the kernel wants to know when it loads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,14 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
+    /// How many times as long as for one busy point hits cost while as many points go.
+    pub fn tails(self, points: usize) -> f64 {
+        match self {
+            Self::PerfEvents => approximate(points as u64),
+            Self::UprobeMulti => 1.0,
+        }
+    }
+
     /// The time that it may take on a busy host until probes at so many points are gone, ns.
     pub fn closing_ns(self, points: usize) -> u64 {
         match self {

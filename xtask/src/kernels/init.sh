@@ -32,7 +32,7 @@ for program in /bin/checked-*; do
     target=$!
     sleep 1
     echo "@@ program ${program##*-}"
-    leakline attach --pid $target --evidence bursts --max-overhead "$(cat /overhead)" --duration "$(cat /duration)" --output json >/tmp/documents 2>/tmp/log
+    leakline attach --pid $target --evidence bursts --max-overhead "$(cat /overhead)" --warm-after 0s --duration "$(cat /duration)" --output json >/tmp/documents 2>/tmp/log
     echo "@@ attach $?"
     sed 's/^/leakline: /' /tmp/log
     echo "@@ document $(tail -n 1 /tmp/documents)"

@@ -88,7 +88,7 @@ impl Costs {
     pub fn of(mechanism: Mechanism) -> Self {
         match mechanism {
             Mechanism::UprobeMulti => Self::default(),
-            // The point with the most hits is gone first, the others about 100 ms after each other.
+            // Of one busy point, which is gone first: as long as the process that holds it takes to exit on a busy host.
             Mechanism::PerfEvents => Self { tail_ns: 30_000_000.0, ..Self::default() },
         }
     }

@@ -258,13 +258,18 @@ struct OpenWindow {
     leave_ns: u64,
     /// Whether it was ended by force.
     is_killed: bool,
+    /// How long its probes may take to go, ns.
+    closing_ns: u64,
 }
 
 impl OpenWindow {
     /// When something must be wrong with the process that holds it.
     fn overdue_ns(&self) -> u64 {
         match self.opened_ns {
-            Some(opened_ns) => self.leave_ns.min(opened_ns.saturating_add(self.plan.length_ns).saturating_add(LATE_NS)),
+            Some(opened_ns) => {
+                let ends_ns = opened_ns.saturating_add(self.plan.length_ns).saturating_add(LATE_NS);
+                self.leave_ns.min(ends_ns).saturating_add(self.closing_ns)
+            }
             None => self.ordered_ns.saturating_add(OPENING_NS),
         }
     }
@@ -280,7 +285,8 @@ impl Scheduler {
             if self.stops {
                 let stopped_ns = *stopped_ns.get_or_insert(now_ns);
                 let is_over = self.window.is_none() && self.leaving.is_empty();
-                let is_late = now_ns.saturating_sub(stopped_ns) > nanoseconds(GOODBYE);
+                let closing_ns = self.window.as_ref().map_or(0, |window| window.closing_ns);
+                let is_late = now_ns.saturating_sub(stopped_ns) > nanoseconds(GOODBYE).saturating_add(closing_ns);
                 if is_over || is_late {
                     if is_late {
                         tracing::warn!("probes are being taken away yet: the processes that hold them are slow to end");
@@ -495,6 +501,16 @@ impl Scheduler {
             recorded_ns: after.recorded_ns.saturating_sub(window.before.recorded_ns),
             beside: HookHits::default(),
         };
+        tracing::debug!(
+            pid = hosted.target.identity.pid,
+            kind = ?window.kind,
+            opened_after_ns = opened_ns.saturating_sub(window.ordered_ns),
+            open_ns = closed_ns.saturating_sub(opened_ns),
+            gone_after_ns = now_ns.saturating_sub(closed_ns),
+            hits = counted,
+            hits_outside = hits.saturating_sub(counted),
+            "a window is over"
+        );
         hosted.traps.learn(window.kind, counted, outcome.recorded_ns);
         if let Some(part) = hosted.traps.refill_part(&self.costs) {
             hosted.target.tracker.refill_trap(part);
@@ -611,6 +627,7 @@ impl Scheduler {
                     is_abandoned: false,
                     leave_ns: u64::MAX,
                     is_killed: false,
+                    closing_ns: hosted.target.closing_ns(),
                 });
             }
             Err(error) => {

@@ -1,6 +1,7 @@
 //! One target's kernel side: its programs, maps and points.
 
 use std::{
+    collections::HashMap,
     fs::File,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
@@ -10,6 +11,7 @@ use tracer_common::bursts::{BurstPoint, BurstTotal, WindowKind, WindowState};
 
 use super::{desk::Desk, tracker::Tracker};
 use crate::{
+    addr::Avma,
     attach::{
         AttachError, Holder, Holders, KernelObject, Limits, Link, LinkPoint, Mechanism, Until, bytes_of,
         governor::{Costs, TargetFacts, WindowPlan},
@@ -24,7 +26,7 @@ use crate::{
     inspect::Global,
     model::tracked,
     pipeline::{StartError, Subject},
-    plan::{BurstPlan, ProbePoint},
+    plan::{BirthPoints, BurstPlan, ProbePoint, Purpose},
 };
 
 /// Program for all points of a window by one link, and that for collections.
@@ -54,6 +56,10 @@ pub(in crate::pipeline) struct BurstTarget {
     /// The map of totals, for the processes that hold links.
     totals: OwnedFd,
     births: Vec<LinkPoint>,
+    /// How many of these may be hit often.
+    busy_points: usize,
+    /// Where these are in the process, by file offset.
+    addresses: HashMap<u64, Avma>,
     slots: Vec<LinkPoint>,
     cycle: Vec<LinkPoint>,
     /// The hooks on goroutines; why there are none.
@@ -82,7 +88,11 @@ impl BurstTarget {
         epoch_ns: u64,
         mechanism: Mechanism,
     ) -> Result<Self, Refusal> {
-        let plan = BurstPlan::of(&subject.facts)
+        let which = match mechanism {
+            Mechanism::UprobeMulti => BirthPoints::Certain,
+            Mechanism::PerfEvents => BirthPoints::Few,
+        };
+        let plan = BurstPlan::of(&subject.facts, which)
             .map_err(|refusal| Refusal::new(refusal.reason.id(), format!("no bursts: {}", refusal.text)))?;
         let failed = |error: StartError| Refusal::new(error.reason(), format!("no bursts: {}", error.full_text()));
         Self::of_plan(subject, exe, &plan, limits, epoch_ns, mechanism).map_err(failed)
@@ -144,6 +154,11 @@ impl BurstTarget {
                 .filter_map(|point| kinds.link_point(point))
                 .collect(),
             slots: plan.slots.iter().filter_map(|point| kinds.link_point(point)).collect(),
+            busy_points: plan.births.iter().filter(|point| point.purpose() != Purpose::SlowPathBirth).count(),
+            addresses: plan
+                .window()
+                .map(|point| (point.file_offset().0, point.address().in_process(subject.bias)))
+                .collect(),
             programs: kinds.names,
             hook_reader: goroutines.is_ok().then_some(hook_reader),
             goroutines,
@@ -168,6 +183,7 @@ impl BurstTarget {
 
     /// What the governor is told of it.
     pub(super) fn facts(&self, costs: Costs, cpu_ns: u64, age_ns: u64) -> TargetFacts {
+        let costs = Costs { tail_ns: costs.tail_ns * self.mechanism.tails(self.busy_points), ..costs };
         let count = |points: &[LinkPoint]| u32::try_from(points.len()).unwrap_or(u32::MAX);
         TargetFacts {
             birth_points: count(&self.births),
@@ -179,6 +195,11 @@ impl BurstTarget {
         }
     }
 
+    /// How long it may take on a busy host until the probes of a window are gone, ns.
+    pub(super) fn closing_ns(&self) -> u64 {
+        self.mechanism.closing_ns(self.births.len())
+    }
+
     /// Orders a window.
     pub(super) fn open(
         &mut self,
@@ -187,6 +208,15 @@ impl BurstTarget {
         kind: WindowKind,
     ) -> Result<Holder, AttachError> {
         let pid = self.identity.pid;
+        if self.mechanism == Mechanism::PerfEvents {
+            // Those with the most hits last, so that they are gone first.
+            let hits = self.tracker.hits();
+            let hits = |point: &LinkPoint| {
+                let address = self.addresses.get(&point.file_offset);
+                address.and_then(|address| hits.get(address)).copied().unwrap_or_default()
+            };
+            self.births.sort_by(|one, other| hits(one).total_cmp(&hits(other)));
+        }
         let points = match kind {
             WindowKind::Births => &self.births,
             WindowKind::Slots => &self.slots,
@@ -273,7 +303,7 @@ impl PointPrograms {
         Self { names: kinds.iter().copied().map(program_of).collect(), kinds }
     }
 
-    /// The points of a window on births. Where they go one after the other, those with the most hits last: they are gone first.
+    /// The points of a window on births. Where they go one after the other, those last that may have the most hits: they are gone first.
     fn in_order(plan: &BurstPlan, mechanism: Mechanism) -> Vec<&ProbePoint> {
         let mut points: Vec<&ProbePoint> = plan.window().collect();
         if mechanism == Mechanism::PerfEvents {

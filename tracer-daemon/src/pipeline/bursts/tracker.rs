@@ -39,6 +39,8 @@ const BREATH: Duration = Duration::from_millis(1);
 const SPIN: Duration = Duration::from_micros(20);
 /// So often it is looked whether the cycle has begun: in all some milliseconds.
 const SPINS: u32 = 200;
+/// Instructions whose births are told apart: more than any binary has.
+const POINTS_MAX: usize = 4_096;
 /// Births that wait for their slot.
 const WAITING_MAX: usize = 4_096;
 /// Goroutines of one window that are told apart, times sizes.
@@ -88,8 +90,19 @@ struct State {
     /// Windows that are over and were not told to `tracked` yet.
     left: VecDeque<Left>,
     undecodable: u64,
+    /// Allocations that births stand for, by the instruction that was probed.
+    hits: HashMap<Avma, f64>,
     /// Why looks fail now.
     failure: Option<ReadError>,
+}
+
+impl State {
+    fn hit(&mut self, birth: &Birth) {
+        let Some(point) = birth.frames.first() else { return };
+        if self.hits.len() < POINTS_MAX || self.hits.contains_key(point) {
+            *self.hits.entry(*point).or_default() += birth.weight;
+        }
+    }
 }
 
 impl Shared {
@@ -112,7 +125,13 @@ impl Tracker {
         epoch_ns: u64,
     ) -> Result<Self, ReadError> {
         let marks = MarksReader::new(runtime)?;
-        let state = State { tracked: Tracked::new(limits), left: VecDeque::new(), undecodable: 0, failure: None };
+        let state = State {
+            tracked: Tracked::new(limits),
+            left: VecDeque::new(),
+            undecodable: 0,
+            hits: HashMap::new(),
+            failure: None,
+        };
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), state: Mutex::new(state) });
         let mut follower = Follower {
             shared: Arc::clone(&shared),
@@ -146,6 +165,11 @@ impl Tracker {
     /// How many objects are followed.
     pub(super) fn followed(&self) -> u64 {
         u64::try_from(self.shared.state().tracked.followed()).unwrap_or(u64::MAX)
+    }
+
+    /// How many allocations births stand for, by the instruction that was probed.
+    pub(super) fn hits(&self) -> HashMap<Avma, f64> {
+        self.shared.state().hits.clone()
     }
 
     /// What is new for the model.
@@ -217,6 +241,7 @@ impl Follower {
         reader.drain(|event| match event {
             BurstEvent::Birth(birth) => {
                 births += 1;
+                state.hit(&birth);
                 if birth.unplaced == Some(Unplaced::SpanFull) && waiting.len() < WAITING_MAX {
                     waiting.insert((birth.g, birth.time_ns), birth);
                 } else {
