@@ -34,7 +34,7 @@ pub(super) fn kernel(apt: &Apt, suite: &str) -> Result<(String, PathBuf)> {
         let mut archive = Command::new("dpkg-deb").arg("--fsys-tarfile").arg(file).stdout(Stdio::piped()).spawn()?;
         let contents = archive.stdout.take().context("no pipe")?;
         let mut tar = Command::new("tar");
-        tar.args(["-x", "--wildcards", "*/vmlinuz*", "-C"]).arg(folder).stdin(contents);
+        tar.args(["-x", "-C"]).arg(folder).args(["--wildcards", "*/vmlinuz*"]).stdin(contents);
         command::run(&mut tar)?;
         ensure!(archive.wait()?.success(), "dpkg-deb cannot read {}", file.display());
         Ok(fs::remove_file(file)?)

@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 
-pub(crate) use guest::{Cell, RESULTS};
+pub(crate) use guest::{Cell, RESULTS, Seen};
 
 use crate::apt::Apt;
 use crate::results::{Recorded as _, Results};
@@ -37,8 +37,8 @@ pub(crate) struct Options {
     /// Only the kernel of this name, such as `6.1`
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// How long leakline watches each program
-    #[arg(long, default_value = "60s")]
+    /// How long leakline watches each program. On an emulated processor it takes more CPU than it may by itself, and gives up bursts but for one a minute
+    #[arg(long, default_value = "90s")]
     duration: String,
     /// Run the virtual machines by KVM, where it works; else they are emulated, ten times slower
     #[arg(long)]

@@ -313,7 +313,9 @@ impl PointPrograms {
                 // Hit only while the collector marks.
                 Some(BurstPoint::SlowPath) => 2,
                 Some(BurstPoint::ChoosesSlot) => 3,
-                Some(BurstPoint::Mallocgc | BurstPoint::Specialised) => 4,
+                Some(BurstPoint::Specialised) => 4,
+                // What all others share.
+                Some(BurstPoint::Mallocgc) => 5,
             };
             points.sort_by_key(|point| busy(point));
         }
