@@ -140,7 +140,8 @@ fn document(json: &str, program: &str, cell: &mut Cell) {
     seen.target_ratio = cost["target_ratio"].as_f64().unwrap_or_default();
     let sites = document["sites"].as_array().map(Vec::as_slice).unwrap_or_default();
     let grows = |function: &str| {
-        let site = sites.iter().find(|site| site["function"] == function && site["verdict"] == "growing");
+        let is_said = |site: &&Value| site["verdict"] == "growing" || site["verdict"] == "leaking";
+        let site = sites.iter().filter(|site| site["function"] == function).find(is_said);
         site.map(|site| site["why"].as_str().unwrap_or_default().to_owned())
     };
     seen.named = grows(LEAK);
