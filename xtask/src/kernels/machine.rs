@@ -95,13 +95,13 @@ pub(super) fn image(folder: &Path, leakline: &Path, programs: &[PathBuf], durati
 }
 
 /// Boots and waits for the end. What is said on the console goes to the log.
-pub(super) fn boot(kernel: &Path, image: &Path, log: &Path, kvm: bool) -> Result<()> {
+pub(super) fn boot(kernel: &Path, image: &Path, log: &Path, processors: u8, kvm: bool) -> Result<()> {
     let mut qemu = Command::new("timeout");
     qemu.args([
         &PATIENCE_S.to_string(),
         "qemu-system-x86_64",
         "-smp",
-        "2",
+        &processors.to_string(),
         "-m",
         MEMORY_MIB,
         "-nographic",

@@ -43,6 +43,9 @@ pub(crate) struct Options {
     /// Run the virtual machines by KVM, where it works; else they are emulated, ten times slower
     #[arg(long)]
     kvm: bool,
+    /// Processors of a machine. Linux 7.2 was seen to hang at boot with two emulated ones on a busy host
+    #[arg(long, default_value_t = 2)]
+    processors: u8,
     /// Boot nothing: judge what the last run has said
     #[arg(long)]
     logged: bool,
@@ -72,7 +75,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
         let (package, kernel) = machine::kernel(&apt, suite)?;
         println!("… {package} of {suite}");
         if !options.logged {
-            machine::boot(&kernel, &image, &log, options.kvm).with_context(see)?;
+            machine::boot(&kernel, &image, &log, options.processors, options.kvm).with_context(see)?;
         }
         let said = std::fs::read(&log).with_context(see)?;
         let cell = guest::judge(&String::from_utf8_lossy(&said), has_multi, package, &results.commit);

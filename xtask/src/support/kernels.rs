@@ -11,7 +11,7 @@ use crate::results::{self, Recorded as _};
 pub(super) const SECTION: Section = Section { title: "Bursts on other kernels", text };
 
 const INTRODUCTION: &str = "\
-Made by `cargo xtask kernels`. Debian's kernels, as they are, each in a virtual machine of two emulated processors with nothing but leakline and a program that leaks \
+Made by `cargo xtask kernels`. Debian's kernels, as they are, each in a virtual machine of one or two emulated processors with nothing but leakline and a program that leaks \
 400 kB a second, built with two versions of Go. leakline opens windows in it (`--evidence bursts`), by links of `uprobe_multi` where the kernel has them and they do what windows need, else by \
 perf events, and must name the line that leaks and no other. Then nothing may be in the program's code that is not in its file; leakline is killed (SIGKILL) while a window is open, \
 and the same must hold some seconds later, with the program running on and no process of ours left. An emulated processor is some ten times slower than a real one, so what a \

@@ -219,7 +219,24 @@ fn many_bursts() -> Bursts {
 }
 
 /// What is known after some windows, with such a ring.
-fn watched_with(target: &Target, birth_ring_bytes: u32, bursts: Bursts) -> (Snapshot, f64, Vec<Refusal>) {
+fn watched_with(target: &Target, birth_ring_bytes: u32) -> (Snapshot, f64) {
+    let has_rates = |snapshot: &Snapshot| {
+        let births = snapshot.births.as_ref();
+        births.is_some_and(|births| births.sites.iter().any(|site| site.alloc_bytes_per_s.is_some()))
+    };
+    let (snapshot, _) = watched_until(target, birth_ring_bytes, many_bursts(), has_rates);
+    let births = snapshot.births.as_ref().unwrap();
+    let bytes_per_s = births.sites.iter().filter_map(|site| Some(site.alloc_bytes_per_s?.value)).sum();
+    (snapshot, bytes_per_s)
+}
+
+/// What is known once enough is, and what is refused.
+fn watched_until(
+    target: &Target,
+    birth_ring_bytes: u32,
+    bursts: Bursts,
+    is_enough: impl Fn(&Snapshot) -> bool,
+) -> (Snapshot, Vec<Refusal>) {
     let means = Means {
         evidence: EvidenceChoice::Bursts,
         limits: Limits { birth_ring_bytes, ..Limits::default() },
@@ -233,15 +250,10 @@ fn watched_with(target: &Target, birth_ring_bytes: u32, bursts: Bursts) -> (Snap
     session.open().unwrap();
     wait_until("there were some windows", || {
         session.step().unwrap();
-        let snapshot = session.snapshot(session.moment()).unwrap();
-        let births = snapshot.births.as_ref();
-        births.is_some_and(|births| births.sites.iter().any(|site| site.alloc_bytes_per_s.is_some()))
+        is_enough(&session.snapshot(session.moment()).unwrap())
     });
     session.close().unwrap();
-    let snapshot = session.snapshot(session.moment()).unwrap();
-    let births = snapshot.births.as_ref().unwrap();
-    let bytes_per_s = births.sites.iter().filter_map(|site| Some(site.alloc_bytes_per_s?.value)).sum();
-    (snapshot, bytes_per_s, session.refused())
+    (session.snapshot(session.moment()).unwrap(), session.refused())
 }
 
 #[test]
@@ -251,10 +263,10 @@ fn without_links_of_uprobe_multi_windows_are_opened_by_perf_events_and_the_repor
     }
     for toolchain in ["go1.22.12", "go1.27.3"] {
         let mut target = target(toolchain, &["busy", "1"]);
-        let (snapshot, bytes_per_s, refused) =
-            watched_with(&target, Limits::default().birth_ring_bytes, many_bursts().by_perf_events());
-        println!("{toolchain}: {:?}, {bytes_per_s:.3e} bytes a second", snapshot.birth_counts);
-        assert!(snapshot.birth_counts.unwrap().born > 0);
+        let has_births = |snapshot: &Snapshot| snapshot.birth_counts.is_some_and(|births| births.born > 0);
+        let bursts = many_bursts().by_perf_events();
+        let (snapshot, refused) = watched_until(&target, Limits::default().birth_ring_bytes, bursts, has_births);
+        println!("{toolchain}: {:?}", snapshot.birth_counts);
         let why = refused.iter().find(|refusal| refusal.id == "bursts_by_perf_events");
         assert!(why.is_some_and(|why| why.text.contains("perf events")), "{refused:?}");
         wait_until_clean(target.pid());
@@ -268,8 +280,8 @@ fn births_that_find_no_room_in_the_ring_are_counted_and_the_others_stand_for_the
         return;
     }
     let target = target("go1.27.3", &["busy", "1"]);
-    let (enough, bytes_per_s, _) = watched_with(&target, Limits::default().birth_ring_bytes, many_bursts());
-    let (small, bytes_per_s_of_small, _) = watched_with(&target, 4096, many_bursts());
+    let (enough, bytes_per_s) = watched_with(&target, Limits::default().birth_ring_bytes);
+    let (small, bytes_per_s_of_small) = watched_with(&target, 4096);
     let lost = |snapshot: &Snapshot| snapshot.birth_counts.unwrap().ring_full;
     println!("{:?}\n{:?}", enough.birth_counts, small.birth_counts);
     println!("{bytes_per_s:.3e} bytes a second seen with all births, {bytes_per_s_of_small:.3e} with a small ring");

@@ -5,7 +5,10 @@ use std::fs::File;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tracer_daemon::{inspect::inspect_file, plan::BurstPlan};
+use tracer_daemon::{
+    inspect::inspect_file,
+    plan::{BirthPoints, BurstPlan},
+};
 
 use super::{Bursting, breakpoints, target, unruly, wait_for_allocations, windows};
 use crate::{leakline::can_attach, target::Target};
