@@ -53,7 +53,8 @@ fn main() -> Result<()> {
         holders.prepare()?;
         let ordered_ns = now_ns();
         let mut holder = holders.open(&Link {
-            program: object.program("allocation")?,
+            mechanism: Mechanism::UprobeMulti,
+            programs: &[object.program("allocation")?],
             exe: exe.as_fd(),
             pid,
             points: &points,
@@ -75,7 +76,8 @@ fn main() -> Result<()> {
     }
     let own_cpu_ms = ms(thread_cpu_ns() - own_before) / f64::from(windows);
     let cpu_ms = (children_cpu_ms()? - before) / f64::from(windows);
-    let costs = TrapCosts::measure()?.all().map(|(kind, cost)| (kind.name(), cost.ns, cost.is_measured));
+    let costs =
+        TrapCosts::measure(Mechanism::UprobeMulti)?.all().map(|(kind, cost)| (kind.name(), cost.ns, cost.is_measured));
     println!(
         "{}",
         serde_json::json!({

@@ -152,6 +152,9 @@ pub struct MeansArgs {
     /// How much of its CPU time, and of one core, `bursts` may cost the target
     #[arg(long, default_value = "1%", value_name = "PERCENT", value_parser = overhead)]
     pub max_overhead: f64,
+    /// Opens windows by perf events, as on kernels before 6.6: for tests
+    #[arg(long, hide = true)]
+    pub windows_by_perf_events: bool,
     /// From this age on a program is taken to be warm: only then may what grows be said to leak, and not only to grow. 0s: it
     /// is warm already
     #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = duration_or_none)]

@@ -229,18 +229,20 @@ fn look(args: &LookArgs, print: fn(&Target, OutputFormat) -> anyhow::Result<()>)
 
 /// What to look with. Hooks on every allocation need no sampler.
 fn means(args: &MeansArgs, books_every: Duration) -> Means {
-    let MeansArgs { evidence, max_overhead, warm_after, adoption } = args.clone();
+    let MeansArgs { evidence, max_overhead, windows_by_perf_events, warm_after, adoption } = args.clone();
     let adopt = adoption.folder();
     if adopt.is_some() && evidence == EvidenceChoice::Exact {
         let message =
             "--adopt-sampler is of use without --evidence exact only, which counts every allocation by itself";
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
+    let bursts = Bursts::new(max_overhead);
+    let bursts = if windows_by_perf_events { bursts.by_perf_events() } else { bursts };
     Means {
         evidence,
         limits: Limits::default(),
         adopt,
-        bursts: (evidence == EvidenceChoice::Bursts).then(|| Arc::new(Bursts::new(max_overhead))),
+        bursts: (evidence == EvidenceChoice::Bursts).then(|| Arc::new(bursts)),
         books_every,
         warm_after: (!warm_after.is_zero()).then_some(warm_after),
         is_recorded: false,
@@ -282,7 +284,8 @@ fn diagnose(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut checks = host::examine();
     let multi = MultiSupport::of_this_kernel();
     checks.push(multi.check());
-    let costs = TrapCosts::measure().inspect_err(|error| tracing::debug!(%error, "what a hit costs is not known")).ok();
+    let costs = TrapCosts::measure(multi.mechanism());
+    let costs = costs.inspect_err(|error| tracing::debug!(%error, "what a hit costs is not known")).ok();
     print(&match args.output {
         OutputFormat::Text => doctor::text(&checks, costs.as_ref()),
         OutputFormat::Json => doctor::line(&checks, costs.as_ref()).context("cannot write the checks as JSON")?,

@@ -3,6 +3,7 @@
 //! Nothing here depends on `tracer-daemon`, whose build fails while the kernel object is stale: this is what renews it.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to the person who runs it")]
 
+mod apt;
 mod bench;
 mod check_real;
 mod codegen;
@@ -10,6 +11,7 @@ mod command;
 mod demo;
 mod ebpf;
 mod fuzz;
+mod kernels;
 mod machine_paths;
 mod marks;
 mod matrix;
@@ -56,6 +58,8 @@ enum Command {
     Marks(marks::Options),
     /// Watch programs that say what they leak, and compare the verdicts with the truth (hours; --quick: a quarter of an hour)
     Zoo(zoo::Options),
+    /// Open bursts under other kernels, in virtual machines of QEMU (half an hour)
+    Kernels(kernels::Options),
     /// Run `leakline check` on an etcd under load, as it is and with a leak put in (a quarter of an hour)
     CheckReal(check_real::Options),
     /// Make the sources that are made by a program, or check that they are fresh
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         Command::Matrix(options) => matrix::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Marks(options) => marks::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Zoo(options) => zoo::run(&root, &options),
+        Command::Kernels(options) => kernels::run(&root, &options),
         Command::CheckReal(options) => check_real::run(&root, &options).map(|()| ExitCode::SUCCESS),
         Command::Codegen(codegen) => codegen::run(&root, &codegen),
         Command::RealBinaries(options) => real_binaries::run(&root, &options),

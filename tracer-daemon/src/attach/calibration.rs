@@ -4,7 +4,7 @@
 //! It is the price of the trap, and of a program that adds to a counter; what a program does beyond that comes on top.
 
 use super::{
-    AttachError, LinkPoint,
+    AttachError, LinkPoint, Mechanism,
     own_code::{InstructionKind, OwnProbes, cpu_ns, own_file, point_of},
 };
 use crate::units::approximate;
@@ -35,11 +35,11 @@ pub struct TrapCosts {
 }
 
 impl TrapCosts {
-    /// Measures, in some tens of ms, of which most is waiting.
+    /// Measures, in some tens of ms, by perf events some hundred, of which most is waiting.
     ///
     /// # Errors
-    /// Where links of `uprobe_multi` are not to be had, or our own code has nothing that can be probed.
-    pub fn measure() -> Result<Self, AttachError> {
+    /// Where probes cannot be attached in this way, or our own code has nothing that can be probed.
+    pub fn measure(mechanism: Mechanism) -> Result<Self, AttachError> {
         let exe = own_file()?;
         let mut points: Vec<(InstructionKind, LinkPoint)> = Vec::new();
         for kind in InstructionKind::ALL {
@@ -48,7 +48,7 @@ impl TrapCosts {
         }
         let without: Vec<f64> = points.iter().map(|(kind, _)| per_call(*kind)).collect();
         let all: Vec<LinkPoint> = points.iter().map(|(_, point)| *point).collect();
-        let mut probes = OwnProbes::attach(&exe, &all)?;
+        let mut probes = OwnProbes::attach(&exe, &all, mechanism)?;
         let with: Vec<f64> = points.iter().map(|(kind, _)| per_call(*kind)).collect();
         let expected = CALLS * (REPEATS * points.len()) as u64;
         let hits = probes.hits()?;

@@ -1,4 +1,4 @@
-//! Links of `uprobe_multi`, each held by a process of its own: this side gives the order and hears how it went.
+//! Links of `uprobe_multi`, or the perf events that stand for one, each held by a process of its own: this side gives the order and hears how it went.
 //!
 //! Owns those processes until they are gone. Nothing here waits: a [`Holder`] has a descriptor that is readable when there is news. A
 //! process that holds nothing yet is kept in reserve, so that starting it does not delay a window.
@@ -28,9 +28,10 @@ use rustix::{
 use tracer_common::bursts::WindowState;
 
 use super::{
-    AttachError, LinkPoint,
+    AttachError, LinkPoint, Mechanism,
     holding::COMMAND,
-    messages::{DESCRIPTORS_MAX, End, Order, POINTS_MAX, Said, Step, Word},
+    messages::{DESCRIPTORS_MAX, End, Order, POINTS_MAX, Said, Step, Word, programs_max},
+    perf_event,
 };
 
 /// What a link without an end of its own waits for the next heartbeat, ns.
@@ -45,13 +46,16 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 /// A link to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct Link<'a> {
-    /// A program that was loaded for [`super::Mechanism::UprobeMulti`].
-    pub program: BorrowedFd<'a>,
+    /// How the probes are put there.
+    pub mechanism: Mechanism,
+    /// What is called at the points, loaded for that mechanism: by links of `uprobe_multi` one program, by perf events from 1 to 8. Then a
+    /// point's cookie is the index of its program, which gets to know no cookie.
+    pub programs: &'a [BorrowedFd<'a>],
     /// The inspected file.
     pub exe: BorrowedFd<'a>,
     /// The process; only its hits count, those of all its threads.
     pub pid: u32,
-    /// From 1 to 4096.
+    /// From 1 to 4096. Where each is an event, rare ones first: the last one is gone first.
     pub points: &'a [LinkPoint],
     /// A per-CPU array of 64-bit counters and the index of the one that counts hits.
     pub hits: Option<(BorrowedFd<'a>, u32)>,
@@ -168,7 +172,8 @@ pub struct Holder {
 #[derive(Debug)]
 struct Remedy {
     own_program: PathBuf,
-    program: OwnedFd,
+    mechanism: Mechanism,
+    programs: Vec<OwnedFd>,
     exe: OwnedFd,
     pid: u32,
     points: Vec<LinkPoint>,
@@ -192,7 +197,8 @@ impl Holder {
         };
         let remedy = Remedy {
             own_program: own_program.to_owned(),
-            program: copy(link.program)?,
+            mechanism: link.mechanism,
+            programs: link.programs.iter().copied().map(copy).collect::<Result<_, _>>()?,
             exe: copy(link.exe)?,
             pid: link.pid,
             points: link.points.to_vec(),
@@ -300,7 +306,7 @@ impl Holder {
             }
             Step::Totals => AttachError::HolderMap { pid, map: "totals", source },
             Step::Window => AttachError::HolderMap { pid, map: "WINDOW", source },
-            Step::Link => link_error(source, self.remedy.points.len(), pid),
+            Step::Link => link_error(source, self.remedy.mechanism, self.remedy.points.len(), pid),
         }
     }
 }
@@ -309,8 +315,10 @@ impl Remedy {
     /// Starts a process that makes the link and ends it at once.
     fn begin(&self) -> Result<Process, AttachError> {
         let process = Process::start(&self.own_program)?;
+        let programs: Vec<BorrowedFd<'_>> = self.programs.iter().map(OwnedFd::as_fd).collect();
         process.order(&Link {
-            program: self.program.as_fd(),
+            mechanism: self.mechanism,
+            programs: &programs,
             exe: self.exe.as_fd(),
             pid: self.pid,
             points: &self.points,
@@ -322,10 +330,11 @@ impl Remedy {
     }
 }
 
-/// Why the kernel makes no link of `uprobe_multi`.
-pub(super) fn link_error(source: io::Error, points: usize, pid: u32) -> AttachError {
+/// Why the kernel puts no probes there.
+pub(super) fn link_error(source: io::Error, mechanism: Mechanism, points: usize, pid: u32) -> AttachError {
     match source.raw_os_error() {
         Some(libc::ESRCH) => AttachError::TargetGone { pid },
+        Some(libc::EPERM | libc::EACCES) if mechanism == Mechanism::PerfEvents => perf_event::not_allowed(),
         Some(libc::EPERM | libc::EACCES) => AttachError::NotAllowed {
             doing: "attach probes by one link",
             needs: "CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE",
@@ -385,7 +394,12 @@ impl Process {
         if !(1..=POINTS_MAX).contains(&link.points.len()) {
             return Err(failed(io::Error::other(format!("{} points for one link", link.points.len()))));
         }
-        let mut descriptors = vec![link.program, link.exe];
+        let programs = link.programs.len();
+        if !(1..=programs_max(link.mechanism)).contains(&programs) {
+            return Err(failed(io::Error::other(format!("{programs} programs for one link"))));
+        }
+        let mut descriptors = link.programs.to_vec();
+        descriptors.push(link.exe);
         descriptors.extend(link.hits.map(|(totals, _)| totals));
         let end = match link.until {
             Until::Window { map, state, length_ns, hits_max } => {
@@ -395,7 +409,9 @@ impl Process {
             Until::HeartbeatsStop => End::Silence { at_most_ns: SILENCE_MAX_NS },
         };
         let hits_index = link.hits.map(|(_, index)| index);
-        let order = Order { pid: link.pid, points: link.points.to_vec(), hits_index, end }.encode();
+        let order =
+            Order { pid: link.pid, mechanism: link.mechanism, programs, points: link.points.to_vec(), hits_index, end };
+        let order = order.encode();
 
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);

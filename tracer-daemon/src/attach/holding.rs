@@ -1,7 +1,7 @@
 //! The process that holds probes: leakline starts itself once more for this, as `leakline hold-probes`.
 //!
-//! It makes one link of all points, keeps it for one window or for as long as heartbeats come, and exits; nothing else closes
-//! the link. A process that lives and closes it by a system call could be killed meanwhile and leave breakpoints behind, one
+//! It makes one link of all points, or a perf event for each, keeps them for one window or for as long as heartbeats come, and exits; nothing else closes
+//! them. A process that lives and closes it by a system call could be killed meanwhile and leave breakpoints behind, one
 //! that exits cannot (decision 0013). Whatever happens to the leakline that gave the order, the target is left alone
 //! in time: a window ends by the clock, and the end of the socket ends everything.
 //!
@@ -9,11 +9,11 @@
 //! spent once for each window.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io::{self, IoSliceMut},
-    mem::MaybeUninit,
+    mem::{ManuallyDrop, MaybeUninit},
     os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::fs::FileExt as _,
     },
 };
@@ -31,8 +31,9 @@ use thiserror::Error;
 use tracer_common::bursts::WindowState;
 
 use super::{
-    LinkPoint, bpf, io_cause,
+    LinkPoint, Mechanism, bpf, io_cause,
     messages::{DESCRIPTORS_MAX, Descriptors, End, Order, PACKET_MAX, Said, Step, Word},
+    perf_event,
 };
 
 /// The argument that makes leakline a holder.
@@ -95,10 +96,7 @@ fn hold_link(socket: BorrowedFd<'_>, order: &Order, descriptors: Descriptors) ->
     let hits_before = totals.as_ref().map(Totals::hits).transpose()?;
     let path =
         CString::new(format!("/proc/self/fd/{}", exe.as_raw_fd())).map_err(|_zero_byte| failed(Step::Order, None))?;
-    let link = bpf::link_uprobe_multi(descriptors.program.as_fd(), &path, &order.points, order.pid)
-        .map_err(|error| failed(Step::Link, error.raw_os_error()))?;
-    // Closed by the exit of this process, never by a system call.
-    let _number = link.into_raw_fd();
+    attach(order, &descriptors.programs, &path).map_err(|error| failed(Step::Link, error.raw_os_error()))?;
 
     let opened_ns = now_ns();
     let hits = || -> Result<Option<u64>, Said> {
@@ -122,6 +120,30 @@ fn hold_link(socket: BorrowedFd<'_>, order: &Order, descriptors: Descriptors) ->
         }
     }
     Ok(Said::Closed { at_ns: now_ns(), hits: hits()? })
+}
+
+/// Puts probes at all points. Whatever was opened, also where not all could be, is closed by the exit of this process, never by a system call.
+fn attach(order: &Order, programs: &[OwnedFd], path: &CStr) -> io::Result<()> {
+    let missing = || io::Error::from_raw_os_error(libc::EBADF);
+    match order.mechanism {
+        Mechanism::UprobeMulti => {
+            let program = programs.first().ok_or_else(missing)?.as_fd();
+            let _link = ManuallyDrop::new(bpf::link_uprobe_multi(program, path, &order.points, order.pid)?);
+        }
+        Mechanism::PerfEvents => {
+            let source = perf_event::source()?;
+            // What an exit closes it closes in the order of the numbers, the highest first: the kernel (fs/file_table.c, kernel/task_work.c) puts
+            // each file on a list at its head. So the point that was opened last, the one with the most hits, goes first.
+            for point in &order.points {
+                let program = usize::try_from(point.cookie).ok().and_then(|index| programs.get(index));
+                let program = program.ok_or_else(missing)?.as_fd();
+                let event = bpf::open_uprobe_event(source, path, point.file_offset, order.pid)?;
+                let event = ManuallyDrop::new(event);
+                bpf::set_program(program, event.as_fd())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Waits for the end of a window: by the clock, by hits, or because it is called off.

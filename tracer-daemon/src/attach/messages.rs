@@ -6,24 +6,37 @@ use std::os::fd::OwnedFd;
 
 use tracer_common::bursts::WindowState;
 
-use super::LinkPoint;
+use super::{LinkPoint, Mechanism};
 
 /// Points that one link may have: a few dozen are needed.
 pub(super) const POINTS_MAX: usize = 4_096;
 /// Longest packet, bytes.
 pub(super) const PACKET_MAX: usize = (HEADER_WORDS + 2 * POINTS_MAX) * WORD;
+/// Programs that come with an order, at most: one for each kind of point.
+const PROGRAMS_MAX: usize = 8;
 /// Descriptors that come with an order, at most.
-pub(super) const DESCRIPTORS_MAX: usize = 4;
+pub(super) const DESCRIPTORS_MAX: usize = PROGRAMS_MAX + 3;
 
 const WORD: usize = 8;
 /// Words of an [`Order`] before its points.
-const HEADER_WORDS: usize = 8;
+const HEADER_WORDS: usize = 9;
+
+/// Programs that one link may have.
+pub(super) const fn programs_max(mechanism: Mechanism) -> usize {
+    match mechanism {
+        Mechanism::UprobeMulti => 1,
+        Mechanism::PerfEvents => PROGRAMS_MAX,
+    }
+}
 
 /// What a holder is to do, beside the descriptors that come with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Order {
     /// The target, as our PID namespace names it.
     pub(super) pid: u32,
+    pub(super) mechanism: Mechanism,
+    /// Programs that come with the order, from 1 to [`PROGRAMS_MAX`]; for links of `uprobe_multi` one.
+    pub(super) programs: usize,
     /// Never empty, at most [`POINTS_MAX`].
     pub(super) points: Vec<LinkPoint>,
     /// Which entry of the per-CPU array of totals counts hits. None: no such map comes with the order.
@@ -44,7 +57,8 @@ pub(super) enum End {
 /// What comes with an order, in this order.
 #[derive(Debug)]
 pub(super) struct Descriptors {
-    pub(super) program: OwnedFd,
+    /// Never empty.
+    pub(super) programs: Vec<OwnedFd>,
     pub(super) exe: OwnedFd,
     /// Where hits are counted; as [`Order::hits_index`] says.
     pub(super) totals: Option<OwnedFd>,
@@ -61,7 +75,12 @@ impl Order {
             }
             End::Silence { at_most_ns } => [2, at_most_ns, 0, 0, 0],
         };
-        let header = [u64::from(self.pid), hits_index, self.points.len() as u64];
+        let mechanism = match self.mechanism {
+            Mechanism::UprobeMulti => 0,
+            Mechanism::PerfEvents => 1,
+        };
+        let by = self.programs as u64 | mechanism << 32;
+        let header = [u64::from(self.pid), by, hits_index, self.points.len() as u64];
         let points = self.points.iter().flat_map(|point| [point.file_offset, point.cookie]);
         header.into_iter().chain(end).chain(points).flat_map(u64::to_le_bytes).collect()
     }
@@ -69,9 +88,18 @@ impl Order {
     /// None: no order.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (header, points) = words(bytes)?.split_first_chunk::<HEADER_WORDS>().map(|(a, b)| (*a, b.to_vec()))?;
-        let [pid, hits_index, count, end, first, second, mean_birth_bytes, number_and_kind] = header;
+        let [pid, by, hits_index, count, end, first, second, mean_birth_bytes, number_and_kind] = header;
         let count = usize::try_from(count).ok().filter(|count| (1..=POINTS_MAX).contains(count))?;
         if points.len() != 2 * count {
+            return None;
+        }
+        let mechanism = match by >> 32 {
+            0 => Mechanism::UprobeMulti,
+            1 => Mechanism::PerfEvents,
+            _ => return None,
+        };
+        let programs = usize::try_from(by & u64::from(u32::MAX)).ok()?;
+        if !(1..=programs_max(mechanism)).contains(&programs) {
             return None;
         }
         let point = |pair: &[u64; 2]| LinkPoint { file_offset: pair[0], cookie: pair[1] };
@@ -91,6 +119,8 @@ impl Order {
         };
         Some(Self {
             pid: u32::try_from(pid).ok()?,
+            mechanism,
+            programs,
             points: points.as_chunks().0.iter().map(point).collect(),
             hits_index: (hits_index != u64::MAX).then(|| u32::try_from(hits_index)).transpose().ok()?,
             end,
@@ -100,11 +130,12 @@ impl Order {
     /// Puts names to the descriptors that came along. None: they are not those that the order speaks of.
     pub(super) fn descriptors(&self, came: Vec<OwnedFd>) -> Option<Descriptors> {
         let mut came = came.into_iter();
-        let (program, exe) = (came.next()?, came.next()?);
+        let programs: Vec<OwnedFd> = came.by_ref().take(self.programs).collect();
+        let exe = came.next().filter(|_| programs.len() == self.programs)?;
         let mut one_if = |wanted: bool| if wanted { came.next().map(Some) } else { Some(None) };
         let totals = one_if(self.hits_index.is_some())?;
         let window = one_if(matches!(self.end, End::Window { .. }))?;
-        came.next().is_none().then_some(Descriptors { program, exe, totals, window })
+        came.next().is_none().then_some(Descriptors { programs, exe, totals, window })
     }
 }
 
@@ -199,6 +230,10 @@ mod tests {
         End::Window { length_ns: 10_000_000, hits_max: 20_000, state }
     }
 
+    fn simple(end: End) -> Order {
+        Order { pid: 1, mechanism: Mechanism::UprobeMulti, programs: 1, points: points(1), hits_index: None, end }
+    }
+
     fn points(count: usize) -> Vec<LinkPoint> {
         (0..count as u64).map(|at| LinkPoint { file_offset: 0x1000 + at, cookie: at }).collect()
     }
@@ -207,10 +242,12 @@ mod tests {
     fn what_is_said_is_understood() {
         for (hits_index, end) in [(Some(0), window()), (None, End::Silence { at_most_ns: 5 })] {
             for count in [1, 15, POINTS_MAX] {
-                let order = Order { pid: 42, points: points(count), hits_index, end };
-                let packet = order.encode();
-                assert!(packet.len() <= PACKET_MAX);
-                assert_eq!(Order::decode(&packet), Some(order));
+                for (mechanism, programs) in [(Mechanism::UprobeMulti, 1), (Mechanism::PerfEvents, PROGRAMS_MAX)] {
+                    let order = Order { pid: 42, mechanism, programs, points: points(count), hits_index, end };
+                    let packet = order.encode();
+                    assert!(packet.len() <= PACKET_MAX);
+                    assert_eq!(Order::decode(&packet), Some(order));
+                }
             }
         }
         for said in [
@@ -231,7 +268,20 @@ mod tests {
     #[test]
     fn an_order_of_no_points_or_too_many_is_none() {
         for count in [0, POINTS_MAX + 1] {
-            let order = Order { pid: 1, points: points(count), hits_index: None, end: window() };
+            let order = Order { points: points(count), ..simple(window()) };
+            assert_eq!(Order::decode(&order.encode()), None);
+        }
+    }
+
+    #[test]
+    fn an_order_without_programs_or_with_too_many_is_none() {
+        for (mechanism, programs) in [
+            (Mechanism::UprobeMulti, 0),
+            (Mechanism::UprobeMulti, 2),
+            (Mechanism::PerfEvents, 0),
+            (Mechanism::PerfEvents, PROGRAMS_MAX + 1),
+        ] {
+            let order = Order { mechanism, programs, ..simple(window()) };
             assert_eq!(Order::decode(&order.encode()), None);
         }
     }
@@ -241,13 +291,15 @@ mod tests {
         let came = |count: usize| -> Vec<OwnedFd> {
             (0..count).map(|_| std::fs::File::open("/dev/null").unwrap().into()).collect()
         };
-        let order = |hits_index, end| Order { pid: 1, points: points(1), hits_index, end };
+        let order = |hits_index, end| Order { hits_index, ..simple(end) };
+        let of_three = Order { mechanism: Mechanism::PerfEvents, programs: 3, ..simple(window()) };
         let silence = End::Silence { at_most_ns: 1 };
         for (order, count) in [
             (order(Some(0), window()), 4),
             (order(None, window()), 3),
             (order(Some(0), silence), 3),
             (order(None, silence), 2),
+            (of_three, 5),
         ] {
             assert!(order.descriptors(came(count)).is_some());
             assert!(order.descriptors(came(count - 1)).is_none());

@@ -131,8 +131,8 @@ pub enum AttachError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The kernel refused to put all probes by one link.
-    #[error("the kernel does not attach {points} probes of process {pid} by one link")]
+    /// The kernel refused the probes of a link.
+    #[error("the kernel does not attach {points} probes of process {pid}")]
     Link {
         /// How many.
         points: usize,

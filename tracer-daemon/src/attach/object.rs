@@ -20,6 +20,7 @@ use aya_obj::{Object, generated::bpf_attach_type};
 use procfs::KernelVersion;
 
 use super::{AttachError, FOR_PROGRAMS, KERNEL_OBJECT, bpf, is_permission};
+use crate::units::approximate;
 
 /// How a program is to be attached; the kernel wants to know when it loads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,24 @@ pub enum Mechanism {
     PerfEvents,
     /// All points by one link (Linux 6.6).
     UprobeMulti,
+}
+
+impl Mechanism {
+    /// How many times as long as for one busy point hits cost while as many points go.
+    pub fn tails(self, points: usize) -> f64 {
+        match self {
+            Self::PerfEvents => approximate(points as u64),
+            Self::UprobeMulti => 1.0,
+        }
+    }
+
+    /// The time that it may take on a busy host until probes at so many points are gone, ns.
+    pub fn closing_ns(self, points: usize) -> u64 {
+        match self {
+            Self::PerfEvents => u64::try_from(points).unwrap_or(u64::MAX).saturating_mul(300_000_000),
+            Self::UprobeMulti => 0,
+        }
+    }
 }
 
 /// Verifier log of a refused program: first size, and the largest that is tried.

@@ -22,7 +22,7 @@ use rustix::{
 };
 use tracer_common::exact::Total;
 
-use super::{AttachError, KernelObject, LinkPoint, Mechanism, bpf, holder::link_error};
+use super::{AttachError, KernelObject, LinkPoint, Mechanism, bpf, holder::link_error, perf_event};
 
 /// The program that counts hits and does nothing else while its gate is closed.
 const PROGRAM: &str = "allocation";
@@ -149,22 +149,25 @@ fn file_offset(address: u64, exe: &File) -> io::Result<Option<u64>> {
         .and_then(|map| (address - map.address.0).checked_add(map.offset)))
 }
 
-/// Probes in our own code, by one link. Closed when dropped: by a system call, since whoever kills us then ends what is probed, too.
+/// Probes in our own code. Closed when dropped: by a system call, since whoever kills us then ends what is probed, too.
 pub(super) struct OwnProbes {
     object: KernelObject,
-    /// Before the file, on which it has no claim.
-    _link: OwnedFd,
+    _links: Vec<OwnedFd>,
 }
 
 impl OwnProbes {
-    pub(super) fn attach(exe: &File, points: &[LinkPoint]) -> Result<Self, AttachError> {
-        let object = KernelObject::embedded(&[], CAPACITIES, &[PROGRAM], Mechanism::UprobeMulti)?;
+    pub(super) fn attach(exe: &File, points: &[LinkPoint], mechanism: Mechanism) -> Result<Self, AttachError> {
+        let object = KernelObject::embedded(&[], CAPACITIES, &[PROGRAM], mechanism)?;
         let pid = std::process::id();
         let path = CString::new(format!("/proc/self/fd/{}", exe.as_raw_fd()));
         let path = path.map_err(|error| AttachError::OwnCode { source: error.into() })?;
-        let link = bpf::link_uprobe_multi(object.program(PROGRAM)?, &path, points, pid)
-            .map_err(|error| link_error(error, points.len(), pid))?;
-        Ok(Self { object, _link: link })
+        let program = object.program(PROGRAM)?;
+        let links = match mechanism {
+            Mechanism::UprobeMulti => bpf::link_uprobe_multi(program, &path, points, pid).map(|link| vec![link]),
+            Mechanism::PerfEvents => perf_event::open_all(program, &path, points, pid),
+        };
+        let links = links.map_err(|error| link_error(error, mechanism, points.len(), pid))?;
+        Ok(Self { object, _links: links })
     }
 
     /// Hits so far.

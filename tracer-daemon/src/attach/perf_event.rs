@@ -4,13 +4,13 @@
 //! (`holder.rs` has the other mechanism).
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs::{self, File},
     io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
-use super::{AttachError, KernelObject, bpf, is_permission};
+use super::{AttachError, KernelObject, LinkPoint, bpf, is_permission};
 use crate::plan::ProbePoint;
 
 /// Says the number of the event source.
@@ -29,7 +29,7 @@ impl PerfEventLinks {
         exe: &File,
         pid: u32,
     ) -> Result<Self, AttachError> {
-        let source = source()?;
+        let source = source().map_err(|source| AttachError::Events { source })?;
         // The descriptor leads to the inspected inode, also when it was deleted or lies in another mount namespace.
         let path = format!("/proc/self/fd/{}", exe.as_raw_fd());
         let path = CString::new(path).map_err(|error| AttachError::Events { source: error.into() })?;
@@ -67,19 +67,39 @@ fn linked(program: BorrowedFd<'_>, event: OwnedFd) -> io::Result<OwnedFd> {
     Ok(event)
 }
 
-fn source() -> Result<u32, AttachError> {
-    let text = fs::read_to_string(SOURCE).map_err(|source| AttachError::Events { source })?;
-    text.trim().parse().map_err(|error| AttachError::Events { source: io::Error::other(error) })
+/// Has a program called at all points.
+pub(super) fn open_all(
+    program: BorrowedFd<'_>,
+    path: &CStr,
+    points: &[LinkPoint],
+    pid: u32,
+) -> io::Result<Vec<OwnedFd>> {
+    let source = source()?;
+    let open = |point: &LinkPoint| {
+        let event = bpf::open_uprobe_event(source, path, point.file_offset, pid)?;
+        bpf::set_program(program, event.as_fd()).map(|()| event)
+    };
+    points.iter().map(open).collect()
+}
+
+/// Lacking capabilities for such probes.
+pub(super) fn not_allowed() -> AttachError {
+    AttachError::NotAllowed {
+        doing: "attach a uprobe by perf event",
+        needs: "CAP_PERFMON and, on kernels patched since mid-2025, CAP_SYS_ADMIN",
+    }
+}
+
+/// The number of the event source.
+pub(super) fn source() -> io::Result<u32> {
+    fs::read_to_string(SOURCE)?.trim().parse().map_err(io::Error::other)
 }
 
 fn attach_error(error: io::Error, point: &ProbePoint, pid: u32) -> AttachError {
     if error.raw_os_error() == Some(libc::ESRCH) {
         AttachError::TargetGone { pid }
     } else if is_permission(&error) {
-        AttachError::NotAllowed {
-            doing: "attach a uprobe by perf event",
-            needs: "CAP_PERFMON and, on kernels patched since mid-2025, CAP_SYS_ADMIN",
-        }
+        not_allowed()
     } else {
         AttachError::Attach { function: point.function().to_owned(), offset: point.file_offset(), pid, source: error }
     }

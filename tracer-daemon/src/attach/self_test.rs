@@ -3,7 +3,7 @@
 use std::{sync::OnceLock, thread};
 
 use super::{
-    AttachError,
+    AttachError, Mechanism,
     own_code::{InstructionKind, OwnProbes, own_file, point_of},
 };
 use crate::host::{Check, Status};
@@ -32,6 +32,23 @@ impl MultiSupport {
         FOUND.get_or_init(|| try_it().unwrap_or_else(|error| Self::Unsupported { reason: with_cause(&error) }))
     }
 
+    /// Why it is not used: "…, since" this. `None`: it is.
+    pub fn why_not(&self) -> Option<String> {
+        match self {
+            Self::Works => None,
+            Self::ThreadsMissed => Some("links of uprobe_multi miss threads on this kernel".into()),
+            Self::Unsupported { reason } => Some(format!("there are no links of uprobe_multi (Linux 6.6): {reason}")),
+        }
+    }
+
+    /// How windows are opened here.
+    pub fn mechanism(&self) -> Mechanism {
+        match self {
+            Self::Works => Mechanism::UprobeMulti,
+            Self::ThreadsMissed | Self::Unsupported { .. } => Mechanism::PerfEvents,
+        }
+    }
+
     /// For `leakline doctor`.
     pub fn check(&self) -> Check {
         const ID: &str = "uprobe_multi";
@@ -40,13 +57,13 @@ impl MultiSupport {
             Self::ThreadsMissed => Check::not_good(
                 ID,
                 Status::Limited,
-                "only the first thread of a process hits its probes: not used",
+                "only the first thread of a process hits its probes: bursts take perf events, which are slow to detach: fewer bursts",
                 "boot a kernel of 6.10 or newer, or one with the fix \"bpf: fix multi-uprobe PID filtering logic\"",
             ),
             Self::Unsupported { reason } => Check::not_good(
                 ID,
                 Status::Limited,
-                format!("not to be had: {reason}; probes are attached one by one (about 100 ms a probe to detach)"),
+                format!("not to be had: {reason}; bursts take perf events, which are slow to detach: fewer bursts"),
                 "boot a kernel of 6.6 or newer, and grant CAP_BPF and CAP_PERFMON",
             ),
         }
@@ -58,7 +75,7 @@ fn try_it() -> Result<MultiSupport, AttachError> {
     let exe = own_file()?;
     for kind in InstructionKind::ALL {
         let Some(point) = point_of(kind, &exe).map_err(|source| AttachError::OwnCode { source })? else { continue };
-        let mut probes = OwnProbes::attach(&exe, &[point])?;
+        let mut probes = OwnProbes::attach(&exe, &[point], Mechanism::UprobeMulti)?;
         // Not the thread that the process began with, whoever calls us.
         if thread::Builder::new().spawn(move || kind.run(CALLS)).map(thread::JoinHandle::join).is_err() {
             return Ok(unsupported("it cannot be tried, since no thread can be started"));

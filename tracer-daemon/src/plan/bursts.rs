@@ -13,6 +13,15 @@ use crate::inspect::layout::RuntimeLayout;
 /// Bits of a word.
 const WORD_BITS: u64 = 64;
 
+/// Which points births take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BirthPoints {
+    /// Those at which the slot of an object is certain.
+    Certain,
+    /// As few as will do, where each takes time to go: then one in a thousand addresses is wrong while the collector runs.
+    Few,
+}
+
 /// What bursts and marks need of one binary.
 #[derive(Clone, Debug)]
 pub struct BurstPlan {
@@ -38,8 +47,8 @@ impl BurstPlan {
     ///
     /// # Errors
     /// Where not every allocation of a small object passes a point.
-    pub fn of(facts: &BinaryFacts) -> Result<Self, Refusal> {
-        let (births, mallocgc) = points::births(facts)?;
+    pub fn of(facts: &BinaryFacts, which: BirthPoints) -> Result<Self, Refusal> {
+        let (births, mallocgc) = points::births(facts, which)?;
         let mut refused = Vec::new();
         let mut rare = |found: Result<Vec<ProbePoint>, Refusal>| {
             found.unwrap_or_else(|refusal| {

@@ -16,7 +16,7 @@ use crate::{
     inspect::{BinaryFacts, layout::RuntimeLayout},
 };
 
-pub use bursts::BurstPlan;
+pub use bursts::{BirthPoints, BurstPlan};
 pub use decode::ProbePoint;
 pub use refusal::{Refusal, RefusalReason};
 
@@ -191,7 +191,7 @@ impl RarePoints {
     pub fn of(facts: &BinaryFacts) -> Self {
         let mut found = Self::default();
         let purposes = [
-            (Purpose::Birth, points::births(facts).map(|(points, _)| points)),
+            (Purpose::Birth, points::births(facts, BirthPoints::Certain).map(|(points, _)| points)),
             (Purpose::SlotFound, points::slot_found(facts)),
             (Purpose::LargeSpanFound, points::large_span_found(facts)),
             (Purpose::CycleMarked, points::beginning_of(facts, "runtime.gcSweep", Purpose::CycleMarked)),

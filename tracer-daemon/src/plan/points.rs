@@ -3,7 +3,7 @@
 //! A function that was inlined somewhere is not passed by those calls: where every call counts, that is a refusal, or
 //! another point serves instead.
 
-use super::{ProbePoint, Purpose, Refusal, RefusalReason, decode};
+use super::{BirthPoints, ProbePoint, Purpose, Refusal, RefusalReason, decode};
 use crate::{
     addr::Svma,
     inspect::{BinaryFacts, FunctionCode},
@@ -95,12 +95,12 @@ fn goroutine_exited(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
     Ok(points)
 }
 
-/// Where an object's slot can be predicted: in the functions that choose one, which exist from go1.24 on. Where some
+/// Where an object's slot can be predicted: in the functions that choose one, which exist from go1.24 on. Where few points are wanted, or some
 /// are inlined into `mallocgc`, and before go1.24, at the beginning of `mallocgc`: then the specialised functions that it
 /// calls itself are hit for the same object, and told by their return address (hence the bounds of `mallocgc`) as for [`Purpose::SpecialisedAllocation`].
 /// While the collector marks, an allocation may first have to help it and go on on another processor: in `mallocgc` and
 /// in slow paths it shows beforehand whether it must.
-pub(super) fn births(facts: &BinaryFacts) -> Result<(Vec<ProbePoint>, (Svma, Svma)), Refusal> {
+pub(super) fn births(facts: &BinaryFacts, which: BirthPoints) -> Result<(Vec<ProbePoint>, (Svma, Svma)), Refusal> {
     let (_, bounds) = allocations(facts)?;
     let mallocgc = only(facts, MALLOCGC)?;
     let of_kind = |kind: Inner| {
@@ -110,7 +110,8 @@ pub(super) fn births(facts: &BinaryFacts) -> Result<(Vec<ProbePoint>, (Svma, Svm
     let inner = of_kind(Inner::ChoosesSlot);
     let is_linked = |name: &&String| facts.functions.contains_key(*name);
     let mut points = Vec::new();
-    if inner.iter().any(|name| facts.inlined.contains_key(name)) || !inner.iter().any(|name| is_linked(&name)) {
+    let is_inlined = inner.iter().any(|name| facts.inlined.contains_key(name));
+    if which == BirthPoints::Few || is_inlined || !inner.iter().any(|name| is_linked(&name)) {
         points.push(decode::entry(mallocgc, Purpose::BirthAtEntrance)?);
     } else {
         for name in inner.iter().filter(is_linked) {

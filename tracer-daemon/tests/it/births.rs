@@ -15,7 +15,7 @@ use tracer_daemon::{
     discover::target_by_pid,
     inspect::{Global, cache::FactsCache},
     pipeline::Subject,
-    plan::{BurstPlan, Purpose},
+    plan::{BirthPoints, BurstPlan, Purpose},
 };
 
 use crate::{
@@ -78,7 +78,7 @@ impl Bursts {
     fn of(pid: u32) -> Self {
         let target = target_by_pid(pid).unwrap();
         let subject = Subject::open(&target, &FactsCache::default()).unwrap();
-        let plan = BurstPlan::of(&subject.facts).unwrap();
+        let plan = BurstPlan::of(&subject.facts, BirthPoints::Certain).unwrap();
         let runtime = subject.runtime();
         let address = |global| runtime.address(global).unwrap();
         let config = plan.config(address(Global::GcBlackenEnabled), address(Global::Mheap), &subject.facts.layout);
@@ -115,7 +115,8 @@ impl Bursts {
         let mut holder = self
             .holders
             .open(&Link {
-                program: self.object.program("burst").unwrap(),
+                mechanism: Mechanism::UprobeMulti,
+                programs: &[self.object.program("burst").unwrap()],
                 exe: self.exe.as_fd(),
                 pid: self.pid,
                 points: &self.points,

@@ -29,7 +29,7 @@ use tracer_daemon::{
         process::ProcessModel,
     },
     pipeline::Subject,
-    plan::BurstPlan,
+    plan::{BirthPoints, BurstPlan},
 };
 
 use crate::{
@@ -75,7 +75,7 @@ impl Hooks {
     fn on(pid: u32) -> Self {
         let target = target_by_pid(pid).unwrap();
         let subject = Subject::open(&target, &FactsCache::default()).unwrap();
-        let plan = BurstPlan::of(&subject.facts).unwrap();
+        let plan = BurstPlan::of(&subject.facts, BirthPoints::Certain).unwrap();
         let common = plan.target_config(subject.bias);
         let capacities = [("ALLOCATIONS", 1), ("LIVE_GOROUTINES", 1), ("BIRTHS", 4096)];
         let constants = [("TARGET", bytes_of(&common))];
@@ -87,7 +87,8 @@ impl Hooks {
         let mut holders = Holders::of_program(Path::new(env!("CARGO_BIN_EXE_leakline")));
         let mut holder = holders
             .open(&Link {
-                program: object.program("goroutines").unwrap(),
+                mechanism: Mechanism::UprobeMulti,
+                programs: &[object.program("goroutines").unwrap()],
                 exe: exe.as_fd(),
                 pid,
                 points: &points,

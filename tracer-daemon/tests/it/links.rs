@@ -1,4 +1,4 @@
-//! Kernel tests: links of `uprobe_multi`, held by processes that exit. Hits come from when a link is open until it is closed, and nothing stays
+//! Kernel tests: links of `uprobe_multi`, and the perf events that take their place on older kernels, held by processes that exit. Hits come from when a link is open until it is closed, and nothing stays
 //! in the target, whoever is killed or stopped when.
 
 use std::{
@@ -37,8 +37,12 @@ const SMALL: &[(&str, u32)] = &[("STACKS", 4096), ("ALLOCATIONS", 1), ("BIRTHS",
 /// Longer than any test.
 const FOR_EVER_NS: u64 = 3_600_000_000_000;
 
+/// Both ways to put probes in place.
+const MECHANISMS: [Mechanism; 2] = [Mechanism::UprobeMulti, Mechanism::PerfEvents];
+
 /// What a link is made of.
 struct Parts {
+    mechanism: Mechanism,
     object: KernelObject,
     exe: File,
     points: Vec<LinkPoint>,
@@ -48,12 +52,23 @@ struct Parts {
 
 impl Parts {
     fn of(pid: u32) -> Self {
+        Self::by(Mechanism::UprobeMulti, pid)
+    }
+
+    fn by(mechanism: Mechanism, pid: u32) -> Self {
         let exe = File::open(format!("/proc/{pid}/exe")).unwrap();
         let plan = ProbePlan::exact(&inspect_file(exe.try_clone().unwrap()).unwrap());
         let points =
             plan.points.iter().map(|point| LinkPoint { file_offset: point.file_offset().0, cookie: 0 }).collect();
-        let object = KernelObject::embedded(&[], SMALL, &["allocation"], Mechanism::UprobeMulti).unwrap();
-        Self { object, exe, points, holders: Holders::of_program(Path::new(env!("CARGO_BIN_EXE_leakline"))), pid }
+        let object = KernelObject::embedded(&[], SMALL, &["allocation"], mechanism).unwrap();
+        Self {
+            mechanism,
+            object,
+            exe,
+            points,
+            holders: Holders::of_program(Path::new(env!("CARGO_BIN_EXE_leakline"))),
+            pid,
+        }
     }
 
     /// Opens a window of this length and with this cap, or without an end.
@@ -66,7 +81,8 @@ impl Parts {
             }
         };
         self.holders.open(&Link {
-            program: self.object.program("allocation")?,
+            mechanism: self.mechanism,
+            programs: &[self.object.program("allocation")?],
             exe: self.exe.as_fd(),
             pid: self.pid,
             points: &self.points,
@@ -129,9 +145,15 @@ fn hits_come_while_a_link_is_open_and_then_no_more() {
     if !can_attach("hits_come_while_a_link_is_open_and_then_no_more") {
         return;
     }
+    for mechanism in MECHANISMS {
+        hits_come_while_it_is_open(mechanism);
+    }
+}
+
+fn hits_come_while_it_is_open(mechanism: Mechanism) {
     let mut target = Target::start(&knownsites("go1.27.3", &[]), &[]);
     let before = text_bytes(target.pid());
-    let mut parts = Parts::of(target.pid());
+    let mut parts = Parts::by(mechanism, target.pid());
     assert_eq!(parts.hits(), 0);
     let mut holder = parts.open(Some((FOR_EVER_NS, u64::MAX))).unwrap();
     let opened_ns = opened(&mut holder);
@@ -205,8 +227,9 @@ fn nothing_stays_when_the_holder_is_killed() {
     let mut target = busy_target();
     let quiet = Target::start(&go::build("allocrate", "go1.27.3", &[]), &["-wait"]);
     let before = text_bytes(quiet.pid());
-    let mut parts = Parts::of(target.pid());
-    for window in [Some((FOR_EVER_NS, u64::MAX)), None] {
+    let for_ever = Some((FOR_EVER_NS, u64::MAX));
+    for (mechanism, window) in MECHANISMS.into_iter().flat_map(|by| [(by, for_ever), (by, None)]) {
+        let mut parts = Parts::by(mechanism, target.pid());
         let mut holder = parts.open(window).unwrap();
         opened(&mut holder);
         assert!(changed(&before, &text_bytes(target.pid())) >= 15);
@@ -215,6 +238,53 @@ fn nothing_stays_when_the_holder_is_killed() {
         assert_eq!(changed(&before, &text_bytes(target.pid())), 0);
     }
     assert!(target.is_running());
+}
+
+#[test]
+fn of_perf_events_the_one_that_was_made_last_is_gone_first() {
+    if !can_attach("of_perf_events_the_one_that_was_made_last_is_gone_first") {
+        return;
+    }
+    let mut target = Target::start(&knownsites("go1.27.3", &[]), &[]);
+    let before = text_bytes(target.pid());
+    let mut parts = Parts::by(Mechanism::PerfEvents, target.pid());
+    let places = places_of(target.pid(), &parts.points);
+    let memory = File::open(format!("/proc/{}/mem", target.pid())).unwrap();
+    let mut holder = parts.open(Some((FOR_EVER_NS, u64::MAX))).unwrap();
+    opened(&mut holder);
+    holder.close();
+    let mut seen = Vec::new();
+    wait_until("all are gone", || {
+        let mut is_there: Vec<bool> = places.iter().map(|place| byte_at(&memory, *place) == BREAKPOINT).collect();
+        // Looked at in the order in which they are to go, so that one that goes meanwhile makes no difference.
+        is_there.reverse();
+        let left = is_there.iter().filter(|is_there| **is_there).count();
+        assert!(is_there.is_sorted(), "{is_there:?}");
+        seen.push(left);
+        left == 0
+    });
+    seen.dedup();
+    println!("{} points, one after the other: {seen:?}", places.len());
+    assert!(seen.len() > 2, "it was not seen how they went: {seen:?}");
+    while !matches!(next(&mut holder), News::Gone) {}
+    assert_eq!(changed(&before, &text_bytes(target.pid())), 0);
+    assert!(target.is_running());
+}
+
+/// `int3`.
+const BREAKPOINT: u8 = 0xcc;
+
+/// Addresses of points in the process, which is no PIE and has one mapping of code.
+fn places_of(pid: u32, points: &[LinkPoint]) -> Vec<u64> {
+    let maps = procfs::process::Process::new(pid.cast_signed()).unwrap().maps().unwrap();
+    let code = maps.iter().find(|map| map.perms.contains(procfs::process::MMPermissions::EXECUTE)).unwrap();
+    points.iter().map(|point| point.file_offset - code.offset + code.address.0).collect()
+}
+
+fn byte_at(memory: &File, address: u64) -> u8 {
+    let mut byte = [0];
+    std::os::unix::fs::FileExt::read_exact_at(memory, &mut byte, address).unwrap();
+    byte[0]
 }
 
 #[test]
@@ -382,11 +452,11 @@ pub(crate) fn sleep_us(time: u64) {
 }
 
 /// Many windows on a target that allocates as fast as it can, of which `cut` cuts some short.
-fn is_clean_after_windows(count: usize, mut cut: impl FnMut(&mut Dice, &mut Holder)) {
+fn is_clean_after_windows(mechanism: Mechanism, count: usize, mut cut: impl FnMut(&mut Dice, &mut Holder)) {
     let quiet = Target::start(&go::build("allocrate", "go1.27.3", &[]), &["-wait"]);
     let before = text_bytes(quiet.pid());
     let mut target = busy_target();
-    let mut parts = Parts::of(target.pid());
+    let mut parts = Parts::by(mechanism, target.pid());
     let mut dice = Dice(42);
     let mut killed_too_early = 0;
     for window in 0..count {
@@ -407,17 +477,18 @@ fn nothing_stays_of_windows_that_are_cut_short() {
     if !can_attach("nothing_stays_of_windows_that_are_cut_short") {
         return;
     }
-    cut_short(12);
+    cut_short(Mechanism::UprobeMulti, 12);
+    cut_short(Mechanism::PerfEvents, 3);
 }
 
 #[test]
 #[ignore = "the long form, for `cargo xtask bench links`"]
 fn nothing_stays_of_300_windows_that_are_cut_short() {
-    cut_short(300);
+    cut_short(Mechanism::UprobeMulti, 300);
 }
 
-fn cut_short(count: usize) {
-    is_clean_after_windows(count, |dice, holder| {
+fn cut_short(mechanism: Mechanism, count: usize) {
+    is_clean_after_windows(mechanism, count, |dice, holder| {
         opened(holder);
         sleep_us(dice.below(12_000));
         match dice.below(3) {
@@ -433,17 +504,18 @@ fn what_a_holder_leaves_that_is_killed_while_it_opens_is_taken_away() {
     if !can_attach("what_a_holder_leaves_that_is_killed_while_it_opens_is_taken_away") {
         return;
     }
-    killed_at_any_moment(24);
+    killed_at_any_moment(Mechanism::UprobeMulti, 24);
+    killed_at_any_moment(Mechanism::PerfEvents, 3);
 }
 
 #[test]
 #[ignore = "the long form, for `cargo xtask bench links`"]
 fn what_300_holders_leave_that_are_killed_at_any_moment_is_taken_away() {
-    killed_at_any_moment(300);
+    killed_at_any_moment(Mechanism::UprobeMulti, 300);
 }
 
-fn killed_at_any_moment(count: usize) {
-    is_clean_after_windows(count, |dice, holder| {
+fn killed_at_any_moment(mechanism: Mechanism, count: usize) {
+    is_clean_after_windows(mechanism, count, |dice, holder| {
         sleep_us(dice.below(40_000));
         kill(holder);
     });
@@ -458,11 +530,13 @@ fn this_kernel_s_links_are_tried_on_ourselves() {
     assert_eq!(*MultiSupport::of_this_kernel(), MultiSupport::Works);
     assert_eq!(MultiSupport::of_this_kernel().check().status, Status::Good);
     let before = text_bytes(std::process::id());
-    let costs = TrapCosts::measure().unwrap();
-    for (kind, cost) in costs.all() {
-        println!("{}: {} ns, measured: {}", kind.name(), cost.ns, cost.is_measured);
-        // No trap is as cheap as an instruction; a number that is none would be as odd.
-        assert!(cost.ns.is_finite() && cost.ns > 0.0);
+    for mechanism in MECHANISMS {
+        let costs = TrapCosts::measure(mechanism).unwrap();
+        for (kind, cost) in costs.all() {
+            println!("{mechanism:?}: {}: {} ns, measured: {}", kind.name(), cost.ns, cost.is_measured);
+            // No trap is as cheap as an instruction; a number that is none would be as odd.
+            assert!(cost.ns.is_finite() && cost.ns > 0.0);
+        }
     }
     assert_eq!(changed(&before, &text_bytes(std::process::id())), 0);
 }

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::apt::{Apt, unpack_into};
 use crate::{command, setup};
 
 /// Go programs that are small to fetch and that people run. bookworm builds with go1.19, some with what was there before.
@@ -78,7 +79,7 @@ pub(crate) struct Source {
 /// Everything, fetched where it is not in the cache yet.
 pub(crate) fn all(root: &Path, cache: &Path) -> Vec<Source> {
     let mut sources = Vec::new();
-    let apt = Apt::new(&cache.join("debian"));
+    let apt = Apt::new(&cache.join("debian"), &suites());
     for (suite, packages) in SUITES {
         for package in packages {
             let origin = format!("Debian {suite}");
@@ -98,97 +99,19 @@ pub(crate) fn all(root: &Path, cache: &Path) -> Vec<Source> {
     sources
 }
 
+fn suites() -> Vec<&'static str> {
+    SUITES.iter().map(|(suite, _)| *suite).collect()
+}
+
 /// The folder of one package of a suite: what `cargo xtask bench inspect` needs.
 pub(crate) fn debian(cache: &Path, suite: &str, package: &str) -> Result<PathBuf> {
-    Ok(Apt::new(&cache.join("debian"))?.fetch(suite, package)?.1)
+    Ok(Apt::new(&cache.join("debian"), &suites())?.fetch(suite, package)?.1)
 }
 
 fn source(origin: String, package: &str, fetched: Result<(String, PathBuf)>) -> Source {
     match fetched {
         Ok((package, folder)) => Source { origin, package, folder: Ok(folder), only: &[] },
         Err(error) => Source { origin, package: package.to_owned(), folder: Err(error), only: &[] },
-    }
-}
-
-/// apt with a state of its own.
-struct Apt {
-    folder: PathBuf,
-    configuration: PathBuf,
-}
-
-impl Apt {
-    /// Takes the archive that the machine's own apt uses, and learns what is in the suites.
-    fn new(folder: &Path) -> Result<Self> {
-        let format = "$(REPO_URI) $(LABEL) $(SIGNED_BY)";
-        let known = command::capture(Command::new("apt-get").args([
-            "indextargets",
-            "--format",
-            format,
-            "Created-By: Packages",
-        ]))?;
-        let archive = known.lines().find_map(|line| {
-            let mut words = line.split(' ');
-            let uri = words.next()?;
-            (words.next() == Some("Debian")).then_some(uri)
-        });
-        let archive = archive.context("the apt of this machine knows no archive of Debian")?;
-        for below in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(folder.join(below))?;
-        }
-        let keys = Path::new("/usr/share/keyrings/debian-archive-keyring.gpg");
-        let signed_by = if keys.exists() { format!(" signed-by={}", keys.display()) } else { String::new() };
-        let lines: Vec<_> =
-            SUITES.iter().map(|(suite, _)| format!("deb [arch=amd64{signed_by}] {archive} {suite} main")).collect();
-        fs::write(folder.join("sources.list"), lines.join("\n") + "\n")?;
-        let here = folder.display();
-        let configuration = folder.join("apt.conf");
-        fs::write(
-            &configuration,
-            format!(
-                "Dir::Etc::sourcelist \"{here}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
-                 Dir::State::lists \"{here}/lists\";\nDir::State::status \"/dev/null\";\nDir::Cache \"{here}/cache\";\n\
-                 Acquire::Languages \"none\";\nAcquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n\
-                 APT::Sandbox::User \"root\";\n"
-            ),
-        )?;
-        let apt = Self { folder: folder.to_owned(), configuration };
-        // Without the network, what is in the cache will do.
-        let updated = command::capture(apt.command().arg("update"));
-        let has_lists = fs::read_dir(folder.join("lists"))?.flatten().any(|entry| entry.path().is_file());
-        match updated {
-            Err(error) if !has_lists => Err(error),
-            _ => Ok(apt),
-        }
-    }
-
-    fn command(&self) -> Command {
-        let mut apt = Command::new("apt-get");
-        apt.env("APT_CONFIG", &self.configuration);
-        apt
-    }
-
-    /// Name with version, and the folder into which it was unpacked.
-    fn fetch(&self, suite: &str, package: &str) -> Result<(String, PathBuf)> {
-        let folder = self.folder.join(suite);
-        fs::create_dir_all(&folder)?;
-        let wanted = format!("{package}/{suite}");
-        let printed = command::capture(self.command().args(["download", "--print-uris", &wanted]))?;
-        // 'URI' FILE SIZE HASH
-        let file = printed.split(' ').nth(1).with_context(|| format!("apt-get prints no file name: {printed}"))?;
-        let name = file.strip_suffix(".deb").filter(|name| !name.contains('/'));
-        let name = name.with_context(|| format!("{file} is no name of a package file"))?;
-        let version = file.split('_').nth(1).unwrap_or_default().replace("%3a", ":");
-        let unpacked = folder.join(name);
-        if !unpacked.exists() {
-            if !folder.join(file).exists() {
-                eprintln!("real-binaries: … fetching {wanted}");
-                command::capture(self.command().current_dir(&folder).args(["download", &wanted]))?;
-            }
-            unpack_into(&unpacked, |partial| {
-                command::capture(Command::new("dpkg-deb").arg("-x").arg(folder.join(file)).arg(partial)).map(drop)
-            })?;
-        }
-        Ok((format!("{package} {version}"), unpacked))
     }
 }
 
@@ -226,18 +149,6 @@ fn pypi(cache: &Path) -> Result<(String, PathBuf)> {
         })?;
     }
     Ok((format!("{package} {version}"), unpacked))
-}
-
-/// Unpacks under another name first, so that what is cut off does not look whole.
-fn unpack_into(folder: &Path, unpack: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let partial = folder.with_extension("partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial)?;
-    }
-    fs::create_dir_all(&partial)?;
-    unpack(&partial)?;
-    fs::rename(&partial, folder)?;
-    Ok(())
 }
 
 /// The toolchains that the go command has fetched so far.

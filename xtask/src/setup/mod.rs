@@ -57,6 +57,11 @@ pub(crate) fn basic(root: &Path) -> Vec<anyhow::Error> {
     ensure(root, &BASIC)
 }
 
+/// What booting other kernels needs. Returns what is missing; it has been printed.
+pub(crate) fn for_kernels(root: &Path) -> Vec<anyhow::Error> {
+    ensure(root, &KERNELS)
+}
+
 /// What building the kernel object needs. Returns what is missing; it has been printed.
 pub(crate) fn for_ebpf(root: &Path) -> Vec<anyhow::Error> {
     ensure(root, &EBPF)
@@ -68,6 +73,8 @@ const GO: Step = Step { name: "Go", ensure: go::ensure };
 const DEMO: [Step; 2] = [C_COMPILER, GO];
 
 const BASIC: [Step; 3] = [C_COMPILER, Step { name: "rustfmt and clippy", ensure: rust_components }, GO];
+
+const KERNELS: [Step; 2] = [GO, Step { name: "QEMU and busybox", ensure: virtual_machines }];
 
 const EBPF: [Step; 2] = [
     Step { name: "compiler for kernel programs", ensure: bpf_compiler },
@@ -121,6 +128,12 @@ fn rust_components(_root: &Path) -> Result<String> {
         bail!("installed, but `{} clippy` or `fmt` still does not run", workspace::cargo().display());
     }
     Ok("installed".to_owned())
+}
+
+fn virtual_machines(_root: &Path) -> Result<String> {
+    packages::install(&["qemu-system-x86", "busybox-static", "binutils"])?;
+    let version = command::capture(Command::new("qemu-system-x86_64").arg("--version"))?;
+    Ok(version.lines().next().unwrap_or_default().to_owned())
 }
 
 fn bpf_compiler(_root: &Path) -> Result<String> {

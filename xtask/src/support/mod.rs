@@ -4,6 +4,7 @@
 //! that the page says what the results say.
 
 mod fixtures;
+mod kernels;
 mod marks;
 mod overhead;
 mod real_programs;
@@ -25,8 +26,15 @@ Made by `cargo xtask support` from the results below `docs/results/`; do not edi
 ";
 
 /// The sections, in the order of the page.
-const SECTIONS: [Section; 6] =
-    [fixtures::SECTION, real_programs::SECTION, marks::SECTION, truth::SURVIVAL, truth::SHARES, overhead::SECTION];
+const SECTIONS: [Section; 7] = [
+    fixtures::SECTION,
+    real_programs::SECTION,
+    marks::SECTION,
+    truth::SURVIVAL,
+    truth::SHARES,
+    kernels::SECTION,
+    overhead::SECTION,
+];
 
 /// One section of the page.
 struct Section {

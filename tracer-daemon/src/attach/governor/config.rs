@@ -1,5 +1,7 @@
 //! What the governor is told once: the user's limits, and what a hit costs on this kernel.
 
+use super::super::Mechanism;
+
 /// Limits of one host. Shares are of one core, or of the target's own CPU time where that is less.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
@@ -79,6 +81,20 @@ pub struct Costs {
     pub goroutine_ns: f64,
     /// Putting a breakpoint at one point and taking it away.
     pub point_ns: f64,
+    /// Time before a window, while probes are being put in place, and behind it, while they are being taken away, in which hits cost and do not count: the first
+    /// guess of what windows teach.
+    pub tail_ns: f64,
+}
+
+impl Costs {
+    /// As guessed before anything was measured on this host.
+    pub fn of(mechanism: Mechanism) -> Self {
+        match mechanism {
+            Mechanism::UprobeMulti => Self::default(),
+            // Of one busy point, which is gone first: as long as the process that holds it takes to exit on a busy host.
+            Mechanism::PerfEvents => Self { tail_ns: 30_000_000.0, ..Self::default() },
+        }
+    }
 }
 
 impl Default for Costs {
@@ -93,6 +109,8 @@ impl Default for Costs {
             large_ns: 1_200.0,
             goroutine_ns: 950.0,
             point_ns: 5_000.0,
+            // Windows of 0.2 ms by one link cost as much as 0.64 ms.
+            tail_ns: 750_000.0,
         }
     }
 }

@@ -64,6 +64,8 @@ pub(super) struct Learnt {
     minute_ns: u64,
     /// Time before and behind windows in which hits cost and do not count, ns: mean, and mean distance from it.
     tail_ns: (f64, f64),
+    /// The first guess of it.
+    tail_guess_ns: f64,
     /// How many windows that was learnt from.
     tails: u16,
     /// Frames of a birth's stack.
@@ -79,8 +81,9 @@ pub(super) struct Learnt {
     pub(super) births_ratio: f64,
 }
 
-impl Default for Learnt {
-    fn default() -> Self {
+impl Learnt {
+    /// Nothing yet.
+    pub(super) fn new(costs: &Costs) -> Self {
         Self {
             births: HitRate::new(10_000.0, 1.0),
             // A full span of small slots has hundreds, one of large slots a few.
@@ -88,7 +91,8 @@ impl Default for Learnt {
             busy_threads: 1.0,
             used: None,
             minute_ns: 0,
-            tail_ns: (750_000.0, 250_000.0),
+            tail_ns: (costs.tail_ns, costs.tail_ns / 3.0),
+            tail_guess_ns: costs.tail_ns,
             tails: 0,
             frames: 12.0,
             birth_ns: None,
@@ -98,9 +102,7 @@ impl Default for Learnt {
             births_ratio: 1.0,
         }
     }
-}
 
-impl Learnt {
     /// A look at the target: the books say how fast it is, and its CPU time how many threads run.
     pub(super) fn observe(&mut self, seen: &Observation, used_ns: f64, passed_ns: f64) {
         if passed_ns > 0.0 {
@@ -194,6 +196,8 @@ impl Learnt {
     pub(super) fn learn_tail(&mut self, outlook: &Outlook, plan: &WindowPlan, outcome: &Outcome) -> f64 {
         /// Where hits are few, their times say nothing.
         const HITS_PER_S_MIN: f64 = 10_000.0;
+        /// Whatever is above so many first guesses, or a tenth of a second, was something else.
+        const GUESSES: f64 = 50.0;
         let open_s = approximate(outcome.closed_ns.saturating_sub(outcome.opened_ns)) / 1e9;
         // As many as were seen in it, where its rate had jumped.
         let seen_per_s = if open_s > 0.0 { approximate(outcome.hits) / open_s } else { 0.0 };
@@ -203,7 +207,7 @@ impl Learnt {
         if per_s >= HITS_PER_S_MIN {
             // Who ends a window at its cap is late, too.
             let late = approximate(outcome.hits.saturating_sub(plan.hit_cap));
-            let tail_ns = ((outside + late) / per_s * 1e9).min(1e8);
+            let tail_ns = ((outside + late) / per_s * 1e9).min((GUESSES * self.tail_guess_ns).max(1e8));
             self.tails = self.tails.saturating_add(1);
             let weight = (1.0 / (1.0 + f64::from(self.tails))).max(0.1);
             self.tail_ns.1 += weight * ((tail_ns - self.tail_ns.0).abs() - self.tail_ns.1);

@@ -26,7 +26,8 @@
 //! ```
 //!
 //! where a is what a breakpoint costs to put and to take away, and the tail is the time before all points are on and behind the end in which hits
-//! cost and do not count (learnt from windows; 0.75 ms at first: bursts of 0.2 ms were measured to cost as much as 0.64 ms). A fast program
+//! cost and do not count (learnt from windows; 0.75 ms at first: bursts of 0.2 ms were measured to cost as much as 0.64 ms; 30 ms
+//! where the points go one after the other, by perf events). A fast program
 //! loses k·w and no more, which is why the cost is bounded whatever the rate.
 //!
 //! The planned cost is a hundredth of M, at least four times the switching, twice the tail, and twice what a burst costs ourselves, at most 0.6 of a purse

@@ -102,7 +102,7 @@ impl Target {
             cpu: LastMinute::default(),
             last_cpu: (at_ns, facts.cpu_ns),
             seen: Observation { at_ns, wanted: 1.0, ..Observation::default() },
-            learnt: Learnt::default(),
+            learnt: Learnt::new(&facts.costs),
             last_end_ns: None,
             failed: None,
             impulse: None,

@@ -22,10 +22,11 @@ pub(super) use self::target::BurstTarget;
 pub(super) use self::tracker::Tracker;
 use crate::{
     attach::{
-        Holders, MultiSupport, TrapCosts,
+        AttachError, Holders, Mechanism, MultiSupport, TrapCosts,
         governor::{Config, Costs},
     },
     export::Refusal,
+    pipeline::error::with_causes,
 };
 
 /// Bursts on this host: begun when the first target asks for them.
@@ -34,19 +35,27 @@ pub struct Bursts {
     max_overhead: f64,
     /// The program that holds windows; `None`: the one that runs.
     holder: Option<PathBuf>,
+    /// Whether windows are opened by perf events, also where links of `uprobe_multi` work.
+    by_perf_events: bool,
     host: OnceLock<Result<BurstHost, Refusal>>,
 }
 
 impl Bursts {
     /// Targets may pay this share of their CPU time, and of one core.
     pub fn new(max_overhead: f64) -> Self {
-        Self { max_overhead, holder: None, host: OnceLock::new() }
+        Self { max_overhead, holder: None, by_perf_events: false, host: OnceLock::new() }
     }
 
     /// Windows are held by this program `leakline` instead of the one that runs.
     #[must_use]
     pub fn held_by(self, program: &Path) -> Self {
         Self { holder: Some(program.to_owned()), ..self }
+    }
+
+    /// Windows are opened by perf events, as on kernels without links of `uprobe_multi`.
+    #[must_use]
+    pub fn by_perf_events(self) -> Self {
+        Self { by_perf_events: true, ..self }
     }
 
     /// What a target may pay, a share.
@@ -56,32 +65,39 @@ impl Bursts {
 
     /// The scheduler; the first call takes about a tenth of a second.
     pub(super) fn host(&self) -> Result<&BurstHost, &Refusal> {
-        self.host.get_or_init(|| begin(self.max_overhead, self.holder.as_deref())).as_ref()
+        self.host.get_or_init(|| self.begin()).as_ref()
+    }
+
+    fn begin(&self) -> Result<BurstHost, Refusal> {
+        let why_slow = if self.by_perf_events {
+            Some("nothing else is to be used".to_owned())
+        } else {
+            MultiSupport::of_this_kernel().why_not()
+        };
+        let mechanism = if why_slow.is_some() { Mechanism::PerfEvents } else { Mechanism::UprobeMulti };
+        let guess = Costs::of(mechanism);
+        let costs = match (TrapCosts::measure(mechanism), &why_slow) {
+            (Ok(traps), _) => Costs { birth_trap_ns: traps.push.ns, slot_trap_ns: traps.jump.ns, ..guess },
+            (Err(error), Some(why)) if !is_unmeasured(&error) => {
+                let text = format!("{why}; nor perf events: {} (see `leakline doctor`)", with_causes(&error));
+                return Err(refused(&text));
+            }
+            (Err(error), _) => {
+                tracing::warn!(%error, "what a hit costs was not measured: taking what it costs elsewhere");
+                guess
+            }
+        };
+        let holders = self.holder.as_deref().map_or_else(Holders::default, Holders::of_program);
+        BurstHost::start(Config::for_overhead(self.max_overhead), costs, holders, mechanism, why_slow)
+            .map_err(|error| refused(&error.to_string()))
     }
 }
 
-fn begin(max_overhead: f64, holder: Option<&Path>) -> Result<BurstHost, Refusal> {
-    let refused = |text: String| Refusal::new("bursts_unsupported", format!("no bursts: {text}"));
-    match MultiSupport::of_this_kernel() {
-        MultiSupport::Works => {}
-        MultiSupport::ThreadsMissed => {
-            return Err(refused("links of uprobe_multi miss threads on this kernel (see `leakline doctor`)".into()));
-        }
-        MultiSupport::Unsupported { reason } => {
-            return Err(refused(format!("no links of uprobe_multi (Linux 6.6): {reason} (see `leakline doctor`)")));
-        }
-    }
-    let costs = match TrapCosts::measure() {
-        Ok(traps) => Costs { birth_trap_ns: traps.push.ns, slot_trap_ns: traps.jump.ns, ..Costs::default() },
-        Err(error) => {
-            tracing::warn!(%error, "what a hit costs was not measured: taking what it costs elsewhere");
-            Costs::default()
-        }
-    };
-    BurstHost::start(
-        Config::for_overhead(max_overhead),
-        costs,
-        holder.map_or_else(Holders::default, Holders::of_program),
-    )
-    .map_err(|error| refused(error.to_string()))
+fn refused(text: &str) -> Refusal {
+    Refusal::new("bursts_unsupported", format!("no bursts: {text}"))
+}
+
+/// Whether probes may work although their price is not known.
+fn is_unmeasured(error: &AttachError) -> bool {
+    matches!(error, AttachError::Uncalibrated { .. } | AttachError::OwnCode { .. } | AttachError::Totals { .. })
 }

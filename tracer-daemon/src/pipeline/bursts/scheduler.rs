@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     attach::{
-        AttachError, Holder, Holders, News,
+        AttachError, Holder, Holders, Mechanism, News,
         governor::{
             self, Config, Costs, Governor, Hook, HookHits, Mode, Next, Observation, OpenFailure, Outcome, TargetId,
             WindowPlan,
@@ -67,6 +67,8 @@ const GOODBYE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(in crate::pipeline) struct BurstHost {
     shared: Arc<Shared>,
+    mechanism: Mechanism,
+    why_slow: Option<String>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -121,11 +123,17 @@ impl Drop for Place {
 }
 
 impl BurstHost {
-    /// Starts the thread.
+    /// Starts the thread. `why_slow`: why windows are not opened by the faster mechanism.
     ///
     /// # Errors
     /// Where the system has no room for it.
-    pub(super) fn start(config: Config, costs: Costs, holders: Holders) -> std::io::Result<Self> {
+    pub(super) fn start(
+        config: Config,
+        costs: Costs,
+        holders: Holders,
+        mechanism: Mechanism,
+        why_slow: Option<String>,
+    ) -> std::io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared { commands: Mutex::default(), bell });
         let now_ns = monotonic_ns();
@@ -143,7 +151,17 @@ impl BurstHost {
             stops: false,
         };
         let thread = thread::Builder::new().name("bursts".into()).spawn(move || scheduler.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, mechanism, why_slow, thread: Some(thread) })
+    }
+
+    /// How windows are opened.
+    pub(in crate::pipeline) fn mechanism(&self) -> Mechanism {
+        self.mechanism
+    }
+
+    /// Why windows are not opened by the faster mechanism. `None`: they are.
+    pub(in crate::pipeline) fn why_slow(&self) -> Option<&str> {
+        self.why_slow.as_deref()
     }
 
     /// From now on windows are opened in this target, until the place is dropped.
@@ -255,13 +273,18 @@ struct OpenWindow {
     leave_ns: u64,
     /// Whether it was ended by force.
     is_killed: bool,
+    /// How long its probes may take to go, ns.
+    closing_ns: u64,
 }
 
 impl OpenWindow {
     /// When something must be wrong with the process that holds it.
     fn overdue_ns(&self) -> u64 {
         match self.opened_ns {
-            Some(opened_ns) => self.leave_ns.min(opened_ns.saturating_add(self.plan.length_ns).saturating_add(LATE_NS)),
+            Some(opened_ns) => {
+                let ends_ns = opened_ns.saturating_add(self.plan.length_ns).saturating_add(LATE_NS);
+                self.leave_ns.min(ends_ns).saturating_add(self.closing_ns)
+            }
             None => self.ordered_ns.saturating_add(OPENING_NS),
         }
     }
@@ -277,7 +300,8 @@ impl Scheduler {
             if self.stops {
                 let stopped_ns = *stopped_ns.get_or_insert(now_ns);
                 let is_over = self.window.is_none() && self.leaving.is_empty();
-                let is_late = now_ns.saturating_sub(stopped_ns) > nanoseconds(GOODBYE);
+                let closing_ns = self.window.as_ref().map_or(0, |window| window.closing_ns);
+                let is_late = now_ns.saturating_sub(stopped_ns) > nanoseconds(GOODBYE).saturating_add(closing_ns);
                 if is_over || is_late {
                     if is_late {
                         tracing::warn!("probes are being taken away yet: the processes that hold them are slow to end");
@@ -499,6 +523,16 @@ impl Scheduler {
             recorded_ns: after.recorded_ns.saturating_sub(window.before.recorded_ns),
             beside: HookHits::default(),
         };
+        tracing::debug!(
+            pid = hosted.target.identity.pid,
+            kind = ?window.kind,
+            opened_after_ns = opened_ns.saturating_sub(window.ordered_ns),
+            open_ns = closed_ns.saturating_sub(opened_ns),
+            gone_after_ns = now_ns.saturating_sub(closed_ns),
+            hits = counted,
+            hits_outside = hits.saturating_sub(counted),
+            "a window is over"
+        );
         hosted.traps.learn(window.kind, counted, outcome.recorded_ns);
         if let Some(part) = hosted.traps.refill_part(&self.costs) {
             hosted.target.tracker.refill_trap(part);
@@ -638,6 +672,7 @@ impl Scheduler {
                     is_abandoned: false,
                     leave_ns: u64::MAX,
                     is_killed: false,
+                    closing_ns: hosted.target.closing_ns(),
                 });
             }
             Err(error) => {

@@ -1,15 +1,17 @@
 //! One target's kernel side: its programs, maps and points.
 
 use std::{
+    collections::HashMap,
     fs::File,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
 };
 
-use tracer_common::bursts::{BurstTotal, WindowKind, WindowState};
+use tracer_common::bursts::{BurstPoint, BurstTotal, WindowKind, WindowState};
 
 use super::{desk::Desk, large::LargeObjects, tracker::Tracker};
 use crate::{
+    addr::Avma,
     attach::{
         AttachError, Holder, Holders, KernelObject, Limits, Link, LinkPoint, Mechanism, Until, bytes_of,
         governor::{Costs, Hook, TargetFacts, WindowPlan},
@@ -25,10 +27,10 @@ use crate::{
     inspect::Global,
     model::tracked,
     pipeline::{StartError, Subject},
-    plan::{BurstPlan, ProbePoint},
+    plan::{BirthPoints, BurstPlan, ProbePoint, Purpose},
 };
 
-/// Program for all points of a window, and that for collections.
+/// Program for all points of a window by one link, and that for collections.
 const BURST: &str = "burst";
 const CYCLE: &str = "cycle_marked";
 /// Programs of hooks that stay: for all points of that on goroutines, and for large objects.
@@ -50,12 +52,19 @@ pub(in crate::pipeline) struct BurstTarget {
     pub(super) counters: BurstCounters,
     exe: File,
     object: KernelObject,
+    mechanism: Mechanism,
+    /// What is called at the points of a window.
+    programs: Vec<&'static str>,
     /// The map of totals, for the processes that hold links.
     totals: OwnedFd,
     /// With the slots' points.
     births: Vec<LinkPoint>,
     /// The same behind those of large objects.
     births_and_large: Vec<LinkPoint>,
+    /// How many of these may be hit often.
+    busy_points: usize,
+    /// Where these are in the process, by file offset.
+    addresses: HashMap<u64, Avma>,
     slots: Vec<LinkPoint>,
     cycle: Vec<LinkPoint>,
     large: LargeObjects,
@@ -83,11 +92,16 @@ impl BurstTarget {
         exe: &File,
         limits: Limits,
         epoch_ns: u64,
+        mechanism: Mechanism,
     ) -> Result<Self, Refusal> {
-        let plan = BurstPlan::of(&subject.facts)
+        let which = match mechanism {
+            Mechanism::UprobeMulti => BirthPoints::Certain,
+            Mechanism::PerfEvents => BirthPoints::Few,
+        };
+        let plan = BurstPlan::of(&subject.facts, which)
             .map_err(|refusal| Refusal::new(refusal.reason.id(), format!("no bursts: {}", refusal.text)))?;
         let failed = |error: StartError| Refusal::new(error.reason(), format!("no bursts: {}", error.full_text()));
-        Self::of_plan(subject, exe, &plan, limits, epoch_ns).map_err(failed)
+        Self::of_plan(subject, exe, &plan, limits, epoch_ns, mechanism).map_err(failed)
     }
 
     fn of_plan(
@@ -96,6 +110,7 @@ impl BurstTarget {
         plan: &BurstPlan,
         limits: Limits,
         epoch_ns: u64,
+        mechanism: Mechanism,
     ) -> Result<Self, StartError> {
         let pid = subject.identity.pid;
         let exe = exe.try_clone().map_err(|source| StartError::Exe { pid, source })?;
@@ -105,23 +120,32 @@ impl BurstTarget {
         let target = plan.target_config(subject.bias);
         let constants = [("TARGET", bytes_of(&target)), ("BURST", bytes_of(&config))];
         let mut capacities = UNUSED.to_vec();
-        capacities.extend(if plan.goroutines.is_ok() { OF_HOOKS } else { NO_HOOKS });
+        let goroutines = match mechanism {
+            Mechanism::UprobeMulti => plan.goroutines.as_ref().map_err(|refusal| refusal.text.clone()),
+            Mechanism::PerfEvents => Err("they take links of uprobe_multi (Linux 6.6)".to_owned()),
+        };
+        capacities.extend(if goroutines.is_ok() { OF_HOOKS } else { NO_HOOKS });
         capacities.push(("BIRTHS", limits.birth_ring_bytes));
         for point in plan.window().chain(&plan.cycle).chain(plan.goroutines.iter().flatten()) {
             verify_code(&exe, point)?;
         }
-        let programs = [BURST, CYCLE, GOROUTINES, LARGE];
-        let mut object = KernelObject::embedded(&constants, &capacities, &programs, Mechanism::UprobeMulti)?;
+        let kinds = PointPrograms::of(plan, mechanism);
+        let mut programs = kinds.names.clone();
+        programs.extend([CYCLE, LARGE]);
+        programs.extend(goroutines.is_ok().then_some(GOROUTINES));
+        let mut object = KernelObject::embedded(&constants, &capacities, &programs, mechanism)?;
         let clone = |source| StartError::Exe { pid, source };
         let totals = object.map_fd("BURST_TOTALS")?.try_clone_to_owned().map_err(clone)?;
         let counters = BurstCounters::new(|name| object.take_map(name))?;
         let reader = BurstReader::new(|name| object.take_map(name))?;
-        let large: Vec<LinkPoint> = plan.large.iter().filter_map(link_point).collect();
-        let births: Vec<LinkPoint> = plan.slots.iter().chain(&plan.births).filter_map(link_point).collect();
+        let points = |is_wanted: fn(&ProbePoint) -> bool| -> Vec<LinkPoint> {
+            let points = PointPrograms::in_order(plan, mechanism).into_iter().filter(|point| is_wanted(point));
+            points.filter_map(|point| kinds.link_point(point)).collect()
+        };
+        let large = plan.large.iter().map(only_point).collect();
         let windows = object.map_fd("WINDOW")?.try_clone_to_owned().map_err(clone)?;
         let (gate, hook_totals, hook_reader) = take_hooks(|name| object.take_map(name))?;
-        let goroutines = plan.goroutines.as_ref().map_err(|refusal| refusal.text.clone());
-        let goroutines = goroutines.map(|points| TargetHooks {
+        let goroutines = goroutines.map(|points: &Vec<ProbePoint>| TargetHooks {
             points: points.iter().filter_map(hook_point).collect(),
             gate,
             totals: hook_totals,
@@ -135,14 +159,21 @@ impl BurstTarget {
             counters,
             exe,
             object,
+            mechanism,
             totals,
-            births_and_large: large.iter().chain(&births).copied().collect(),
-            births,
+            births: points(|point| point.purpose() != Purpose::LargeSpanFound),
+            births_and_large: points(|_| true),
             large: LargeObjects::new(large, windows)?,
-            slots: plan.slots.iter().filter_map(link_point).collect(),
+            slots: plan.slots.iter().filter_map(|point| kinds.link_point(point)).collect(),
+            busy_points: plan.births.iter().filter(|point| point.purpose() != Purpose::SlowPathBirth).count(),
+            addresses: plan
+                .window()
+                .map(|point| (point.file_offset().0, point.address().in_process(subject.bias)))
+                .collect(),
+            programs: kinds.names,
             hook_reader: goroutines.is_ok().then_some(hook_reader),
             goroutines,
-            cycle: plan.cycle.iter().map(|point| LinkPoint { file_offset: point.file_offset().0, cookie: 0 }).collect(),
+            cycle: plan.cycle.iter().map(only_point).collect(),
         })
     }
 
@@ -163,6 +194,7 @@ impl BurstTarget {
 
     /// What the governor is told of it.
     pub(super) fn facts(&self, costs: Costs, cpu_ns: u64, age_ns: u64) -> TargetFacts {
+        let costs = Costs { tail_ns: costs.tail_ns * self.mechanism.tails(self.busy_points), ..costs };
         let count = |points: &[LinkPoint]| u32::try_from(points.len()).unwrap_or(u32::MAX);
         TargetFacts {
             birth_points: count(&self.births_and_large),
@@ -174,6 +206,11 @@ impl BurstTarget {
         }
     }
 
+    /// How long it may take on a busy host until the probes of a window are gone, ns.
+    pub(super) fn closing_ns(&self) -> u64 {
+        self.mechanism.closing_ns(self.births_and_large.len())
+    }
+
     /// Orders a window.
     pub(super) fn open(
         &mut self,
@@ -183,6 +220,17 @@ impl BurstTarget {
         with_large_objects: bool,
     ) -> Result<Holder, AttachError> {
         let pid = self.identity.pid;
+        if self.mechanism == Mechanism::PerfEvents {
+            // Those with the most hits last, so that they are gone first.
+            let hits = self.tracker.hits();
+            let hits = |point: &LinkPoint| {
+                let address = self.addresses.get(&point.file_offset);
+                address.and_then(|address| hits.get(address)).copied().unwrap_or_default()
+            };
+            for points in [&mut self.births, &mut self.births_and_large] {
+                points.sort_by(|one, other| hits(one).total_cmp(&hits(other)));
+            }
+        }
         let points = match kind {
             WindowKind::Births if with_large_objects => &self.births_and_large,
             WindowKind::Births => &self.births,
@@ -200,8 +248,10 @@ impl BurstTarget {
             length_ns: plan.length_ns,
             hits_max: plan.hit_cap,
         };
+        let programs = self.programs.iter().map(|name| self.object.program(name)).collect::<Result<Vec<_>, _>>()?;
         holders.open(&Link {
-            program: self.object.program(BURST)?,
+            mechanism: self.mechanism,
+            programs: &programs,
             exe: self.exe.as_fd(),
             pid,
             points,
@@ -228,7 +278,8 @@ impl BurstTarget {
             Ok(program) => program,
             Err(error) => return Some(Err(error)),
         };
-        Some(holders.open(&Link { program, exe, pid, points, hits: None, until: Until::HeartbeatsStop }))
+        let (mechanism, programs, until) = (self.mechanism, &[program], Until::HeartbeatsStop);
+        Some(holders.open(&Link { mechanism, programs, exe, pid, points, hits: None, until }))
     }
 
     /// Its hits count until then; 0: none does any more. Collections always count.
@@ -264,10 +315,72 @@ pub(super) fn burst_number(plan: &WindowPlan) -> u32 {
     u32::try_from(plan.window & u64::from(u32::MAX)).unwrap_or(u32::MAX)
 }
 
+/// A point of a link that has but one kind.
+fn only_point(point: &ProbePoint) -> LinkPoint {
+    LinkPoint { file_offset: point.file_offset().0, cookie: 0 }
+}
+
 fn hook_point(point: &ProbePoint) -> Option<LinkPoint> {
     Some(LinkPoint { file_offset: point.file_offset().0, cookie: point.purpose().goroutine_point()? as u64 })
 }
 
-fn link_point(point: &ProbePoint) -> Option<LinkPoint> {
-    Some(LinkPoint { file_offset: point.file_offset().0, cookie: point.purpose().burst_point()? as u64 })
+/// The programs at the points of a window.
+struct PointPrograms {
+    names: Vec<&'static str>,
+    /// What each is for. Empty: one is for all.
+    kinds: Vec<BurstPoint>,
+}
+
+impl PointPrograms {
+    fn of(plan: &BurstPlan, mechanism: Mechanism) -> Self {
+        if mechanism == Mechanism::UprobeMulti {
+            return Self { names: vec![BURST], kinds: Vec::new() };
+        }
+        let mut kinds: Vec<BurstPoint> = plan.window().filter_map(|point| point.purpose().burst_point()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        Self { names: kinds.iter().copied().map(program_of).collect(), kinds }
+    }
+
+    /// The points of a window on births. Where they go one after the other, those last that may have the most hits: they are gone first.
+    fn in_order(plan: &BurstPlan, mechanism: Mechanism) -> Vec<&ProbePoint> {
+        let mut points: Vec<&ProbePoint> = plan.window().collect();
+        if mechanism == Mechanism::PerfEvents {
+            let busy = |point: &ProbePoint| match point.purpose().burst_point() {
+                None | Some(BurstPoint::LargeSpanFound) => 0,
+                Some(BurstPoint::SlotFound) => 1,
+                // Hit only while the collector marks.
+                Some(BurstPoint::SlowPath) => 2,
+                Some(BurstPoint::ChoosesSlot) => 3,
+                Some(BurstPoint::Specialised) => 4,
+                // What all others share.
+                Some(BurstPoint::Mallocgc) => 5,
+            };
+            points.sort_by_key(|point| busy(point));
+        }
+        points
+    }
+
+    /// With the cookie that a link wants: what kind of point it is, or which of the programs is for that kind.
+    fn link_point(&self, point: &ProbePoint) -> Option<LinkPoint> {
+        let kind = point.purpose().burst_point()?;
+        let cookie = match self.kinds.iter().position(|known| *known == kind) {
+            Some(index) => u64::try_from(index).ok()?,
+            None if self.kinds.is_empty() => kind as u64,
+            None => return None,
+        };
+        Some(LinkPoint { file_offset: point.file_offset().0, cookie })
+    }
+}
+
+/// The program for one kind of point, where links have no cookies.
+fn program_of(point: BurstPoint) -> &'static str {
+    match point {
+        BurstPoint::ChoosesSlot => "burst_chooses_slot",
+        BurstPoint::Mallocgc => "burst_mallocgc",
+        BurstPoint::Specialised => "burst_specialised",
+        BurstPoint::SlowPath => "burst_slow_path",
+        BurstPoint::SlotFound => "burst_slot_found",
+        BurstPoint::LargeSpanFound => "burst_large_span_found",
+    }
 }

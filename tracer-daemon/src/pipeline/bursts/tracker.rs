@@ -42,6 +42,8 @@ const BREATH: Duration = Duration::from_millis(1);
 const SPIN: Duration = Duration::from_micros(20);
 /// So often it is looked whether the cycle has begun: in all some milliseconds.
 const SPINS: u32 = 200;
+/// Instructions whose births are told apart: more than any binary has.
+const POINTS_MAX: usize = 4_096;
 /// Births that wait for their slot.
 const WAITING_MAX: usize = 4_096;
 /// Goroutines of one window that are told apart, times sizes.
@@ -160,8 +162,19 @@ struct State {
     left: VecDeque<Left>,
     impulses: ImpulseBursts,
     undecodable: u64,
+    /// Allocations that births stand for, by the instruction that was probed.
+    hits: HashMap<Avma, f64>,
     /// Why looks fail now.
     failure: Option<ReadError>,
+}
+
+impl State {
+    fn hit(&mut self, birth: &Birth) {
+        let Some(point) = birth.frames.first() else { return };
+        if self.hits.len() < POINTS_MAX || self.hits.contains_key(point) {
+            *self.hits.entry(*point).or_default() += birth.weight;
+        }
+    }
 }
 
 impl Shared {
@@ -189,6 +202,7 @@ impl Tracker {
             left: VecDeque::new(),
             impulses: ImpulseBursts::default(),
             undecodable: 0,
+            hits: HashMap::new(),
             failure: None,
         };
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), state: Mutex::new(state) });
@@ -240,6 +254,11 @@ impl Tracker {
     /// How many objects are followed.
     pub(super) fn followed(&self) -> u64 {
         u64::try_from(self.shared.state().tracked.followed()).unwrap_or(u64::MAX)
+    }
+
+    /// How many allocations births stand for, by the instruction that was probed.
+    pub(super) fn hits(&self) -> HashMap<Avma, f64> {
+        self.shared.state().hits.clone()
     }
 
     /// What is new for the model.
@@ -311,6 +330,7 @@ impl Follower {
         reader.drain(|event| match event {
             BurstEvent::Birth(birth) => {
                 births += 1;
+                state.hit(&birth);
                 if state.impulses.born(&birth) {
                     return;
                 }

@@ -53,6 +53,8 @@ pub(in crate::pipeline) struct BirthLooks {
     untold: Vec<Noticed>,
     /// The hooks on goroutines. `None`: there are none.
     hooks: Option<HookLooks>,
+    /// Why windows are fewer on this host than on others.
+    slow: Option<Refusal>,
 }
 
 /// What was ever allocated.
@@ -102,7 +104,7 @@ impl BirthLooks {
         epoch_ns: u64,
     ) -> Result<Self, Refusal> {
         let host = bursts.host().map_err(Clone::clone)?;
-        let mut target = BurstTarget::load(subject, exe, limits, epoch_ns)?;
+        let mut target = BurstTarget::load(subject, exe, limits, epoch_ns, host.mechanism())?;
         let (tracker, desk) = (target.tracker(), target.desk());
         let hooks = target.take_hook_reader().map(|reader| HookLooks::new(reader, Arc::clone(&desk)));
         Ok(Self {
@@ -117,6 +119,7 @@ impl BirthLooks {
             noticed: 0,
             untold: Vec::new(),
             hooks,
+            slow: host.why_slow().map(slow),
         })
     }
 
@@ -233,7 +236,7 @@ impl BirthLooks {
         };
         let failure = shown.failure.map(|failure| Refusal::new("bursts_failed", failure));
         let hooks = shown.goroutine_hooks_off.map(|why| Refusal::new("goroutine_hooks_off", why));
-        standing.into_iter().chain(failure).chain(hooks).collect()
+        standing.into_iter().chain(self.slow.clone()).chain(failure).chain(hooks).collect()
     }
 }
 
@@ -251,6 +254,11 @@ fn named<'a>(subject: &mut Subject, paths: impl Iterator<Item = &'a [u64]>) -> V
     let paths: Vec<Vec<Avma>> = paths.map(|path| path.iter().copied().map(Avma).collect()).collect();
     let addresses: Vec<&[Avma]> = paths.iter().map(Vec::as_slice).collect();
     subject.symbolizer.stacks(&addresses).into_iter().map(known).map(Stack::from).collect()
+}
+
+fn slow(why: &str) -> Refusal {
+    let text = format!("fewer windows, opened by perf events, which take about 100 ms a probe to go: {why}");
+    Refusal::new("bursts_by_perf_events", text)
 }
 
 /// What of a stack can be believed. An address that lies in no code shows that the chain of frame pointers was broken by somebody who had

@@ -13,6 +13,7 @@ use tracer_daemon::{
     attach::Limits,
     cli::EvidenceChoice,
     discover::target_by_pid,
+    export::Refusal,
     inspect::cache::FactsCache,
     model::Snapshot,
     pipeline::{Bursts, Means, Session},
@@ -212,13 +213,35 @@ fn without_capabilities_bursts_are_refused_with_their_names_and_the_books_go_on(
     assert!(text.contains("CAP_PERFMON"), "{text}");
 }
 
+/// Bursts at half of a target's time.
+fn many_bursts() -> Bursts {
+    Bursts::new(0.5).held_by(Path::new(env!("CARGO_BIN_EXE_leakline")))
+}
+
 /// What is known after some windows, with such a ring.
 fn watched_with(target: &Target, birth_ring_bytes: u32) -> (Snapshot, f64) {
+    let has_rates = |snapshot: &Snapshot| {
+        let births = snapshot.births.as_ref();
+        births.is_some_and(|births| births.sites.iter().any(|site| site.alloc_bytes_per_s.is_some()))
+    };
+    let (snapshot, _) = watched_until(target, birth_ring_bytes, many_bursts(), has_rates);
+    let births = snapshot.births.as_ref().unwrap();
+    let bytes_per_s = births.sites.iter().filter_map(|site| Some(site.alloc_bytes_per_s?.value)).sum();
+    (snapshot, bytes_per_s)
+}
+
+/// What is known once enough is, and what is refused.
+fn watched_until(
+    target: &Target,
+    birth_ring_bytes: u32,
+    bursts: Bursts,
+    is_enough: impl Fn(&Snapshot) -> bool,
+) -> (Snapshot, Vec<Refusal>) {
     let means = Means {
         evidence: EvidenceChoice::Bursts,
         limits: Limits { birth_ring_bytes, ..Limits::default() },
         adopt: None,
-        bursts: Some(Arc::new(Bursts::new(0.5).held_by(Path::new(env!("CARGO_BIN_EXE_leakline"))))),
+        bursts: Some(Arc::new(bursts)),
         books_every: Means::BOOKS_OFTEN,
         is_recorded: false,
         warm_after: None,
@@ -227,15 +250,28 @@ fn watched_with(target: &Target, birth_ring_bytes: u32) -> (Snapshot, f64) {
     session.open().unwrap();
     wait_until("there were some windows", || {
         session.step().unwrap();
-        let snapshot = session.snapshot(session.moment()).unwrap();
-        let births = snapshot.births.as_ref();
-        births.is_some_and(|births| births.sites.iter().any(|site| site.alloc_bytes_per_s.is_some()))
+        is_enough(&session.snapshot(session.moment()).unwrap())
     });
     session.close().unwrap();
-    let snapshot = session.snapshot(session.moment()).unwrap();
-    let births = snapshot.births.as_ref().unwrap();
-    let bytes_per_s = births.sites.iter().filter_map(|site| Some(site.alloc_bytes_per_s?.value)).sum();
-    (snapshot, bytes_per_s)
+    (session.snapshot(session.moment()).unwrap(), session.refused())
+}
+
+#[test]
+fn without_links_of_uprobe_multi_windows_are_opened_by_perf_events_and_the_report_says_why() {
+    if !can_attach("without_links_of_uprobe_multi_windows_are_opened_by_perf_events_and_the_report_says_why") {
+        return;
+    }
+    for toolchain in ["go1.22.12", "go1.27.3"] {
+        let mut target = target(toolchain, &["busy", "1"]);
+        let has_births = |snapshot: &Snapshot| snapshot.birth_counts.is_some_and(|births| births.born > 0);
+        let bursts = many_bursts().by_perf_events();
+        let (snapshot, refused) = watched_until(&target, Limits::default().birth_ring_bytes, bursts, has_births);
+        println!("{toolchain}: {:?}", snapshot.birth_counts);
+        let why = refused.iter().find(|refusal| refusal.id == "bursts_by_perf_events");
+        assert!(why.is_some_and(|why| why.text.contains("perf events")), "{refused:?}");
+        wait_until_clean(target.pid());
+        wait_for_allocations(&mut target);
+    }
 }
 
 #[test]

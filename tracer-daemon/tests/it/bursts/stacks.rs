@@ -5,7 +5,10 @@ use std::fs::File;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tracer_daemon::{inspect::inspect_file, plan::BurstPlan};
+use tracer_daemon::{
+    inspect::inspect_file,
+    plan::{BirthPoints, BurstPlan},
+};
 
 use super::{Bursting, breakpoints, target, unruly, wait_for_allocations, windows};
 use crate::{leakline::can_attach, target::Target};
@@ -93,7 +96,7 @@ fn a_target_that_lies_about_its_heap_neither_stops_leakline_nor_changes_what_is_
     }
     for toolchain in ["go1.22.12", "go1.27.3"] {
         let program = unruly(toolchain);
-        let plan = BurstPlan::of(&inspect_file(File::open(&program).unwrap()).unwrap()).unwrap();
+        let plan = BurstPlan::of(&inspect_file(File::open(&program).unwrap()).unwrap(), BirthPoints::Certain).unwrap();
         for point in [plan.births.first().unwrap(), plan.births.last().unwrap()] {
             let offset = point.file_offset().0.to_string();
             let mut target = Target::start(&program, &["liar", "1", &offset]);

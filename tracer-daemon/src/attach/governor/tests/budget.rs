@@ -1,5 +1,6 @@
 //! What targets pay: never more than the budget, and what there is where it is of use.
 
+use super::super::super::Mechanism;
 use super::*;
 
 /// Programs of all kinds.
@@ -44,6 +45,24 @@ fn no_target_pays_more_than_its_budget_over_any_minute() {
             let run = run(Config::for_overhead(max_overhead), vec![program], 300.0, seed);
             run.assert_within_budget(&format!("{name}, {max_overhead}, seed {seed}"));
         }
+    }
+}
+
+#[test]
+fn where_probes_go_slowly_windows_are_rarer_and_the_budget_holds() {
+    for (rate, cores) in [(1e8, 64.0), (2e7, 2.0), (1e6, 1.0), (1e4, 1.0)] {
+        let windows_of = |mechanism| {
+            let costs = Costs::of(mechanism);
+            let program = Program { costs, ..Program::constant(rate, cores) };
+            let mut run = Run::new(Config::for_overhead(0.05), vec![program], 7);
+            run.tail_ns = costs.tail_ns / 2.0;
+            run.run(400.0);
+            run.assert_within_budget(&format!("{rate}/s on {cores}, {mechanism:?}"));
+            run.windows.len()
+        };
+        let (by_events, by_links) = (windows_of(Mechanism::PerfEvents), windows_of(Mechanism::UprobeMulti));
+        println!("{rate}/s on {cores}: {by_events} windows by events, {by_links} by links");
+        assert!(by_events > 0 && by_events <= by_links, "{by_events} {by_links}");
     }
 }
 

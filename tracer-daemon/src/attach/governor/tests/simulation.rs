@@ -38,6 +38,8 @@ pub(super) struct Program {
     pub(super) tracked: u64,
     /// Impulses at these times.
     pub(super) impulses_s: Vec<f64>,
+    /// What the governor is told of costs.
+    pub(super) costs: Costs,
 }
 
 impl Default for Program {
@@ -56,6 +58,7 @@ impl Default for Program {
             frozen_s: (f64::INFINITY, f64::INFINITY),
             tracked: 0,
             impulses_s: Vec::new(),
+            costs: Costs::default(),
         }
     }
 }
@@ -137,7 +140,7 @@ impl Run {
                 let facts = TargetFacts {
                     birth_points: program.points,
                     slot_points: u32::from(program.has_slots),
-                    costs: Costs::default(),
+                    costs: program.costs,
                     cpu_ns: ns(before_s),
                     age_ns: ns(program.age_s),
                     tracked_max: 100_000,

@@ -1,0 +1,109 @@
+//! `cargo xtask kernels`: bursts on kernels other than this one, in virtual machines.
+//!
+//! Kernels are those that Debian's suites have, as they are. Each is booted by QEMU with nothing but leakline, busybox and Go programs that leak;
+//! [`guest`] says what happens there and how it is judged. What was seen goes to `docs/results/kernels.json`.
+
+mod guest;
+mod machine;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+
+pub(crate) use guest::{Cell, RESULTS, Seen};
+
+use crate::apt::Apt;
+use crate::results::{Recorded as _, Results};
+use crate::{build_leakline, command, setup, workspace};
+
+/// The command's own sources.
+const SOURCES: &str = "xtask/src/kernels";
+/// Versions of Go that the programs are built with: one point for all allocations, and many.
+const RELEASES: [&str; 2] = ["1.22.12", "1.27.3"];
+const PROGRAM: &str = "tracer-daemon/tests/programs/checked";
+
+/// A kernel: its name here, the suite whose newest it is, and whether links of `uprobe_multi` do there what windows need.
+const KERNELS: [(&str, &str, bool); 5] = [
+    ("5.10", "bullseye", false),
+    ("6.1", "bookworm", false),
+    ("6.12", "trixie", true),
+    ("7.2", "forky", true),
+    ("newest", "trixie-backports", true),
+];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Only the kernel of this name, such as `6.1`
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// How long leakline watches each program. On an emulated processor it takes more CPU than it may by itself, and gives up bursts but for one a minute
+    #[arg(long, default_value = "90s")]
+    duration: String,
+    /// Run the virtual machines by KVM, where it works; else they are emulated, ten times slower
+    #[arg(long)]
+    kvm: bool,
+    /// Processors of a machine. Linux 7.2 was seen to hang at boot with two emulated ones on a busy host
+    #[arg(long, default_value_t = 2)]
+    processors: u8,
+    /// Boot nothing: judge what the last run has said
+    #[arg(long)]
+    logged: bool,
+    /// A leakline that is built already
+    #[arg(long, value_name = "FILE")]
+    leakline: Option<PathBuf>,
+}
+
+pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
+    let missing = setup::for_kernels(root);
+    if !missing.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
+    let results = Results::<Cell>::new(root, RESULTS, SOURCES)?;
+    let folder = root.join("target/kernels");
+    std::fs::create_dir_all(&folder)?;
+    let image = if options.logged { PathBuf::new() } else { image(root, &folder, options)? };
+    let suites = KERNELS.map(|(_, suite, _)| suite);
+    let apt = Apt::new(&workspace::cache(root).join("kernels"), &suites)?;
+    let mut wrong = 0;
+    for (name, suite, has_multi) in KERNELS {
+        if options.only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
+        let log = folder.join(format!("{name}.log"));
+        let see = || format!("{name}: see {}", log.display());
+        let (package, kernel) = machine::kernel(&apt, suite)?;
+        println!("… {package} of {suite}");
+        if !options.logged {
+            machine::boot(&kernel, &image, &log, options.processors, options.kvm).with_context(see)?;
+        }
+        let said = std::fs::read(&log).with_context(see)?;
+        let cell = guest::judge(&String::from_utf8_lossy(&said), has_multi, package, &results.commit);
+        println!("{name}: {cell}");
+        wrong += usize::from(!cell.is_good());
+        results.put(name, cell)?;
+    }
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What all machines boot.
+fn image(root: &Path, folder: &Path, options: &Options) -> Result<PathBuf> {
+    let leakline = options.leakline.clone().map_or_else(|| build_leakline(root), Ok)?;
+    let programs = RELEASES.into_iter().map(|release| build(root, folder, release)).collect::<Result<Vec<_>>>()?;
+    machine::image(folder, &leakline, &programs, &options.duration)
+}
+
+fn build(root: &Path, folder: &Path, release: &str) -> Result<PathBuf> {
+    let program = folder.join(format!("checked-{release}"));
+    let mut go = Command::new(setup::go_command(root)?);
+    go.current_dir(root.join(PROGRAM))
+        .env("GOTOOLCHAIN", format!("go{release}"))
+        .env("GOWORK", "off")
+        .env("GOFLAGS", "-mod=readonly -buildvcs=false")
+        .env("CGO_ENABLED", "0")
+        .args(["build", "-o"])
+        .arg(&program)
+        .arg(".");
+    command::capture(&mut go)?;
+    Ok(program)
+}
