@@ -209,8 +209,7 @@ impl Together {
             }
             Without { own_variance: (all.own_variance - own.own_variance).max(0.0), ..all }
         });
-        // What was caught of this site was not caught of the others: so theirs is no surer than its own share.
-        let variance = others.map_or(0.0, variance_of).max((site.most.variance - own.own_variance).max(0.0));
+        let variance = others.map_or(0.0, variance_of);
         Estimate { growth, variance: self.variance + variance }
     }
 }

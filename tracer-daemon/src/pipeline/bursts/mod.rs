@@ -5,6 +5,7 @@
 //! tracker knows for its model and leaves on the *desk* what the books say.
 
 mod desk;
+mod hosted;
 mod large;
 mod scheduler;
 mod staying;

@@ -19,7 +19,7 @@ use rustix::{
 use tracer_common::bursts::WindowKind;
 
 use super::{
-    desk::Shown,
+    hosted::{Hosted, OpenWindow, Traps, show},
     staying::StayingHook,
     target::{BurstTarget, burst_number},
     tracker::EndedWindow,
@@ -29,11 +29,8 @@ use crate::{
         AttachError, Holder, Holders, Mechanism, News,
         governor::{
             self, Config, Costs, Governor, Hook, HookHits, Mode, Next, Observation, OpenFailure, Outcome, TargetId,
-            WindowPlan,
         },
     },
-    collect::births::BurstTotals,
-    discover::{Presence, presence},
     pipeline::{
         error::with_causes,
         goroutines::{began_ns, monotonic_ns},
@@ -52,12 +49,8 @@ const NAP_NS: u64 = 200_000_000;
 const RETRY_NS: u64 = 10_000_000_000;
 /// Before it is made again after it has ended: by itself where we were stopped, or since its process was killed.
 const AGAIN_NS: u64 = 500_000_000;
-/// A window that is not over so long behind its end is ended by force: somebody may have stopped the process that holds it.
-const LATE_NS: u64 = 2_000_000_000;
 /// A link that stays and is told to end has so long for it.
 const LEAVE_NS: u64 = 1_000_000_000;
-/// As long as it may take to put probes in place, on a host that has no time.
-const OPENING_NS: u64 = 10_000_000_000;
 /// Who sleeps for [`NAP_NS`] and wakes up so much later was stopped.
 const STOPPED_NS: u64 = 2_000_000_000;
 /// At the end: probes are gone in some tens of milliseconds each.
@@ -197,97 +190,6 @@ struct Scheduler {
     /// When it was seen last that this thread runs.
     awake_ns: u64,
     stops: bool,
-}
-
-struct Hosted {
-    target: BurstTarget,
-    cycle: Option<Holder>,
-    goroutines: StayingHook,
-    large: StayingHook,
-    /// Before this time the cycle's link is not tried again.
-    retry_ns: u64,
-    /// Why collections are not seen as they end.
-    cycle_failure: Option<String>,
-    /// Why the last window could not be opened.
-    failure: Option<String>,
-    cycles: u64,
-    traps: Traps,
-    /// The impulse that the governor was told of last and that has no burst yet.
-    impulse: Option<u32>,
-}
-
-impl Hosted {
-    /// What does not work now.
-    fn failures(&self) -> Option<String> {
-        let cycle = self.cycle_failure.as_ref().map(|why| format!("collections are not seen as they end: {why}"));
-        let window = self.failure.as_ref().map(|why| format!("a window could not be opened: {why}"));
-        let failures: Vec<String> = cycle.into_iter().chain(window).collect();
-        (!failures.is_empty()).then(|| failures.join("; "))
-    }
-
-    /// Whether the process is what was asked for. A successor of the same program would hit the same probes.
-    fn is_there(&self) -> bool {
-        presence(&self.target.identity) == Presence::Running
-    }
-}
-
-/// What our program took in windows of each kind, besides the traps.
-#[derive(Clone, Copy, Debug, Default)]
-struct Traps {
-    births: (u64, u64),
-    slots: (u64, u64),
-}
-
-impl Traps {
-    fn learn(&mut self, kind: WindowKind, hits: u64, recorded_ns: u64) {
-        let of_kind = match kind {
-            WindowKind::Births => &mut self.births,
-            WindowKind::Slots => &mut self.slots,
-        };
-        *of_kind = (of_kind.0.saturating_add(hits), of_kind.1.saturating_add(recorded_ns));
-    }
-
-    /// What a hit in a window on slots costs, as a part of what one in a window on births does. `None`: not both were seen.
-    fn refill_part(&self, costs: &Costs) -> Option<f64> {
-        let per_hit =
-            |(hits, recorded_ns): (u64, u64)| (hits > 0).then(|| approximate(recorded_ns) / approximate(hits));
-        let births_ns = costs.birth_trap_ns + costs.count_ns + per_hit(self.births)?;
-        let slots_ns = costs.slot_trap_ns + costs.count_ns + per_hit(self.slots)?;
-        Some(slots_ns / births_ns.max(1.0))
-    }
-}
-
-/// The window that is open, is being opened, or whose probes are being taken away.
-struct OpenWindow {
-    plan: Box<WindowPlan>,
-    kind: WindowKind,
-    holder: Holder,
-    before: BurstTotals,
-    ordered_ns: u64,
-    opened_ns: Option<u64>,
-    closed_ns: Option<u64>,
-    failure: Option<AttachError>,
-    /// Whether its target was taken away. It keeps its place until its probes are gone: the next one is not to meet them.
-    is_abandoned: bool,
-    /// Until when it has time to end where it was told to.
-    leave_ns: u64,
-    /// Whether it was ended by force.
-    is_killed: bool,
-    /// How long its probes may take to go, ns.
-    closing_ns: u64,
-}
-
-impl OpenWindow {
-    /// When something must be wrong with the process that holds it.
-    fn overdue_ns(&self) -> u64 {
-        match self.opened_ns {
-            Some(opened_ns) => {
-                let ends_ns = opened_ns.saturating_add(self.plan.length_ns).saturating_add(LATE_NS);
-                self.leave_ns.min(ends_ns).saturating_add(self.closing_ns)
-            }
-            None => self.ordered_ns.saturating_add(OPENING_NS),
-        }
-    }
 }
 
 impl Scheduler {
@@ -687,17 +589,6 @@ impl Scheduler {
         }
         now_ns.saturating_add(NAP_NS)
     }
-}
-
-/// Tells the session what its target pays and what does not work.
-fn show(hosted: &Hosted, id: TargetId, governor: &Governor, now_ns: u64) {
-    let decision = governor.hooks(id).map(|hooks| &hooks.goroutines);
-    hosted.target.desk.show(Shown {
-        account: governor.account(id).unwrap_or_default(),
-        standing: Some(governor.standing(id)),
-        failure: hosted.failures(),
-        goroutine_hooks_off: hosted.goroutines.why_off(now_ns, decision, &hosted.target),
-    });
 }
 
 /// Takes all news of a link; true where it is gone.

@@ -1,0 +1,122 @@
+//! What the scheduler keeps of each target, and of the window that is open.
+
+use tracer_common::bursts::WindowKind;
+
+use super::{desk::Shown, staying::StayingHook, target::BurstTarget};
+use crate::{
+    attach::{
+        AttachError, Holder,
+        governor::{Costs, Governor, TargetId, WindowPlan},
+    },
+    collect::births::BurstTotals,
+    discover::{Presence, presence},
+    units::approximate,
+};
+
+/// A window that is not over so long behind its end is ended by force: somebody may have stopped the process that holds it.
+const LATE_NS: u64 = 2_000_000_000;
+/// As long as it may take to put probes in place, on a host that has no time.
+const OPENING_NS: u64 = 10_000_000_000;
+
+/// A target that has its place.
+pub(super) struct Hosted {
+    pub(super) target: BurstTarget,
+    pub(super) cycle: Option<Holder>,
+    pub(super) goroutines: StayingHook,
+    pub(super) large: StayingHook,
+    /// Before this time the cycle's link is not tried again.
+    pub(super) retry_ns: u64,
+    /// Why collections are not seen as they end.
+    pub(super) cycle_failure: Option<String>,
+    /// Why the last window could not be opened.
+    pub(super) failure: Option<String>,
+    pub(super) cycles: u64,
+    pub(super) traps: Traps,
+    /// The impulse that the governor was told of last and that has no burst yet.
+    pub(super) impulse: Option<u32>,
+}
+
+impl Hosted {
+    /// What does not work now.
+    pub(super) fn failures(&self) -> Option<String> {
+        let cycle = self.cycle_failure.as_ref().map(|why| format!("collections are not seen as they end: {why}"));
+        let window = self.failure.as_ref().map(|why| format!("a window could not be opened: {why}"));
+        let failures: Vec<String> = cycle.into_iter().chain(window).collect();
+        (!failures.is_empty()).then(|| failures.join("; "))
+    }
+
+    /// Whether the process is what was asked for. A successor of the same program would hit the same probes.
+    pub(super) fn is_there(&self) -> bool {
+        presence(&self.target.identity) == Presence::Running
+    }
+}
+
+/// What our program took in windows of each kind, besides the traps.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traps {
+    pub(super) births: (u64, u64),
+    pub(super) slots: (u64, u64),
+}
+
+impl Traps {
+    pub(super) fn learn(&mut self, kind: WindowKind, hits: u64, recorded_ns: u64) {
+        let of_kind = match kind {
+            WindowKind::Births => &mut self.births,
+            WindowKind::Slots => &mut self.slots,
+        };
+        *of_kind = (of_kind.0.saturating_add(hits), of_kind.1.saturating_add(recorded_ns));
+    }
+
+    /// What a hit in a window on slots costs, as a part of what one in a window on births does. `None`: not both were seen.
+    pub(super) fn refill_part(&self, costs: &Costs) -> Option<f64> {
+        let per_hit =
+            |(hits, recorded_ns): (u64, u64)| (hits > 0).then(|| approximate(recorded_ns) / approximate(hits));
+        let births_ns = costs.birth_trap_ns + costs.count_ns + per_hit(self.births)?;
+        let slots_ns = costs.slot_trap_ns + costs.count_ns + per_hit(self.slots)?;
+        Some(slots_ns / births_ns.max(1.0))
+    }
+}
+
+/// The window that is open, is being opened, or whose probes are being taken away.
+pub(super) struct OpenWindow {
+    pub(super) plan: Box<WindowPlan>,
+    pub(super) kind: WindowKind,
+    pub(super) holder: Holder,
+    pub(super) before: BurstTotals,
+    pub(super) ordered_ns: u64,
+    pub(super) opened_ns: Option<u64>,
+    pub(super) closed_ns: Option<u64>,
+    pub(super) failure: Option<AttachError>,
+    /// Whether its target was taken away. It keeps its place until its probes are gone: the next one is not to meet them.
+    pub(super) is_abandoned: bool,
+    /// Until when it has time to end where it was told to.
+    pub(super) leave_ns: u64,
+    /// Whether it was ended by force.
+    pub(super) is_killed: bool,
+    /// How long its probes may take to go, ns.
+    pub(super) closing_ns: u64,
+}
+
+impl OpenWindow {
+    /// When something must be wrong with the process that holds it.
+    pub(super) fn overdue_ns(&self) -> u64 {
+        match self.opened_ns {
+            Some(opened_ns) => {
+                let ends_ns = opened_ns.saturating_add(self.plan.length_ns).saturating_add(LATE_NS);
+                self.leave_ns.min(ends_ns).saturating_add(self.closing_ns)
+            }
+            None => self.ordered_ns.saturating_add(OPENING_NS),
+        }
+    }
+}
+
+/// Tells the session what its target pays and what does not work.
+pub(super) fn show(hosted: &Hosted, id: TargetId, governor: &Governor, now_ns: u64) {
+    let decision = governor.hooks(id).map(|hooks| &hooks.goroutines);
+    hosted.target.desk.show(Shown {
+        account: governor.account(id).unwrap_or_default(),
+        standing: Some(governor.standing(id)),
+        failure: hosted.failures(),
+        goroutine_hooks_off: hosted.goroutines.why_off(now_ns, decision, &hosted.target),
+    });
+}
