@@ -1,6 +1,6 @@
 //! How much was allocated in each step of time: peaks that means over the window do not show.
 //!
-//! Two ways lead to a [`Series`]: looks at the runtime's books, about ten a second, whose growth is spread over steps ([`BookSeries`]),
+//! Two ways lead to a [`Series`]: looks at the runtime's books, about ten a second, whose growth is spread over steps (`BookSeries`),
 //! and counts of each millisecond where every allocation is hooked ([`Milliseconds`]). Both keep a bounded time and no more. What is not
 //! known of a step is `None`, never 0.
 
