@@ -68,7 +68,7 @@ pub struct Link<'a> {
 pub enum Until<'a> {
     /// With a window.
     Window {
-        /// The map `WINDOW`: an array of one [`WindowState`].
+        /// The map `WINDOW`: an array of [`WindowState`], of which this is the first.
         map: BorrowedFd<'a>,
         /// What is written there while it is open; `until_ns` is the holder's to say.
         state: WindowState,

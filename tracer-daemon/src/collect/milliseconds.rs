@@ -68,7 +68,7 @@ impl MillisecondReader {
         mut tell: impl FnMut(MillisecondNews),
     ) -> Result<(), E> {
         let looked = *self.looked.get_or_insert(now);
-        if now.saturating_sub(looked) > GAP_MAX_MS {
+        if now.saturating_sub(looked) >= GAP_MAX_MS {
             let mut count = AllocationCount::default();
             for entry in 0..MILLISECONDS {
                 count = plus(count, self.grown(entry, &mut read)?);

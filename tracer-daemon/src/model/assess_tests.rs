@@ -252,6 +252,7 @@ fn births_name_who_leaks_where_there_is_no_profile() {
             window_s: reading.window_s,
             seen_s: reading.window_s,
             caught: reading.caught(),
+            all_followed: true,
             sites: estimate(&reading).sites,
         });
         assessor.report(1e8);

@@ -35,6 +35,8 @@ pub struct BirthEvidence {
     pub seen_s: f64,
     /// How often objects are caught.
     pub caught: Caught,
+    /// Whether next to nobody was lost sight of: then who was not seen to die is alive.
+    pub all_followed: bool,
     /// What they say of each site and class.
     pub sites: Vec<SiteBirths>,
 }
@@ -77,7 +79,9 @@ impl BirthEvidence {
 
     /// Shares the growth of a class that rises among its sites, by what is alive of what was born.
     pub(super) fn attribute(&self, class: &ClassAssessment, rate: Rate, found: &mut BTreeMap<SiteId, Found>) {
-        if self.seen_s < BIRTHS_MIN_S {
+        let mut of_class = self.sites.iter().filter(|births| births.size_bytes == class.size_bytes);
+        // Of few bursts nobody knows how much they differ: what one of them caught may be all that it met.
+        if self.seen_s < BIRTHS_MIN_S || of_class.any(|births| births.allocates.is_none()) {
             return;
         }
         // A site that was not caught may have what one survivor would stand for; and all that those that were cannot explain.
@@ -88,7 +92,7 @@ impl BirthEvidence {
             (unexplained > DISAGREEMENT * (variance + one(variance)).sqrt()).then_some(unexplained)
         };
         let mut sites = self.stays(class.size_bytes);
-        if lacks(sum(sites.iter().map(|site| site.growth))).is_some() {
+        if self.all_followed && lacks(sum(sites.iter().map(|site| site.growth))).is_some() {
             // Objects that live longer and longer, such as those of a queue, all die in the end: what is held counts.
             sites = self.held(class.size_bytes);
         }

@@ -156,6 +156,13 @@ pub struct BirthCounts {
 }
 
 impl BirthCounts {
+    /// Whether next to nobody was lost sight of, of those that were followed.
+    pub fn all_followed(&self) -> bool {
+        const LOST_PART: u64 = 50;
+        let lost = self.let_go.saturating_add(self.not_followed).saturating_add(self.missed_cycle);
+        lost.saturating_mul(LOST_PART) <= self.born
+    }
+
     /// What could not be kept, by stable identifiers.
     pub fn losses(&self) -> [(&'static str, u64); 5] {
         [

@@ -485,7 +485,11 @@ impl<'a> Class<'a> {
             is_settled,
             caught,
             stayed,
-            held: held(allocation.unwrap_or(Estimate { growth: allocates, variance: 0.0 }), tested, alive),
+            held: held(
+                allocation.unwrap_or(Estimate { growth: allocates, variance: allocates * allocates }),
+                tested,
+                alive,
+            ),
             held_number: effective(alive),
         }
     }

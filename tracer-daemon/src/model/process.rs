@@ -289,6 +289,7 @@ impl ProcessModel {
         self.births_report = Some(Arc::new(report));
         self.assessor.observe_births(BirthEvidence {
             caught: reading.caught(),
+            all_followed: self.births.counts().is_some_and(|counts| counts.all_followed()),
             window_s: reading.window_s,
             seen_s: self.births.seen_s(at),
             sites: estimates.sites,

@@ -114,7 +114,7 @@ impl BooksSession {
             refused,
             failures: Failures::default(),
         };
-        session.take(session.moment_of(now));
+        session.take(session.moment_of(now), now);
         Ok(session)
     }
 
@@ -178,17 +178,17 @@ impl BooksSession {
         }
         failures.note(pid, "memory statement", statement, now);
         let at = self.moment_of(now);
-        self.take(at);
+        self.take(at, now);
         Some(at)
     }
 
-    /// Tells the model what was read.
-    fn take(&mut self, at: Moment) {
+    /// Tells the model what was read, then.
+    fn take(&mut self, at: Moment, read: Instant) {
         let Self { subject, heap, profile, goroutines, memory, births, .. } = self;
         let profile = profile.as_mut().and_then(|profile| profile.take(subject));
         let books = heap.as_mut().and_then(HeapLooks::take);
         if let Some((births, books)) = births.as_mut().zip(books.as_deref()) {
-            births.read(books, goroutines.as_ref().and_then(|goroutines| goroutines.begun(subject)), own::now());
+            births.read(books, goroutines.as_ref().and_then(|goroutines| goroutines.begun(subject)), read);
         }
         let is_closed = self.is_closed;
         let hooks = births.as_mut().and_then(|births| births.look_at_hooks(subject, own::now(), is_closed));

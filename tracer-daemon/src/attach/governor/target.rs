@@ -27,6 +27,8 @@ const HOST_OPEN_SHARE: f64 = 0.6;
 const SLOTS_LEAST: f64 = 0.1;
 /// A window stands for as much time in which none could open as makes this many gaps.
 const BLOCKED_GAPS: f64 = 1.0;
+/// Of more time than this the next windows do not stand, ns.
+const BLOCKED_MAX_NS: u64 = 60_000_000_000;
 /// Hits from which a window is worth its cost.
 const HITS_WORTH: f64 = 20.0;
 /// Mean time to the next burst of a target that cannot pay for more, once the gap is over, s.
@@ -64,7 +66,7 @@ pub(super) struct Target {
     /// ns per second that the host leaves to it.
     pub(super) allowed_ns_per_s: f64,
     pub(super) gap: Gap,
-    /// Time since the last window in which none could open, because of what it had cost or since one was open, ns.
+    /// Time in which no window could open, because of what the last had cost or since one was open, and for which none stood yet, ns.
     blocked_ns: u64,
     /// When it was added, ns.
     since_ns: u64,
@@ -140,8 +142,19 @@ impl Target {
         let sum = hits.cycles.saturating_add(hits.large_objects).saturating_add(hits.goroutines);
         self.account.hits = self.account.hits.saturating_add(sum);
         approximate(hits.cycles) * costs.cycle_ns
-            + approximate(hits.large_objects) * costs.large_ns
+            + approximate(hits.large_objects) * self.large_ns()
             + approximate(hits.goroutines) * costs.goroutine_ns
+    }
+
+    /// What a birth takes more than a hit that is counted, ns.
+    fn birth_ns(&self) -> f64 {
+        let costs = &self.facts.costs;
+        self.learnt.birth_ns.unwrap_or(costs.birth_ns + self.learnt.frames * costs.frame_ns)
+    }
+
+    /// A hit of the hook on large objects, each of which is a birth, ns.
+    fn large_ns(&self) -> f64 {
+        self.facts.costs.birth_trap_ns + self.facts.costs.count_ns + self.birth_ns()
     }
 
     fn note_jumps(&mut self, seen: Observation, passed_s: f64) {
@@ -168,7 +181,7 @@ impl Target {
         };
         let goroutine_hits = seen.goroutines_per_s.map(|rate| 2.0 * rate);
         let goroutines = load(goroutine_hits, costs.goroutine_ns, shed >= Shed::GoroutineHooks, goroutines_jump);
-        let large_objects = load(seen.large_per_s, costs.large_ns, shed >= Shed::Bursts, large_jump);
+        let large_objects = load(seen.large_per_s, self.large_ns(), shed >= Shed::Bursts, large_jump);
         let cycles = load(seen.collections_per_s, costs.cycle_ns, false, cycles_jump);
         self.hooks = Hooks {
             cycles: hooks::decide(Hook::Cycles, cycles, self.hooks.cycles.mode),
@@ -211,16 +224,14 @@ impl Target {
             busy_threads: self.learnt.busy_threads,
             hit_ns: trap_ns + costs.count_ns,
             birth_ns: match kind {
-                WindowKind::Births => {
-                    self.learnt.birth_ns.unwrap_or(costs.birth_ns + self.learnt.frames * costs.frame_ns)
-                }
+                WindowKind::Births => self.birth_ns(),
                 WindowKind::Slots => self.learnt.slot_ns.unwrap_or(costs.birth_ns),
             },
             births_max,
             hits_goal,
             switch_ns: f64::from(points) * costs.point_ns,
             tail_ns: self.learnt.tail_ns(),
-            beside_ns_per_s: beside(&self.hooks.large_objects, seen.large_per_s, costs.large_ns)
+            beside_ns_per_s: beside(&self.hooks.large_objects, seen.large_per_s, self.large_ns())
                 + beside(&self.hooks.goroutines, seen.goroutines_per_s.map(|rate| 2.0 * rate), costs.goroutine_ns),
         }
     }
@@ -321,13 +332,18 @@ impl Target {
         }
     }
 
+    /// Whether the books were not read twice yet.
+    fn is_unknown(&self, at_ns: u64) -> bool {
+        self.seen.allocations_per_s.is_none() && at_ns < self.since_ns.saturating_add(KNOWN_BY_NS)
+    }
+
     /// Windows per second from a time on, until when that holds, and why.
     pub(super) fn rate(&self, at_ns: u64, host: Host, config: &Config) -> (f64, u64, Cause, Option<Refusal>) {
         if let Some((failure, times, until_ns)) = self.failed.filter(|(_, _, until_ns)| at_ns < *until_ns) {
             return (0.0, until_ns, Cause::Random, Some(Refusal::Failed { failure, times, until_ns }));
         }
         // What a window will cost is known when the books were read twice.
-        if self.seen.allocations_per_s.is_none() && at_ns < self.since_ns.saturating_add(KNOWN_BY_NS) {
+        if self.is_unknown(at_ns) {
             return (0.0, self.since_ns.saturating_add(KNOWN_BY_NS), Cause::Random, Some(Refusal::NothingKnown));
         }
         if !self.allocates(config) {
@@ -392,7 +408,10 @@ impl Target {
         self.impulse = None;
         let gap_s = 1.0 / per_s.max(1e-6);
         let blocked_s = (crate::units::approximate(self.blocked_ns) / 1e9).min(BLOCKED_GAPS * gap_s);
-        self.blocked_ns = self.blocked_ns.saturating_sub(crate::units::whole(blocked_s * 1e9));
+        let left_ns = self.blocked_ns.saturating_sub(crate::units::whole(blocked_s * 1e9));
+        // No window stands for what is long ago.
+        self.blocked_ns = left_ns.min(BLOCKED_MAX_NS);
+        self.account.unseen_ns = self.account.unseen_ns.saturating_add(left_ns.saturating_sub(BLOCKED_MAX_NS));
         gap_s + blocked_s
     }
 
@@ -411,6 +430,9 @@ impl Target {
         }
         if host.shed >= Shed::Bursts {
             return Err(Refusal::Shed);
+        }
+        if self.is_unknown(at_ns) {
+            return Err(Refusal::NothingKnown);
         }
         self.paid_rate(host, config)?;
         self.impulse = Some((impulse, at_ns.saturating_add(IMPULSE_LIFE_NS)));

@@ -16,8 +16,8 @@ const OWN_MAX: usize = 64;
 const IDLE_NS: u64 = 60_000_000_000;
 /// Goroutines that were seen once, of which is remembered in which burst.
 const ONCE_MAX: usize = 1024;
-/// Groups that are ever made.
-const GROUPS_MAX: u32 = 4096;
+/// Functions that have a group. Of groups that are not used any more nothing is kept here.
+const FUNCTIONS_MAX: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(super) struct Groups {
@@ -49,7 +49,7 @@ impl Groups {
             return own.group;
         }
         let is_second = self.once.get(&goroutine.id).is_some_and(|before| *before != burst);
-        if is_second && self.has_room(at_ns) && self.made < GROUPS_MAX {
+        if is_second && self.has_room(at_ns) && self.made < OTHER_GROUP {
             let group = self.take_over(goroutine).unwrap_or_else(|| self.make());
             self.own.insert(goroutine.id, Own { group, seen_ns: at_ns });
             return group;
@@ -66,7 +66,7 @@ impl Groups {
             known.only = known.only.filter(|only| *only == goroutine.id);
             return known.group;
         }
-        if self.made >= GROUPS_MAX {
+        if self.of_function.len() >= FUNCTIONS_MAX || self.made == OTHER_GROUP {
             return OTHER_GROUP;
         }
         let group = self.make();

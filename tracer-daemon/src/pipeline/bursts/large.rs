@@ -71,11 +71,13 @@ impl LargeObjects {
             if until_ns > 0 {
                 self.parts = self.parts.wrapping_add(1);
                 self.now = Some(Part { burst: LARGE_BURSTS | self.parts, began_ns: now_ns, until_ns });
-            } else if let Some(over) = self.over.take() {
-                tracker.ended(over);
             }
         }
         let burst = self.now.map_or(0, |part| part.burst);
-        self.gate.set(WindowState { until_ns, mean_birth_bytes: 0, burst, kind: WindowKind::Births as u32 })
+        self.gate.set(WindowState { until_ns, mean_birth_bytes: 0, burst, kind: WindowKind::Births as u32 })?;
+        if let Some(over) = self.over.take_if(|_| until_ns == 0) {
+            tracker.ended(over);
+        }
+        Ok(())
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     collect::births::{Birth, BurstEvent, BurstReader, BurstTotals, CycleMarked, SlotFound, Unplaced},
     model::{
         impulses::{Catch, Catching, Unserved},
-        tracked::{BirthEvent, BurstEnd, BurstKind, Goroutine, Limits, Refill, Taken, Tracked},
+        tracked::{BirthEvent, BurstEnd, BurstKind, Goroutine, LARGE_BURSTS, Limits, Refill, Taken, Tracked},
     },
     read::{
         ReadError, Runtime,
@@ -170,6 +170,10 @@ struct State {
 
 impl State {
     fn hit(&mut self, birth: &Birth) {
+        // A hook that stays is hit all the time, and takes no part in the order.
+        if birth.burst >= LARGE_BURSTS {
+            return;
+        }
         let Some(point) = birth.frames.first() else { return };
         if self.hits.len() < POINTS_MAX || self.hits.contains_key(point) {
             *self.hits.entry(*point).or_default() += birth.weight;
