@@ -49,6 +49,7 @@ fn main() -> Result<()> {
                 window_s: births.window_s,
                 seen_s: births.window_s,
                 caught: births.caught(),
+                all_followed: true,
                 sites: estimate(&births).sites,
             });
         }
