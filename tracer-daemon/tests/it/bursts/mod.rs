@@ -26,9 +26,9 @@ use crate::{
 const MARK: &str = "LEAKLINE_TEST_MARK";
 /// What of the log is needed: that a window opens.
 const LOG: &str = "info,tracer_daemon::pipeline::bursts=debug";
-/// Breakpoints in place where a window is open: the probe that tells of collections and two for goroutines, which stay, and at least three
-/// of the window.
-const IN_WINDOW: usize = 5;
+/// Breakpoints in place where a window is open: the probes for collections and large objects and two or three for goroutines, which stay,
+/// and at least two of the window.
+const IN_WINDOW: usize = 6;
 
 fn unruly(toolchain: &str) -> PathBuf {
     go::build("unruly", toolchain, &[])
