@@ -142,7 +142,7 @@ impl Target {
         let sum = hits.cycles.saturating_add(hits.large_objects).saturating_add(hits.goroutines);
         self.account.hits = self.account.hits.saturating_add(sum);
         approximate(hits.cycles) * costs.cycle_ns
-            + approximate(hits.large_objects) * self.large_ns()
+            + approximate(hits.large_objects) * costs.large_ns
             + approximate(hits.goroutines) * costs.goroutine_ns
     }
 
@@ -150,11 +150,6 @@ impl Target {
     fn birth_ns(&self) -> f64 {
         let costs = &self.facts.costs;
         self.learnt.birth_ns.unwrap_or(costs.birth_ns + self.learnt.frames * costs.frame_ns)
-    }
-
-    /// A hit of the hook on large objects, each of which is a birth, ns.
-    fn large_ns(&self) -> f64 {
-        self.facts.costs.birth_trap_ns + self.facts.costs.count_ns + self.birth_ns()
     }
 
     fn note_jumps(&mut self, seen: Observation, passed_s: f64) {
@@ -181,7 +176,7 @@ impl Target {
         };
         let goroutine_hits = seen.goroutines_per_s.map(|rate| 2.0 * rate);
         let goroutines = load(goroutine_hits, costs.goroutine_ns, shed >= Shed::GoroutineHooks, goroutines_jump);
-        let large_objects = load(seen.large_per_s, self.large_ns(), shed >= Shed::Bursts, large_jump);
+        let large_objects = load(seen.large_per_s, costs.large_ns, shed >= Shed::Bursts, large_jump);
         let cycles = load(seen.collections_per_s, costs.cycle_ns, false, cycles_jump);
         self.hooks = Hooks {
             cycles: hooks::decide(Hook::Cycles, cycles, self.hooks.cycles.mode),
@@ -231,7 +226,7 @@ impl Target {
             hits_goal,
             switch_ns: f64::from(points) * costs.point_ns,
             tail_ns: self.learnt.tail_ns(),
-            beside_ns_per_s: beside(&self.hooks.large_objects, seen.large_per_s, self.large_ns())
+            beside_ns_per_s: beside(&self.hooks.large_objects, seen.large_per_s, costs.large_ns)
                 + beside(&self.hooks.goroutines, seen.goroutines_per_s.map(|rate| 2.0 * rate), costs.goroutine_ns),
         }
     }
