@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 /// How long a program may take to be ready.
@@ -35,6 +35,8 @@ pub(crate) struct Look<'run> {
     pub(crate) arguments: Vec<OsString>,
     /// The beginning of the names of the files that it writes: logs that stay.
     pub(crate) files: &'run Path,
+    /// Whether leakline records: what it would have said is said by a replay then. The recording stays, for [`again`].
+    pub(crate) records: bool,
 }
 
 /// What leakline said.
@@ -65,24 +67,52 @@ impl Target {
 
     /// Attaches leakline to it until that ends.
     pub(crate) fn look(&self, look: &Look<'_>) -> Result<Said> {
-        let documents = with_suffix(look.files, "documents");
         let log = with_suffix(look.files, "leakline.log");
         let mut attach = Command::new(look.leakline);
-        attach.args(["attach", "--pid", &self.process.0.id().to_string(), "--output", "json"]);
+        if look.records {
+            attach.arg("record").arg("--file").arg(with_suffix(look.files, "leakline"));
+        } else {
+            attach.args(["attach", "--output", "json"]);
+        }
+        attach.args(["--pid", &self.process.0.id().to_string()]);
         attach.args(["--duration", &format!("{}s", look.seconds)]).args(&look.arguments);
-        attach.stdin(Stdio::null()).stdout(File::create(&documents)?).stderr(File::create(&log)?);
+        attach.stdin(Stdio::null()).stdout(File::create(with_suffix(look.files, "documents"))?);
+        attach.stderr(File::create(&log)?);
         let mut leakline = Process(attach.spawn().context("cannot start leakline")?);
         let cpu_s = leakline.wait(look.seconds + LATE_S).with_context(|| {
             let said = fs::read_to_string(&log).unwrap_or_default();
             format!("leakline said: {}", said.trim_end().lines().last().unwrap_or("nothing"))
         })?;
-        let printed = fs::read_to_string(&documents)?;
-        let parsed = printed.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+        if look.records {
+            replay(look.leakline, look.files)?;
+        }
         #[expect(clippy::cast_precision_loss, reason = "a few minutes")]
         let self_cpu_ratio = cpu_s / look.seconds as f64;
-        let documents = parsed.with_context(|| format!("{} holds what is no JSON", documents.display()))?;
-        Ok(Said { documents, self_cpu_ratio })
+        Ok(Said { documents: documents(look.files)?, self_cpu_ratio })
     }
+}
+
+/// What this leakline says of an earlier look that was recorded, and what the program said then.
+pub(crate) fn again(leakline: &Path, files: &Path) -> Result<(String, Said)> {
+    replay(leakline, files)?;
+    let said = Said { documents: documents(files)?, self_cpu_ratio: 0.0 };
+    Ok((fs::read_to_string(with_suffix(files, "truth"))?, said))
+}
+
+fn replay(leakline: &Path, files: &Path) -> Result<()> {
+    let mut replay = Command::new(leakline);
+    replay.args(["replay", "--output", "json"]).arg(with_suffix(files, "leakline"));
+    let said =
+        replay.stdout(File::create(with_suffix(files, "documents"))?).output().context("cannot start leakline")?;
+    ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr).trim_end());
+    Ok(())
+}
+
+fn documents(files: &Path) -> Result<Vec<Value>> {
+    let documents = with_suffix(files, "documents");
+    let printed = fs::read_to_string(&documents)?;
+    let parsed = printed.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+    parsed.with_context(|| format!("{} holds what is no JSON", documents.display()))
 }
 
 /// Not `with_extension`, which would cut the name at the last dot of a release.
@@ -114,7 +144,7 @@ impl Process {
         let mut cpu_s = 0.0;
         for _ in 0..seconds * STEPS_PER_SECOND {
             if let Some(status) = self.0.try_wait()? {
-                anyhow::ensure!(status.success(), "leakline ended with {status}");
+                ensure!(status.success(), "leakline ended with {status}");
                 return Ok(cpu_s);
             }
             cpu_s = cpu_time_s(self.0.id()).unwrap_or(cpu_s);

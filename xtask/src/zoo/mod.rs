@@ -225,8 +225,8 @@ fn look(place: &Place, planned: &Planned, program: &Path, options: &Options, com
 
 #[expect(clippy::cast_precision_loss, reason = "a few minutes")]
 fn watch(place: &Place, planned: &Planned, program: &Path, seconds: u64, how: Watch, cell: &mut Cell) -> Result<()> {
-    let said = place.watch(program, planned.evidence, seconds, how)?;
-    let truth = Truth::parse(&said.truth, &Marks::read(&place.zoo, &planned.case.folder())?)?;
+    let (truth, said) = place.watch(program, planned.evidence, seconds, how)?;
+    let truth = Truth::parse(&truth, &Marks::read(&place.zoo, &planned.case.folder())?)?;
     let judgement = judge::judge(planned.evidence, seconds, &truth, &said.documents);
     cell.findings = judgement.findings;
     cell.accused = judgement.accused;

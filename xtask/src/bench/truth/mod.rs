@@ -172,6 +172,7 @@ impl<'run> Runs<'run> {
             seconds: planned.seconds,
             arguments: ["--evidence", "bursts", "--max-overhead", &self.max_overhead].map(Into::into).to_vec(),
             files: &self.files(planned),
+            records: false,
         };
         let mut said = target.look(&look)?;
         thread::sleep(TELLS_EVERY);
