@@ -107,6 +107,11 @@ pub struct Estimate {
     pub variance: f64,
 }
 
+impl Estimate {
+    /// Surely no growth.
+    pub const NONE: Self = Self { growth: 0.0, variance: 0.0 };
+}
+
 /// Estimates that sum to what is known of all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Corrected {

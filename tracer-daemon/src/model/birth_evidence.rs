@@ -42,9 +42,8 @@ pub struct BirthEvidence {
 }
 
 impl BirthEvidence {
-    fn of_class(&self, size_bytes: Option<u64>) -> impl Iterator<Item = (&SiteBirths, Estimate)> {
-        let of_class = self.sites.iter().filter(move |births| births.size_bytes == size_bytes);
-        of_class.filter_map(|births| Some((births, births.growth?)))
+    fn of_class(&self, size_bytes: Option<u64>) -> impl Iterator<Item = &SiteBirths> {
+        self.sites.iter().filter(move |births| births.size_bytes == size_bytes)
     }
 
     /// What it takes on the heap, about, bytes.
@@ -59,15 +58,13 @@ impl BirthEvidence {
 
     /// Objects of a class that were caught and stay.
     fn survivors(&self, size_bytes: Option<u64>) -> f64 {
-        self.of_class(size_bytes).map(|(births, _)| births.stayed).sum()
+        self.of_class(size_bytes).filter(|births| births.growth.is_some()).map(|births| births.stayed).sum()
     }
 
     /// Whether more seems to stay in a class than it grows by: then some of what lives will die, and births do not say whose. Deaths of
     /// what was born before we looked are seen by the books alone.
     fn exceed(&self, size_bytes: Option<u64>, rate: Rate) -> bool {
-        let (all, variance) = self
-            .of_class(size_bytes)
-            .fold((0.0, 0.0), |(all, variance), (_, estimate)| (all + estimate.growth, variance + estimate.variance));
+        let (all, variance) = sum(self.of_class(size_bytes).filter_map(|births| births.growth));
         all - rate.high.unwrap_or(f64::INFINITY) > EXCESS * variance.sqrt()
     }
 
@@ -79,9 +76,8 @@ impl BirthEvidence {
 
     /// Shares the growth of a class that rises among its sites, by what is alive of what was born.
     pub(super) fn attribute(&self, class: &ClassAssessment, rate: Rate, found: &mut BTreeMap<SiteId, Found>) {
-        let mut of_class = self.sites.iter().filter(|births| births.size_bytes == class.size_bytes);
         // Of few bursts nobody knows how much they differ: what one of them caught may be all that it met.
-        if self.seen_s < BIRTHS_MIN_S || of_class.any(|births| births.allocates.is_none()) {
+        if self.seen_s < BIRTHS_MIN_S || self.of_class(class.size_bytes).any(|births| births.allocates.is_none()) {
             return;
         }
         // A site that was not caught may have what one survivor would stand for; and all that those that were cannot explain.
@@ -127,28 +123,26 @@ impl BirthEvidence {
 
     /// What each site grows by if its objects live as long as they have until now.
     fn stays(&self, size_bytes: Option<u64>) -> Vec<Part> {
-        let of_class = self.sites.iter().filter(|births| births.size_bytes == size_bytes);
         let part = |births: &SiteBirths| {
             let Estimate { growth: held, variance } = births.held;
             // It has grown by no more than it holds, though most may live through a collection now and then.
             let is_bounded = |growth: &Estimate| held + Z * variance.sqrt() < HELD_PART * growth.growth;
             let bounded = births.growth.filter(is_bounded).map(|_| births.held);
-            let growth = bounded.or(births.growth).unwrap_or(NONE);
+            let growth = bounded.or(births.growth).unwrap_or(Estimate::NONE);
             // Of those of whom too few were caught it may be all that they allocate; of those that were all seen to die it is none.
             let most = match births.allocates {
                 Some(allocates) if births.growth.is_none() => Estimate { variance: 0.0, ..allocates },
                 _ if growth.growth > 0.0 => growth,
-                _ => NONE,
+                _ => Estimate::NONE,
             };
             let without = births.without.filter(|_| bounded.is_none() && most.growth > 0.0);
             Part { site: births.site, growth, most, without, number: births.stayed.min(births.held_number) }
         };
-        of_class.map(part).collect()
+        self.of_class(size_bytes).map(part).collect()
     }
 
     /// What each site has grown by at most, whatever its objects do.
     fn held(&self, size_bytes: Option<u64>) -> Vec<Part> {
-        let of_class = self.sites.iter().filter(|births| births.size_bytes == size_bytes);
         let part = |births: &SiteBirths| Part {
             site: births.site,
             growth: births.held,
@@ -156,7 +150,7 @@ impl BirthEvidence {
             without: None,
             number: births.held_number,
         };
-        of_class.map(part).collect()
+        self.of_class(size_bytes).map(part).collect()
     }
 }
 
@@ -221,8 +215,6 @@ impl Together {
 fn variance_of(without: Without) -> f64 {
     without.variance() + without.own_variance
 }
-
-const NONE: Estimate = Estimate { growth: 0.0, variance: 0.0 };
 
 fn sum(estimates: impl Iterator<Item = Estimate>) -> (f64, f64) {
     estimates.fold((0.0, 0.0), |(all, variance), estimate| (all + estimate.growth, variance + estimate.variance))

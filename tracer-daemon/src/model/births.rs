@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use super::attribution::Estimate;
 use super::birth_look::CLUSTERS;
 use super::slope::{Z, student};
-use super::survival::{Lives, Stays, Survival, survival_at};
+use super::survival::{Lives, Stays, Survival, Weights, survival_at};
 use super::{Rate, SiteId};
 use crate::units::approximate;
 
@@ -431,9 +431,8 @@ impl<'a> Class<'a> {
     fn site(&self, cells: &[BirthCell]) -> SiteBirths {
         let all: Vec<Lives> = self.lives(cells, None).collect();
         let allocates: f64 = all.iter().map(|lives| lives.weight).sum();
-        let summed = |(sum, squares), lives: &Lives| (sum + lives.weight, squares + lives.squares);
-        let tested = all.iter().filter(|lives| lives.died || lives.age_cycles > 0).fold((0.0, 0.0), summed);
-        let alive = all.iter().filter(|lives| !lives.died && lives.age_cycles > 0).fold((0.0, 0.0), summed);
+        let tested = Weights::of(all.iter().filter(|lives| lives.died || lives.age_cycles > 0));
+        let alive = Weights::of(all.iter().filter(|lives| !lives.died && lives.age_cycles > 0));
         let survival = Survival::of_all(all);
         let stays = survival.stays();
         let caught = cells.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell.number));
@@ -487,10 +486,10 @@ impl<'a> Class<'a> {
             stayed,
             held: held(
                 allocation.unwrap_or(Estimate { growth: allocates, variance: allocates * allocates }),
-                tested,
-                alive,
+                &tested,
+                &alive,
             ),
-            held_number: effective(alive),
+            held_number: if alive.sum > 0.0 { alive.effective() } else { 0.0 },
         }
     }
 
@@ -541,19 +540,13 @@ impl<'a> Class<'a> {
     }
 }
 
-/// How many equally weighted objects would be as sure as these, of sums of weights and of their squares (Kish 1965).
-fn effective((sum, squares): (f64, f64)) -> f64 {
-    if squares > 0.0 { sum * sum / squares } else { 0.0 }
-}
-
 /// What is held of what is allocated, by those that a collection has tested: of the others nothing is known.
-fn held(allocates: Estimate, tested: (f64, f64), alive: (f64, f64)) -> Estimate {
-    let number = effective(tested);
-    if number <= 0.0 {
-        return Estimate { growth: 0.0, variance: 0.0 };
+fn held(allocates: Estimate, tested: &Weights, alive: &Weights) -> Estimate {
+    if tested.sum <= 0.0 {
+        return Estimate::NONE;
     }
-    let part = (alive.0 / tested.0).clamp(0.0, 1.0);
-    let chance = allocates.growth * allocates.growth * part * (1.0 - part) / number;
+    let part = (alive.sum / tested.sum).clamp(0.0, 1.0);
+    let chance = allocates.growth * allocates.growth * part * (1.0 - part) / tested.effective();
     Estimate { growth: allocates.growth * part, variance: chance + allocates.variance * part * part }
 }
 

@@ -274,7 +274,7 @@ impl ProcessModel {
         self.assessment = Some(Arc::new(self.assessor.report(live_bytes)));
     }
 
-    /// What births say by now. They are not asked more often than it is judged, since there may be many.
+    /// What births say by now. There may be many, so they are asked when it is judged, and where that is long ago for the window.
     fn estimate_births(&mut self, at: Moment) {
         self.births_estimated = Some(at);
         let is_stale = self.births.age_s(at).is_none_or(|age_s| age_s > BIRTHS_STALE_S);

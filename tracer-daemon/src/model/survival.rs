@@ -193,19 +193,26 @@ struct AtAge {
 
 /// Sums of weights and of their squares.
 #[derive(Default)]
-struct Weights {
-    sum: f64,
+pub(super) struct Weights {
+    pub(super) sum: f64,
     squares: f64,
 }
 
 impl Weights {
+    /// All of some.
+    pub(super) fn of<'l>(lives: impl Iterator<Item = &'l Lives>) -> Self {
+        let mut weights = Self::default();
+        lives.for_each(|life| weights.add(life));
+        weights
+    }
+
     fn add(&mut self, life: &Lives) {
         self.sum += life.weight;
         self.squares += life.squares;
     }
 
-    /// How many equally weighted objects would be as sure (Kish 1965).
-    fn effective(&self) -> f64 {
+    /// How many equally weighted objects would be as sure (Kish 1965); 1 of none.
+    pub(super) fn effective(&self) -> f64 {
         if self.squares > 0.0 { (self.sum * self.sum / self.squares).max(1.0) } else { 1.0 }
     }
 }

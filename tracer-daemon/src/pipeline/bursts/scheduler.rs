@@ -440,7 +440,6 @@ impl Scheduler {
             hosted.target.tracker.refill_trap(part);
         }
         self.governor.closed(now_ns, id, number, &outcome);
-        tracing::debug!(pid = hosted.target.identity.pid, ?outcome, "a window is over");
         show(hosted, id, &self.governor, now_ns);
     }
 

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
 use self::told::Done;
@@ -194,6 +194,22 @@ impl<'run> Runs<'run> {
             places.iter().any(|place| place.is(file, line))
         })
     }
+}
+
+/// Prints what all runs say: a table and sentences. Where something is not as it must be, that is the error.
+fn say<const COLUMNS: usize>(
+    heading: [&str; COLUMNS],
+    rows: &[[String; COLUMNS]],
+    sentences: &[String],
+    problems: &[String],
+) -> Result<()> {
+    println!("{}", heading.join(" | "));
+    for row in rows {
+        println!("{}", row.join(" | "));
+    }
+    println!("{}", sentences.join("\n"));
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(())
 }
 
 /// The cells of a file that this commit has made.

@@ -6,14 +6,13 @@
 //! `not said`, and counted as that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{Compared, Planned, RUNS_MIN, Runs, Seen, TruthArgs, made_now, median, percent};
+use super::{Compared, Planned, RUNS_MIN, Runs, Seen, TruthArgs, made_now, median, percent, say};
 use crate::reported::Rate;
 use crate::results::{Recorded, Results};
 
@@ -108,10 +107,7 @@ pub(crate) fn run(root: &Path, args: &SharesArgs) -> Result<()> {
     let runs = Runs::new(root, &args.truth, &planned, MAX_OVERHEAD)?;
     runs.make(&results, &planned, |planned, seen| cell(&runs, planned, seen, &results.commit))?;
     let summary = Summary::of(&made_now(&results)?);
-    println!("{}", summary.text());
-    let problems = summary.problems();
-    ensure!(problems.is_empty(), "{}", problems.join("\n"));
-    Ok(())
+    say(HEADING, &summary.rows(), &summary.sentences(), &summary.problems())
 }
 
 fn planned(args: &SharesArgs) -> Vec<Planned> {
@@ -296,14 +292,6 @@ impl Summary {
             }
         }
         problems
-    }
-
-    fn text(&self) -> String {
-        let mut text = format!("{}\n", HEADING.join(" | "));
-        for row in self.rows() {
-            let _infallible = writeln!(text, "{}", row.join(" | "));
-        }
-        text + &self.sentences().join("\n")
     }
 }
 

@@ -5,14 +5,13 @@
 //! cover the truth, and at most 2 % of the collections were missed. What was not said is counted apart.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{Compared, Planned, RUNS_MIN, Runs, Seen, TruthArgs, made_now, median, percent};
+use super::{Compared, Planned, RUNS_MIN, Runs, Seen, TruthArgs, made_now, median, percent, say};
 use crate::reported::Rate;
 use crate::results::{Recorded, Results};
 
@@ -101,12 +100,8 @@ pub(crate) fn run(root: &Path, args: &SurvivalArgs) -> Result<()> {
     let planned = args.truth.shard.of(planned(args));
     let runs = Runs::new(root, &args.truth, &planned, MAX_OVERHEAD)?;
     runs.make(&results, &planned, |planned, seen| cell(&runs, planned, seen, &results.commit))?;
-    let cells = made_now(&results)?;
-    let summary = Summary::of(&cells);
-    println!("{}", summary.text());
-    let problems = summary.problems();
-    ensure!(problems.is_empty(), "{}", problems.join("\n"));
-    Ok(())
+    let summary = Summary::of(&made_now(&results)?);
+    say(HEADING, &summary.rows(), &summary.sentences(), &summary.problems())
 }
 
 /// The paces in turn, so that whatever the machine does in a while hits all of them.
@@ -306,14 +301,6 @@ impl Summary {
             }
         }
         problems
-    }
-
-    fn text(&self) -> String {
-        let mut text = format!("{}\n", HEADING.join(" | "));
-        for row in self.rows() {
-            let _infallible = writeln!(text, "{}", row.join(" | "));
-        }
-        text + &self.sentences().join("\n")
     }
 }
 
