@@ -75,7 +75,7 @@ pub struct TargetArgs {
 /// The kinds of evidence that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EvidenceChoice {
-    /// The best that costs the target nothing: `books`. Never `exact`; `bursts` only when they have proven themselves
+    /// The best that can be had within --max-overhead: `bursts` where the kernel allows it, else `books`, and why. Never `exact`
     Auto,
     /// What the runtime knows by itself, read from the target's memory: no probe, no cost to the target
     Books,
@@ -149,7 +149,7 @@ pub struct MeansArgs {
     /// What to measure with. What `exact` counts cannot be recorded
     #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
     pub evidence: EvidenceChoice,
-    /// How much of its CPU time, and of one core, `bursts` may cost the target
+    /// How much of its CPU time, and of one core, windows may cost the target
     #[arg(long, default_value = "1%", value_name = "PERCENT", value_parser = overhead)]
     pub max_overhead: f64,
     /// Opens windows by perf events, as on kernels before 6.6: for tests

@@ -242,7 +242,7 @@ fn means(args: &MeansArgs, books_every: Duration) -> Means {
         evidence,
         limits: Limits::default(),
         adopt,
-        bursts: (evidence == EvidenceChoice::Bursts).then(|| Arc::new(bursts)),
+        bursts: matches!(evidence, EvidenceChoice::Auto | EvidenceChoice::Bursts).then(|| Arc::new(bursts)),
         books_every,
         warm_after: (!warm_after.is_zero()).then_some(warm_after),
         is_recorded: false,

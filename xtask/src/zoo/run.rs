@@ -93,7 +93,7 @@ impl Place {
             return watch::again(&self.leakline, &files);
         }
         let target = Target::start(program, &[], Duration::from_secs(seconds + REST_S), &files)?;
-        let looks = if evidence == Evidence::Bursts { "bursts" } else { "auto" };
+        let looks = if evidence == Evidence::None { "books" } else { "auto" };
         // The hardest on innocents: nothing is put down to warming up.
         let arguments = ["--evidence", looks, "--interval", "5s", "--warm-after", "0s"];
         let mut arguments: Vec<OsString> = arguments.into_iter().map(OsString::from).collect();

@@ -75,8 +75,6 @@ pub struct Costs {
     pub frame_ns: f64,
     /// A hit at the collector's cycle probe, its record included.
     pub cycle_ns: f64,
-    /// A hit at the birth of a large object, its record included.
-    pub large_ns: f64,
     /// A hit at the creation or the exit of a goroutine, its record included.
     pub goroutine_ns: f64,
     /// Putting a breakpoint at one point and taking it away.
@@ -106,7 +104,6 @@ impl Default for Costs {
             birth_ns: 600.0,
             frame_ns: 20.0,
             cycle_ns: 950.0,
-            large_ns: 1_200.0,
             goroutine_ns: 950.0,
             point_ns: 5_000.0,
             // Windows of 0.2 ms by one link cost as much as 0.64 ms.

@@ -10,7 +10,9 @@
 //! M, is the budget of that minute. A purse (`budget`) holds at most 0.12·M, and a window opens only if the purse holds what
 //! the window is planned to cost. It ends early where it has cost three times that, or all that the purse holds. So within any minute no more is spent than
 //! M + 0.12·(M of the minute before), and what hits behind the last window have cost above their mean, of which 0.06·M are left out of account beforehand: below
-//! 1.2 budgets. Debts are carried over. The host has a purse of its own, filled by time instead of CPU time, which pays for each burst what the target pays
+//! 1.2 budgets. The same holds where the program becomes however fast while a window is open: what the threads that run can lose before and behind
+//! it is left of 1.2·M beforehand. (What cannot be known is how many threads will run: where a nearly idle program takes eight cores at once within a window, those lose
+//! as long as the tail is, each, which is a debt.) Debts are carried over. The host has a purse of its own, filled by time instead of CPU time, which pays for each burst what the target pays
 //! and what it costs ourselves.
 //!
 //! A target for which a window that shows anything is too expensive has the *floor*: 60 s after a burst one more becomes possible, at a random time (15 s on
@@ -35,7 +37,7 @@
 //! (`docs/decisions/0014-windows-may-be-long-where-hits-are-few.md`). w is that for the highest rate of the last minute or two. The cap is in hits, (most − switching −
 //! tail)/h: a jump of the rate costs one cap and no more, and the next decision knows it.
 //!
-//! Of n hits n/4 are wanted as births, of few hits up to 500 all, within 20 and 2,000, fewer where many objects are tracked or collections are frequent; a birth of so many bytes is chosen with
+//! Of n hits n/4 are wanted as births, of few half, within 20 and 2,000, fewer where many objects are tracked or collections are frequent; a birth of so many bytes is chosen with
 //! probability min(1, bytes/mean), with mean = n·(mean size)/births, corrected by what windows have given.
 //!
 //! # Times

@@ -17,6 +17,8 @@ const WINDOW_SHARE: f64 = 0.01;
 const CAP: f64 = 3.0;
 /// Part of the purse that a window should cost at most.
 const PURSE_PART: f64 = 0.6;
+/// No more than this many minutes' budgets are spent within a minute.
+const OVER_MINUTE: f64 = 1.2;
 /// What hits behind a window may cost above what they cost on average, as a share of a minute's budget. With what the purse holds it is below 0.2.
 const TAIL_SLACK: f64 = 0.06;
 /// Part of the time that windows of a target are open at most: beyond it next to nothing is learnt.
@@ -142,7 +144,7 @@ impl Target {
         let sum = hits.cycles.saturating_add(hits.large_objects).saturating_add(hits.goroutines);
         self.account.hits = self.account.hits.saturating_add(sum);
         approximate(hits.cycles) * costs.cycle_ns
-            + approximate(hits.large_objects) * costs.large_ns
+            + approximate(hits.large_objects) * self.large_ns()
             + approximate(hits.goroutines) * costs.goroutine_ns
     }
 
@@ -150,6 +152,11 @@ impl Target {
     fn birth_ns(&self) -> f64 {
         let costs = &self.facts.costs;
         self.learnt.birth_ns.unwrap_or(costs.birth_ns + self.learnt.frames * costs.frame_ns)
+    }
+
+    /// A hit at the birth of a large object, of which each is recorded, ns.
+    fn large_ns(&self) -> f64 {
+        self.facts.costs.birth_trap_ns + self.facts.costs.count_ns + self.birth_ns()
     }
 
     fn note_jumps(&mut self, seen: Observation, passed_s: f64) {
@@ -176,7 +183,7 @@ impl Target {
         };
         let goroutine_hits = seen.goroutines_per_s.map(|rate| 2.0 * rate);
         let goroutines = load(goroutine_hits, costs.goroutine_ns, shed >= Shed::GoroutineHooks, goroutines_jump);
-        let large_objects = load(seen.large_per_s, costs.large_ns, shed >= Shed::Bursts, large_jump);
+        let large_objects = load(seen.large_per_s, self.large_ns(), shed >= Shed::Bursts, large_jump);
         let cycles = load(seen.collections_per_s, costs.cycle_ns, false, cycles_jump);
         self.hooks = Hooks {
             cycles: hooks::decide(Hook::Cycles, cycles, self.hooks.cycles.mode),
@@ -226,7 +233,7 @@ impl Target {
             hits_goal,
             switch_ns: f64::from(points) * costs.point_ns,
             tail_ns: self.learnt.tail_ns(),
-            beside_ns_per_s: beside(&self.hooks.large_objects, seen.large_per_s, costs.large_ns)
+            beside_ns_per_s: beside(&self.hooks.large_objects, seen.large_per_s, self.large_ns())
                 + beside(&self.hooks.goroutines, seen.goroutines_per_s.map(|rate| 2.0 * rate), costs.goroutine_ns),
         }
     }
@@ -242,10 +249,18 @@ impl Target {
         let slack_ns = TAIL_SLACK * minute_ns;
         (planned_ns >= outlook.least_ns(slack_ns).max(4.0 * outlook.switch_ns)).then(|| Allowance {
             planned_ns,
-            most_ns: (CAP * planned_ns).min(self.purse.content_ns()),
+            most_ns: (CAP * planned_ns).min(self.room_ns(outlook)),
             slack_ns,
             longest_ns: longest_ns(host, config),
         })
+    }
+
+    /// What a window may cost at most as things are, ns: all that the purse holds, but for what it takes to stay within the minute's
+    /// bound should the program become very fast while the window is open.
+    fn room_ns(&self, outlook: &Outlook) -> f64 {
+        let minute_ns = self.purse.minute_ns();
+        let bound_ns = OVER_MINUTE * minute_ns - self.purse.spent_ns();
+        self.purse.content_ns().min(bound_ns - outlook.sudden_ns(TAIL_SLACK * minute_ns))
     }
 
     /// Windows per second that the target pays for now, or why there are none.
@@ -263,7 +278,7 @@ impl Target {
             cost_ns += share * (slots.cost_ns - cost_ns);
             length_ns += share * (slots.length_ns - length_ns);
         }
-        let (content_ns, planned_ns) = (self.purse.content_ns(), allowance.planned_ns);
+        let (content_ns, planned_ns) = (self.room_ns(&outlook), allowance.planned_ns);
         if content_ns < planned_ns {
             return Err(Refusal::Debt { owed_ns: planned_ns - content_ns });
         }

@@ -6,7 +6,7 @@ use super::Config;
 pub(super) const BIRTHS_MIN: f64 = 20.0;
 /// More births of one burst say the same as these, since what one burst catches belongs together.
 pub(super) const BIRTHS_MAX: f64 = 2_000.0;
-/// So many hits all become births.
+/// Of few hits half become births, those that weigh most, at most so many.
 const BIRTHS_OF_FEW: f64 = 500.0;
 /// Of more, one in this many becomes a birth, within the limits above: then births cost about a third of the burst.
 const HITS_PER_BIRTH: f64 = 4.0;
@@ -99,6 +99,11 @@ impl Outlook {
         self.switch_ns + self.tail_cost_ns(self.tail_ns.0).max(self.tail_cost_ns(self.tail_ns.1) - slack_ns)
     }
 
+    /// What the time before and behind the window may cost above what is kept for it, should the threads that run now spend all of it in hits, ns.
+    pub(super) fn sudden_ns(&self, slack_ns: f64) -> f64 {
+        (self.switch_ns + self.busy_threads * self.tail_ns.1 - self.reserve_ns(slack_ns)).max(0.0)
+    }
+
     /// The least that a useful window costs, ns.
     pub(super) fn least_ns(&self, slack_ns: f64) -> f64 {
         self.reserve_ns(slack_ns) + HITS_FEW * (self.hit_ns + self.birth_ns)
@@ -152,9 +157,10 @@ impl Outlook {
     }
 }
 
-/// Births wanted of so many hits. The trap costs as much as a birth takes more, so of few hits all are wanted.
+/// Births wanted of so many hits. The trap costs as much as a birth takes more, so of few hits many are wanted; were they all, windows would be
+/// a third shorter, and of large objects, which are chosen first, fewer would be seen.
 fn births_of(hits: f64, most: f64) -> f64 {
-    (hits / HITS_PER_BIRTH).max(hits.min(BIRTHS_OF_FEW)).max(BIRTHS_MIN).min(most).min(BIRTHS_MAX)
+    (hits / HITS_PER_BIRTH).max((hits / 2.0).min(BIRTHS_OF_FEW)).max(BIRTHS_MIN).min(most).min(BIRTHS_MAX)
 }
 
 /// How many births one burst should add where so many objects are tracked already, so many fit, and a look at each comes so often.

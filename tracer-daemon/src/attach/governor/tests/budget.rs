@@ -48,6 +48,21 @@ fn no_target_pays_more_than_its_budget_over_any_minute() {
     }
 }
 
+/// Slow programs have long windows, so these become fast within one now and then.
+#[test]
+fn who_becomes_a_thousand_times_as_fast_within_a_window_pays_no_more() {
+    let mut met = 0;
+    for seed in 0..600 {
+        let at_s = 100.0 + f64::from(u32::try_from(seed).unwrap()) * 0.037;
+        let program = jumping(at_s, (1e4, 1e7), (0.01, 1.0));
+        let run = run(Config::default(), vec![program], 130.0, seed);
+        run.assert_within_budget(&format!("fast at {at_s} s"));
+        let meets = |window: &&simulation::Window| (time_s(window.at_ns)..time_s(window.free_ns)).contains(&at_s);
+        met += run.windows.iter().filter(meets).count();
+    }
+    assert!(met >= 10, "windows met {met} jumps");
+}
+
 #[test]
 fn where_probes_go_slowly_windows_are_rarer_and_the_budget_holds() {
     for (rate, cores) in [(1e8, 64.0), (2e7, 2.0), (1e6, 1.0), (1e4, 1.0)] {

@@ -81,6 +81,8 @@ pub(super) struct Charge {
     pub(super) cost_ns: f64,
     pub(super) is_window: bool,
     pub(super) is_floor: bool,
+    /// Of it: hits before and behind the window on threads that ran only since the last look. Nobody can know of them.
+    pub(super) unforeseen_ns: f64,
 }
 
 /// A window as it was.
@@ -265,13 +267,20 @@ impl Run {
         self.incomes.push(Income { at_ns, target: index, budget_ns: self.config.max_overhead * core_s * 1e9 });
         self.governor.observe(id(index), observation);
         let cost_ns = self.governor.account(id(index)).unwrap().cost_ns - before;
-        self.charges.push(Charge { at_ns, target: index, cost_ns, is_window: false, is_floor: false });
+        self.charges.push(Charge {
+            at_ns,
+            target: index,
+            cost_ns,
+            is_window: false,
+            is_floor: false,
+            unforeseen_ns: 0.0,
+        });
     }
 
     fn window(&mut self, plan: &WindowPlan) {
         let index = usize::try_from(plan.target.0).unwrap();
-        let at_ns = self.now_ns;
-        let at_s = time_s(at_ns);
+        let begun_ns = self.now_ns;
+        let at_s = time_s(begun_ns);
         let frozen = self.states[index].program.frozen_s;
         if (frozen.0..frozen.1).contains(&at_s) {
             self.now_ns += 10 * MILLISECOND_NS;
@@ -279,7 +288,7 @@ impl Run {
             return;
         }
         let costs = Costs::default();
-        let opened_ns = at_ns + 8 * MILLISECOND_NS;
+        let opened_ns = begun_ns + 8 * MILLISECOND_NS;
         let (mut hits, mut births, mut open_ns) = (0.0_f64, 0.0_f64, 0_u64);
         let cap = crate::units::approximate(plan.hit_cap);
         let birth_share = match plan.kind {
@@ -319,10 +328,15 @@ impl Run {
         self.governor.closed(self.now_ns, plan.target, plan.window, &outcome);
         let cost_ns = self.governor.account(plan.target).unwrap().cost_ns - before;
         let is_floor = plan.cause == Cause::Floor;
-        self.charges.push(Charge { at_ns: self.now_ns, target: index, cost_ns, is_window: true, is_floor });
-        let free_ns = self.now_ns.max(at_ns + 50 * MILLISECOND_NS);
+        let cores = |at_s: f64| (self.states[index].program.cores)(at_s).max(1.0);
+        let cores_seen = cores(time_s(self.states[index].last_look_ns.min(begun_ns)));
+        let cores_now = cores(time_s(outcome.closed_ns));
+        let unforeseen_ns = (1.0 - cores_seen / cores_now).max(0.0) * outside * 600.0;
+        let at_ns = self.now_ns;
+        self.charges.push(Charge { at_ns, target: index, cost_ns, is_window: true, is_floor, unforeseen_ns });
+        let free_ns = self.now_ns.max(begun_ns + 50 * MILLISECOND_NS);
         let plan = plan.clone();
-        self.windows.push(Window { at_ns, free_ns, open_ns, hits, births, cost_ns, plan });
+        self.windows.push(Window { at_ns: begun_ns, free_ns, open_ns, hits, births, cost_ns, plan });
     }
 
     fn slowed(&self, index: usize, kind: WindowKind, at_s: f64, hit_ns: f64) -> f64 {
@@ -332,7 +346,7 @@ impl Run {
         per_s / (1.0 + per_s * hit_ns / 1e9 / threads)
     }
 
-    /// What one target paid between two times, and the part of it that was beside the budget.
+    /// What one target paid between two times but for what nobody could foresee, and the part of it that was beside the budget.
     pub(super) fn paid_ns(&self, target: usize, from_ns: u64, to_ns: u64) -> (f64, Vec<f64>) {
         let within = self
             .charges
@@ -343,7 +357,7 @@ impl Run {
             if charge.is_floor {
                 floors.push(charge.cost_ns);
             } else {
-                paid_ns += charge.cost_ns;
+                paid_ns += charge.cost_ns - charge.unforeseen_ns;
             }
         }
         (paid_ns, floors)
