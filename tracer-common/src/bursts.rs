@@ -43,6 +43,9 @@ pub const WINDOWS: u32 = 2;
 /// The index of the latter. The former is the first.
 pub const LARGE_WINDOW: u32 = 1;
 
+/// Values of the map `PREFERENCES`, by size class: how many times the bytes of its objects count where chance chooses; 0 is 1.
+pub const PREFERENCES: u32 = 68;
+
 /// A window, if one is open: a value of the map `WINDOW`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +53,8 @@ pub struct WindowState {
     /// Until when hits count, ns of the monotonic clock; 0: none counts. Behind it nothing is recorded, whoever was
     /// stopped before he could take the probes away.
     pub until_ns: u64,
-    /// Objects are chosen with the probability of their bytes in this, at most 1; 0 and 1: all are.
+    /// Objects are chosen with the probability of their bytes in this, at most 1; 0 and 1: all are. Of a class that is preferred
+    /// the bytes count more, see `PREFERENCES`.
     pub mean_birth_bytes: u64,
     /// The number of the burst.
     pub burst: u32,
@@ -246,6 +250,7 @@ pub struct BurstConfig {
 }
 
 const _: () = {
+    assert!(PREFERENCES as usize == crate::size_class::CLASS_TO_SIZE.len());
     assert!(size_of::<WindowState>() == 24);
     assert!(size_of::<BirthRecord>() == 96 + 8 * MAX_FRAMES);
     assert!(core::mem::offset_of!(BirthRecord, frames) == 96);

@@ -13,8 +13,8 @@ use aya_ebpf::{
 };
 use tracer_common::{
     bursts::{
-        BirthRecord, BurstPoint, BurstTotal, LARGE_WINDOW, RecordKind, SlotRecord, WINDOWS, WindowKind, WindowState,
-        birth_flags,
+        BirthRecord, BurstPoint, BurstTotal, LARGE_WINDOW, PREFERENCES, RecordKind, SlotRecord, WINDOWS, WindowKind,
+        WindowState, birth_flags,
     },
     exact::MAX_FRAMES,
     size_class::{allocated_bytes, depends_on_pointers, is_large, is_tiny, size_class},
@@ -35,6 +35,10 @@ use crate::{
 /// The window that is open, written by the process that holds the probes; and that of large objects, by the daemon.
 #[map]
 static WINDOW: Array<WindowState> = Array::with_max_entries(WINDOWS, 0);
+
+/// Which classes are worth more than their bytes, written by the daemon.
+#[map]
+static PREFERRED: Array<u64> = Array::with_max_entries(PREFERENCES, 0);
 
 /// Births, slots and collections, in their order. The loader may set another size.
 #[map]
@@ -154,6 +158,18 @@ fn is_chosen(bytes: u64, mean_birth_bytes: u64) -> bool {
     bytes >= mean_birth_bytes || u64::from(unsafe { bpf_get_prandom_u32() }) * mean_birth_bytes < bytes << 32
 }
 
+/// The mean by which objects of a class are chosen.
+#[inline(always)]
+fn mean_of(class: u8, window: &WindowState) -> u64 {
+    let mean = window.mean_birth_bytes;
+    let Some(preference) = PREFERRED.get_ptr(u32::from(class)) else { return mean };
+    // SAFETY: a pointer to a map value. Volatile: another process writes it.
+    match unsafe { core::ptr::read_volatile(preference) } {
+        0 | 1 => mean,
+        times => mean / times,
+    }
+}
+
 #[inline(always)]
 fn is_marking() -> bool {
     !matches!(read_half_word(gc_blacken_enabled()), Some(0))
@@ -187,7 +203,8 @@ fn small(context: &ProbeContext, window: &WindowState, now: u64, point: u64) {
         // A slow path was counted when its specialised function began.
         add_burst_total(BurstTotal::HitsInWindows, 1);
     }
-    if !is_chosen(bytes, window.mean_birth_bytes) {
+    let mean = mean_of(class, window);
+    if !is_chosen(bytes, mean) {
         return;
     }
     let is_marking = is_marking();
@@ -232,7 +249,7 @@ fn small(context: &ProbeContext, window: &WindowState, now: u64, point: u64) {
     {
         add_burst_total(BurstTotal::PendingFull, 1);
     }
-    let born = Born { size, bytes, class: u32::from(class), type_address: registers.bx, address, flags };
+    let born = Born { size, bytes, class: u32::from(class), type_address: registers.bx, address, flags, mean };
     let frames = send(record, window, now, &registers, Position::BeforeFrame, &born);
     add_birth(now, frames);
 }
@@ -264,7 +281,8 @@ fn large(context: &ProbeContext, window: &WindowState, now: u64, index: u32) {
     if span.class & 1 != 0 {
         flags |= birth_flags::WITHOUT_POINTERS;
     }
-    let born = Born { size: bytes, bytes, class: 0, type_address: 0, address: span.start, flags };
+    let mean = window.mean_birth_bytes;
+    let born = Born { size: bytes, bytes, class: 0, type_address: 0, address: span.start, flags, mean };
     let Some(record) = reserve::<BirthRecord>() else {
         add_burst_total(BurstTotal::BirthsLost, 1);
         return;
@@ -331,6 +349,8 @@ struct Born {
     type_address: u64,
     address: u64,
     flags: u32,
+    /// It was chosen with the probability of its bytes in this, at most 1.
+    mean: u64,
 }
 
 /// Records it with its stack, of which it returns the length.
@@ -361,7 +381,7 @@ fn send(
         (&raw mut (*record).size_class).write(born.class);
         (&raw mut (*record).flags).write(born.flags);
         (&raw mut (*record).sweepgen).write(heap_sweepgen());
-        (&raw mut (*record).mean_birth_bytes).write(window.mean_birth_bytes);
+        (&raw mut (*record).mean_birth_bytes).write(born.mean);
     }
     let mut window = Window::open();
     let count = walk(

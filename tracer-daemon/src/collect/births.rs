@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use tracer_common::bursts::{
-    BirthRecord, BurstTotal, CycleRecord, LARGE_WINDOW, RecordKind, SlotRecord, WindowState, birth_flags,
+    BirthRecord, BurstTotal, CycleRecord, LARGE_WINDOW, PREFERENCES, RecordKind, SlotRecord, WindowState, birth_flags,
 };
 use tracer_common::exact::MAX_FRAMES;
 
@@ -204,6 +204,43 @@ impl LargeGate {
     /// Where the kernel refuses.
     pub fn set(&mut self, window: WindowState) -> Result<(), CollectError> {
         self.0.set(LARGE_WINDOW, window, 0).map_err(unreadable(Self::MAP))
+    }
+}
+
+/// Which size classes are worth more than their bytes where births are chosen.
+pub struct PreferenceMap {
+    map: Array<MapData, u64>,
+    /// What it says, by class.
+    known: [u16; PREFERENCES as usize],
+}
+
+impl fmt::Debug for PreferenceMap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("PreferenceMap").field("known", &self.known).finish_non_exhaustive()
+    }
+}
+
+impl PreferenceMap {
+    /// Takes the map out of a loaded object.
+    ///
+    /// # Errors
+    /// Where it is missing or of another kind.
+    pub fn new(mut take: impl FnMut(&'static str) -> Option<Map>) -> Result<Self, CollectError> {
+        Ok(Self { map: take!(take, "PREFERRED"), known: [0; PREFERENCES as usize] })
+    }
+
+    /// From now on bytes of each class, by its number, count so many times; those that are missing as before.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn set(&mut self, times: &[u16]) -> Result<(), CollectError> {
+        for ((class, known), times) in (0..).zip(&mut self.known).zip(times) {
+            if known != times {
+                self.map.set(class, u64::from(*times), 0).map_err(unreadable("PREFERRED"))?;
+                *known = *times;
+            }
+        }
+        Ok(())
     }
 }
 

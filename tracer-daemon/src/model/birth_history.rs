@@ -163,7 +163,7 @@ impl BirthHistory {
     }
 
     /// Bytes per second that each class has allocated since the oldest slice that is known began.
-    fn rates(&self, now: Moment, books: &Books) -> Vec<ClassRate> {
+    pub(super) fn rates(&self, now: Moment, books: &Books) -> Vec<ClassRate> {
         let Some((since, _, before)) = self.classes.front() else { return Vec::new() };
         let seconds = now.seconds_since(*since);
         if seconds < RATE_MIN_S {

@@ -112,17 +112,29 @@ pub struct BirthReading {
 impl BirthReading {
     /// How often objects are caught.
     pub fn caught(&self) -> Caught {
+        // Caught of each class, and the bytes that these stand for.
+        let mut classes: BTreeMap<Option<u64>, (f64, f64)> = BTreeMap::new();
+        for cell in self.cells.iter().filter(|cell| is_sane(cell)) {
+            let (caught, bytes) = classes.entry(class_of(cell.size_bytes)).or_default();
+            *caught += approximate(cell.number);
+            *bytes += bytes_of(cell);
+        }
+        let known: BTreeMap<Option<u64>, f64> =
+            self.classes.iter().map(|class| (class.size_bytes, class.bytes_per_s * self.window_s)).collect();
         let per_byte = |is_large: bool| {
-            let cells =
-                self.cells.iter().filter(|cell| is_sane(cell) && class_of(cell.size_bytes).is_none() == is_large);
-            let (caught, bytes) = cells
-                .fold((0.0, 0.0), |(caught, bytes), cell| (caught + approximate(cell.number), bytes + bytes_of(cell)));
-            let classes = self.classes.iter().filter(|class| class.size_bytes.is_none() == is_large);
-            let all = classes.map(|class| class.bytes_per_s).sum::<f64>() * self.window_s;
+            let of_kind = classes.iter().filter(|(size, _)| size.is_none() == is_large);
+            let (caught, bytes) = of_kind.fold((0.0, 0.0), |all, (_, class)| (all.0 + class.0, all.1 + class.1));
+            let all: f64 = known.iter().filter(|(size, _)| size.is_none() == is_large).map(|(_, bytes)| bytes).sum();
             let bytes = if all > 0.0 { all } else { bytes };
             if bytes > 0.0 { caught / bytes } else { 0.0 }
         };
-        Caught { small_per_byte: per_byte(false), large_per_byte: per_byte(true) }
+        let (small_per_byte, large_per_byte) = (per_byte(false), per_byte(true));
+        // Few that were caught of a class say little of how often that is: one more is as usual.
+        let classes = classes.iter().filter_map(|(size, (caught, bytes))| {
+            let bytes = known.get(size).filter(|bytes| **bytes > 0.0).unwrap_or(bytes);
+            Some(((*size)?, (caught + 1.0) / (bytes + 1.0 / small_per_byte)))
+        });
+        Caught { classes: classes.collect(), small_per_byte, large_per_byte }
     }
 
     /// Bursts by cluster in which objects of a class were caught.
@@ -144,18 +156,22 @@ impl BirthReading {
 }
 
 /// Births that were caught for each byte that was allocated: what leaks is caught so often. Large objects may have a hook that stays.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Caught {
     /// Of objects that have a size class.
     pub small_per_byte: f64,
     /// Of larger ones.
     pub large_per_byte: f64,
+    /// Of size classes of which any were, ascending by their bytes: some are preferred.
+    pub classes: Vec<(u64, f64)>,
 }
 
 impl Caught {
     /// For each byte of a class; `None`: large objects.
-    pub fn per_byte(self, size_bytes: Option<u64>) -> f64 {
-        if size_bytes.is_some() { self.small_per_byte } else { self.large_per_byte }
+    pub fn per_byte(&self, size_bytes: Option<u64>) -> f64 {
+        let Some(size) = size_bytes else { return self.large_per_byte };
+        let known = self.classes.binary_search_by_key(&size, |(size, _)| *size);
+        known.ok().and_then(|index| self.classes.get(index)).map_or(self.small_per_byte, |(_, per_byte)| *per_byte)
     }
 }
 

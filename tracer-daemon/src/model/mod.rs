@@ -23,6 +23,7 @@ pub mod live;
 pub mod marked;
 pub mod memory;
 pub mod observation;
+pub mod preferences;
 pub mod process;
 pub mod profile;
 pub mod profile_change;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::assess::{Assessment, Assessor};
 use super::birth_evidence::BirthEvidence;
 use super::birth_history::BirthHistory;
-use super::births::estimate;
+use super::births::{ClassRate, estimate};
 use super::forecast::Forecast;
 use super::goroutines::GoroutineTable;
 use super::goroutines::growth::{GoroutineGrowth, GoroutinesGrowth};
@@ -21,6 +21,7 @@ use super::marked::Reading;
 use super::memory::MemoryStatement;
 use super::memory::growth::{MemoryGrowth, MemoryGrowthReport, NativeGrowth};
 use super::observation::{Moment, Observation};
+use super::preferences::{ClassGrowth, Preferences};
 use super::profile_history::ProfileHistory;
 use super::series::BookSeries;
 use super::{Births, Evidence, HeapLook, Limit, Profile, Snapshot, account};
@@ -272,6 +273,27 @@ impl ProcessModel {
         let window_ns = u64::try_from(WINDOW_MAX.as_nanos()).unwrap_or(u64::MAX);
         self.assessor.forget_before(at.unix_ns.saturating_sub(window_ns));
         self.assessment = Some(Arc::new(self.assessor.report(live_bytes)));
+    }
+
+    /// What the size classes allocate and by how much they grow beyond chance, as of the last judgement.
+    fn class_growth(&self) -> Vec<ClassGrowth> {
+        let (Some(assessment), Some([_, (read, books)])) = (&self.assessment, &self.books) else { return Vec::new() };
+        let grows = |size_bytes| {
+            let class = assessment.classes.iter().find(|class| class.size_bytes == Some(size_bytes))?;
+            class.rising()
+        };
+        let rates = self.births.rates(*read, books).into_iter();
+        let growth = rates.filter_map(|ClassRate { size_bytes, bytes_per_s }| {
+            let size_bytes = size_bytes?;
+            let grows_bytes_per_s = grows(size_bytes).map_or(0.0, |rate| rate.value);
+            Some(ClassGrowth { size_bytes, allocates_bytes_per_s: bytes_per_s, grows_bytes_per_s })
+        });
+        growth.collect()
+    }
+
+    /// Of which size classes more births should be caught.
+    pub fn preferences(&self) -> Preferences {
+        Preferences::of(&self.class_growth())
     }
 
     /// What births say by now. There may be many, so they are asked when it is judged, and where that is long ago for the window.

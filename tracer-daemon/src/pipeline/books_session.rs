@@ -209,6 +209,9 @@ impl BooksSession {
         for observation in seen.into_iter().flatten() {
             self.tell(at, observation);
         }
+        if let Some(births) = &self.births {
+            births.prefer(self.model.preferences());
+        }
     }
 
     fn tell(&mut self, at: Moment, observation: Observation) {

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::attach::governor::{Account, Impulse, Standing};
+use crate::model::preferences::Preferences;
 
 /// What the books say: it is free, and decides how often windows open.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -40,6 +41,7 @@ pub(in crate::pipeline) struct Desk {
     rates: Mutex<BookRates>,
     /// What asks for a burst at once, with the number of that impulse.
     impulse: Mutex<Option<(u32, Impulse)>>,
+    preferences: Mutex<Preferences>,
     shown: Mutex<Shown>,
     hook_time: Mutex<HookTime>,
 }
@@ -72,6 +74,15 @@ impl Desk {
 
     pub(super) fn rates(&self) -> BookRates {
         *hold(&self.rates)
+    }
+
+    /// Which objects are worth more than their bytes.
+    pub(in crate::pipeline) fn prefer(&self, preferences: Preferences) {
+        *hold(&self.preferences) = preferences;
+    }
+
+    pub(super) fn preferences(&self) -> Preferences {
+        *hold(&self.preferences)
     }
 
     pub(in crate::pipeline) fn demand(&self, number: u32, impulse: Impulse) {

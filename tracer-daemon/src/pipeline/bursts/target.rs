@@ -19,7 +19,7 @@ use crate::{
     },
     collect::{
         CollectError,
-        births::{BurstCounters, BurstReader, BurstTotals},
+        births::{BurstCounters, BurstReader, BurstTotals, PreferenceMap},
         hooks::{HookGate, HookReader, HookTotals, take_hooks},
     },
     discover::ProcessIdentity,
@@ -50,6 +50,7 @@ pub(in crate::pipeline) struct BurstTarget {
     pub(super) desk: Arc<Desk>,
     pub(super) tracker: Arc<Tracker>,
     pub(super) counters: BurstCounters,
+    preferred: PreferenceMap,
     exe: File,
     object: KernelObject,
     mechanism: Mechanism,
@@ -138,6 +139,7 @@ impl BurstTarget {
         let totals = object.map_fd("BURST_TOTALS")?.try_clone_to_owned().map_err(clone)?;
         let counters = BurstCounters::new(|name| object.take_map(name))?;
         let reader = BurstReader::new(|name| object.take_map(name))?;
+        let preferred = PreferenceMap::new(|name| object.take_map(name))?;
         let points = |is_wanted: fn(&ProbePoint) -> bool| -> Vec<LinkPoint> {
             let points = PointPrograms::in_order(plan, mechanism).into_iter().filter(|point| is_wanted(point));
             points.filter_map(|point| kinds.link_point(point)).collect()
@@ -157,6 +159,7 @@ impl BurstTarget {
             desk: Arc::default(),
             tracker: Arc::new(tracker),
             counters,
+            preferred,
             exe,
             object,
             mechanism,
@@ -230,6 +233,10 @@ impl BurstTarget {
             for points in [&mut self.births, &mut self.births_and_large] {
                 points.sort_by(|one, other| hits(one).total_cmp(&hits(other)));
             }
+        }
+        // Births carry what they were chosen by, so it may change at any time; and where it cannot, nothing is lost but precision.
+        if let Err(error) = self.preferred.set(&self.desk.preferences().times) {
+            tracing::debug!(pid, %error, "births are chosen by their bytes alone");
         }
         let points = match kind {
             WindowKind::Births if with_large_objects => &self.births_and_large,

@@ -18,6 +18,7 @@ use crate::{
         Stack,
         impulses::{Caught, CaughtStack, ImpulseKind, ImpulseLook, Noticed},
         observation::Observation,
+        preferences::Preferences,
     },
     pipeline::{
         Subject,
@@ -143,6 +144,11 @@ impl BirthLooks {
             Some(_) => {}
             None => self.books = Some((now, amounts)),
         }
+    }
+
+    /// Of which size classes more births should be caught.
+    pub(in crate::pipeline) fn prefer(&self, preferences: Preferences) {
+        self.desk.prefer(preferences);
     }
 
     /// Whether a burst at once would tell more of what the books show.
