@@ -183,7 +183,7 @@ fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         listen: args.listen,
         pid_label: args.pid_label,
         // As often as metrics are made: many processes are watched.
-        means: means(&args.means, Duration::from_secs(1)),
+        means: Means { limits: Limits::of_many(), ..means(&args.means, Duration::from_secs(1)) },
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;

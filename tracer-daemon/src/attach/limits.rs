@@ -1,5 +1,7 @@
 //! How much the kernel side may hold for one target.
 
+use tracer_common::bursts::BirthRecord;
+
 /// Capacities of the maps of one attachment. What does not fit is counted, and totals stay right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -14,14 +16,18 @@ pub struct Limits {
     /// Creating lines of goroutines that were there before us.
     pub exit_places: u32,
     /// Bytes of the ring that carries the births of windows; as [`Self::ring_bytes`]. The default has room for some thousand, as many as
-    /// one window can have.
+    /// one window can have; with less a window is to have fewer.
     pub birth_ring_bytes: u32,
+    /// The same of the ring that carries new stacks of goroutines, where hooks stay on these.
+    pub goroutine_ring_bytes: u32,
 }
 
 /// Counts are kept per CPU: on large machines fewer stacks fit into the same memory.
 const ALLOCATION_BYTES_CAP: usize = 32 << 20;
 /// Kernel memory of one entry beside its per-CPU values: hash node, key, pointer.
 const ENTRY_BYTES: usize = 64;
+/// What the kernel puts in front of a record of a ring.
+const RING_HEADER_BYTES: usize = 8;
 /// One per-CPU value.
 const VALUE_BYTES: usize = 16;
 
@@ -38,7 +44,19 @@ impl Limits {
             live_goroutines: 65_536,
             exit_places: 4_096,
             birth_ring_bytes: 2 << 20,
+            goroutine_ring_bytes: 256 << 10,
         }
+    }
+
+    /// The default where one of many processes is watched: rings of half a megabyte.
+    pub fn of_many() -> Self {
+        Self { birth_ring_bytes: 512 << 10, goroutine_ring_bytes: 64 << 10, ..Self::default() }
+    }
+
+    /// Births that find room in the ring whenever it was emptied last: a little less, since how many are chosen is left to chance.
+    pub fn births_max(self) -> u64 {
+        u64::from(self.birth_ring_bytes)
+            / u64::try_from(size_of::<BirthRecord>() + RING_HEADER_BYTES).unwrap_or(u64::MAX)
     }
 
     /// Name and capacity of every map that has a limit.

@@ -59,7 +59,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
     }
     step("tests", &mut total, || tests(root, fresh.as_deref(), options.oracle));
     if !options.quick {
-        check("zoo, eight programs that say what they leak", &mut total, || zoo::quick(root));
+        check("zoo, eight programs that say what they leak, with a sampler and without", &mut total, || {
+            zoo::quick(root)
+        });
     }
     println!("\n== summary");
     total.skips.iter().for_each(|skip| println!("skipped: {skip}"));

@@ -39,7 +39,7 @@ const QUICK_SECONDS: u64 = 130;
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Options {
-    /// Telling cases on one version of Go each, at most 15 minutes; what is found is not written down, and how late it was
+    /// Telling cases with a sampler and without one, on one version of Go each, at most 15 minutes; what is found is not written down, and how late it was
     /// found is told and not judged
     #[arg(long)]
     quick: bool,
@@ -59,7 +59,7 @@ pub(crate) struct Options {
     #[arg(long, value_enum)]
     evidence: Vec<Evidence>,
     /// Cases that use little CPU run so many at a time
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 4)]
     jobs: usize,
     /// Keep recordings of what leakline sees, for `--again`
     #[arg(long)]
@@ -96,16 +96,15 @@ impl Planned {
     }
 }
 
-/// All cells that the options ask for. With a sampler, and without one with windows, each case runs on two versions, with books alone
+/// All cells that the options ask for. With a sampler, and without one, each case runs on two versions, with what `auto` chooses; with books alone
 /// on the first of them; some run with an adopted sampler on the second.
 fn planned(options: &Options) -> Vec<Planned> {
     let mut planned = Vec::new();
     for case in CASES.iter().filter(|case| !options.quick || case.is(Trait::Quick)) {
         let [first, second] = case.releases;
-        let mut cells = vec![(first, Evidence::Sampler)];
+        let mut cells = vec![(first, Evidence::Sampler), (second, Evidence::Bursts)];
         if !options.quick {
-            cells.extend([(second, Evidence::Sampler), (first, Evidence::None)]);
-            cells.extend([(first, Evidence::Bursts), (second, Evidence::Bursts)]);
+            cells.extend([(second, Evidence::Sampler), (first, Evidence::None), (first, Evidence::Bursts)]);
             cells.extend(case.is(Trait::Adopted).then_some((second, Evidence::Adopted)));
         }
         let of = |(release, evidence): (&str, Evidence)| Planned { case: *case, release: release.to_owned(), evidence };
@@ -271,7 +270,7 @@ mod tests {
 
     #[test]
     fn cells_are_chosen_by_case_evidence_and_version() {
-        assert_eq!(names(&["--quick"]).len(), 8);
+        assert_eq!(names(&["--quick"]).len(), 16);
         let lru = names(&["--case", "lru", "--evidence", "sampler"]);
         assert_eq!(lru.len(), 2);
         assert_eq!(names(&["--case", "lru", "--evidence", "sampler", "--go", "1.25.5"]), ["lru 1.25.5 sampler"]);

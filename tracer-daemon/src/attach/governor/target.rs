@@ -216,7 +216,8 @@ impl Target {
         let collections_per_s = learnt::sane(seen.collections_per_s).unwrap_or(0.0);
         let (births_max, hits_goal) = match kind {
             WindowKind::Births => {
-                (births_for_tracker(seen.tracked, self.facts.tracked_max, collections_per_s), HITS_GOAL)
+                let births = births_for_tracker(seen.tracked, self.facts.tracked_max, collections_per_s);
+                (births.min(crate::units::approximate(self.facts.births_max)), HITS_GOAL)
             }
             WindowKind::Slots => (0.0, SLOTS_GOAL),
         };

@@ -21,6 +21,8 @@ pub struct TargetFacts {
     pub cpu_ns: u64,
     /// How long it has been running, ns.
     pub age_ns: u64,
+    /// Births of one window that find room until they are read.
+    pub births_max: u64,
     /// Objects that can be tracked.
     pub tracked_max: u64,
 }

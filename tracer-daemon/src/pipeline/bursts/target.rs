@@ -38,10 +38,11 @@ const GOROUTINES: &str = "goroutines";
 const LARGE: &str = "large_objects";
 /// Maps of the object that neither bursts nor hooks use.
 const UNUSED: [(&str, u32); 3] = [("ALLOCATIONS", 1), ("LIVE_GOROUTINES", 1), ("MILLISECONDS", 1)];
-/// Those that hooks on goroutines use: about 400 KiB. The ring has room for some hundred new stacks a second.
-const OF_HOOKS: [(&str, u32); 3] = [("STACKS", 256 << 10), ("GOROUTINES", 1_024), ("EXIT_PLACES", 1_024)];
+/// Those that hooks on goroutines use beside their ring: about 150 KiB.
+const OF_HOOKS: [(&str, u32); 2] = [("GOROUTINES", 1_024), ("EXIT_PLACES", 1_024)];
 /// The same where there are none.
-const NO_HOOKS: [(&str, u32); 3] = [("STACKS", 4_096), ("GOROUTINES", 1), ("EXIT_PLACES", 1)];
+const NO_HOOKS: [(&str, u32); 2] = [("GOROUTINES", 1), ("EXIT_PLACES", 1)];
+const NO_RING_BYTES: u32 = 4_096;
 
 /// A target in whose process windows can be opened.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub(in crate::pipeline) struct BurstTarget {
     exe: File,
     object: KernelObject,
     mechanism: Mechanism,
+    /// Births of one window that find room.
+    births_max: u64,
     /// What is called at the points of a window.
     programs: Vec<&'static str>,
     /// The map of totals, for the processes that hold links.
@@ -126,6 +129,7 @@ impl BurstTarget {
             Mechanism::PerfEvents => Err("they take links of uprobe_multi (Linux 6.6)".to_owned()),
         };
         capacities.extend(if goroutines.is_ok() { OF_HOOKS } else { NO_HOOKS });
+        capacities.push(("STACKS", if goroutines.is_ok() { limits.goroutine_ring_bytes } else { NO_RING_BYTES }));
         capacities.push(("BIRTHS", limits.birth_ring_bytes));
         for point in plan.window().chain(&plan.cycle).chain(plan.goroutines.iter().flatten()) {
             verify_code(&exe, point)?;
@@ -163,6 +167,7 @@ impl BurstTarget {
             exe,
             object,
             mechanism,
+            births_max: limits.births_max(),
             totals,
             births: points(|point| point.purpose() != Purpose::LargeSpanFound),
             births_and_large: points(|_| true),
@@ -205,6 +210,7 @@ impl BurstTarget {
             costs,
             cpu_ns,
             age_ns,
+            births_max: self.births_max,
             tracked_max: u64::try_from(tracked::Limits::default().objects).unwrap_or(u64::MAX),
         }
     }

@@ -13,6 +13,7 @@ fn facts() -> TargetFacts {
         costs: Costs::default(),
         cpu_ns: 600 * SECOND_NS,
         age_ns: 600 * SECOND_NS,
+        births_max: 3_000,
         tracked_max: 10_000,
     }
 }
@@ -66,6 +67,15 @@ fn windows_are_short_where_hits_are_plenty_and_long_where_they_are_few() {
     assert!((5.0..20.0).contains(&length_ms(1e6, 1.0)));
     assert!((300.0..500.0).contains(&length_ms(1e4, 1.0)));
     assert!(length_ms(100.0, 1.0) > 490.0);
+}
+
+#[test]
+fn a_burst_records_about_as_many_births_as_find_room_at_most() {
+    let mut governor = Governor::new(BEGIN_NS, Config::default(), SmallRng::seed_from_u64(1));
+    governor.add(BEGIN_NS, id(0), TargetFacts { births_max: 300, ..facts() });
+    governor.observe(id(0), busy(BEGIN_NS + SECOND_NS));
+    let (_, plan) = open(&mut governor, BEGIN_NS + SECOND_NS);
+    assert!(plan.kind == WindowKind::Births && plan.births > 250.0 && plan.births < 320.0, "{plan:?}");
 }
 
 #[test]

@@ -145,6 +145,7 @@ impl Run {
                     costs: program.costs,
                     cpu_ns: ns(before_s),
                     age_ns: ns(program.age_s),
+                    births_max: 3_000,
                     tracked_max: 100_000,
                 };
                 governor.add(BEGIN_NS, id(index), facts);

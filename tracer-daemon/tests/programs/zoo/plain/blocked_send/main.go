@@ -14,8 +14,8 @@ var errTooSlow = errors.New("too slow")
 func price(slow time.Duration) (int, error) {
 	answer := make(chan int) //also:price
 	go func() {              //site:price
-		time.Sleep(slow)
-		answer <- 1995 //also:price
+		time.Sleep(slow) //also:price
+		answer <- 1995   //also:price
 	}()
 	select { //also:price
 	case cents := <-answer:
