@@ -16,8 +16,10 @@ pub struct Limits {
     /// Creating lines of goroutines that were there before us.
     pub exit_places: u32,
     /// Bytes of the ring that carries the births of windows; as [`Self::ring_bytes`]. The default has room for some thousand, as many as
-    /// one window can have; with less a window is to have fewer.
+    /// one window can have.
     pub birth_ring_bytes: u32,
+    /// Births that one window is to have at most, so that they find room whenever the ring was emptied last.
+    pub births_max: u64,
     /// The same of the ring that carries new stacks of goroutines, where hooks stay on these.
     pub goroutine_ring_bytes: u32,
 }
@@ -44,19 +46,16 @@ impl Limits {
             live_goroutines: 65_536,
             exit_places: 4_096,
             birth_ring_bytes: 2 << 20,
+            births_max: births_in(2 << 20),
             goroutine_ring_bytes: 256 << 10,
         }
     }
 
     /// The default where one of many processes is watched: rings of half a megabyte.
     pub fn of_many() -> Self {
-        Self { birth_ring_bytes: 512 << 10, goroutine_ring_bytes: 64 << 10, ..Self::default() }
-    }
-
-    /// Births that find room in the ring whenever it was emptied last: a little less, since how many are chosen is left to chance.
-    pub fn births_max(self) -> u64 {
-        u64::from(self.birth_ring_bytes)
-            / u64::try_from(size_of::<BirthRecord>() + RING_HEADER_BYTES).unwrap_or(u64::MAX)
+        let birth_ring_bytes = 512 << 10;
+        let births_max = births_in(birth_ring_bytes);
+        Self { birth_ring_bytes, births_max, goroutine_ring_bytes: 64 << 10, ..Self::default() }
     }
 
     /// Name and capacity of every map that has a limit.
@@ -71,6 +70,12 @@ impl Limits {
     }
 }
 
+/// Births that find room in so many bytes: a little less, since how many are chosen is left to chance.
+fn births_in(ring_bytes: u32) -> u64 {
+    let record_bytes = u64::try_from(size_of::<BirthRecord>() + RING_HEADER_BYTES).unwrap_or(u64::MAX);
+    u64::from(ring_bytes) / record_bytes / 10 * 9
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self::for_cpus(aya::util::nr_cpus().unwrap_or(1))
@@ -80,6 +85,13 @@ impl Default for Limits {
 #[cfg(test)]
 mod tests {
     use super::{ALLOCATION_BYTES_CAP, Limits};
+
+    #[test]
+    fn a_small_ring_has_room_for_what_a_window_is_to_have() {
+        let many = Limits::of_many();
+        assert!(many.births_max >= 500 && many.births_max * 616 < u64::from(many.birth_ring_bytes));
+        assert!(Limits::default().births_max > 2_000);
+    }
 
     #[test]
     fn memory_stays_below_its_cap_on_every_machine() {

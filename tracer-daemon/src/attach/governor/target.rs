@@ -8,7 +8,7 @@ use super::types::{
     Account, Cause, HookHits, Hooks, Impulse, Observation, OpenFailure, Outcome, Refusal, TargetFacts, WindowKind,
     WindowPlan,
 };
-use super::window::{Allowance, HITS_GOAL, Outlook, SLOTS_GOAL, Shape, births_for_tracker};
+use super::window::{Allowance, BIRTHS_MIN, HITS_GOAL, Outlook, SLOTS_GOAL, Shape, births_for_tracker};
 use super::{Config, Shed};
 
 /// Share of a minute's budget that one window should cost.
@@ -217,7 +217,7 @@ impl Target {
         let (births_max, hits_goal) = match kind {
             WindowKind::Births => {
                 let births = births_for_tracker(seen.tracked, self.facts.tracked_max, collections_per_s);
-                (births.min(crate::units::approximate(self.facts.births_max)), HITS_GOAL)
+                (births.min(crate::units::approximate(self.facts.births_max).max(BIRTHS_MIN)), HITS_GOAL)
             }
             WindowKind::Slots => (0.0, SLOTS_GOAL),
         };

@@ -167,7 +167,7 @@ impl BurstTarget {
             exe,
             object,
             mechanism,
-            births_max: limits.births_max(),
+            births_max: limits.births_max,
             totals,
             births: points(|point| point.purpose() != Purpose::LargeSpanFound),
             births_and_large: points(|_| true),
