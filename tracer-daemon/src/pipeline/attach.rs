@@ -172,7 +172,7 @@ async fn watch(
             () = stop.asked() => return Ok(End::Interrupted),
             _ = step.tick() => {}
         }
-        session.step()?;
+        session.step();
         let now = own::now();
         if let Some(recorder) = &mut recorder {
             recorder.follow(session);

@@ -109,13 +109,10 @@ impl Session {
     }
 
     /// To be called every 50 ms or so, without probes less often: takes what has come, looks where it is time to.
-    pub fn step(&mut self) -> Result<(), StartError> {
+    pub fn step(&mut self) {
         match self {
             Self::Exact(session) => session.step(),
-            Self::Books(session) => {
-                session.step();
-                Ok(())
-            }
+            Self::Books(session) => session.step(),
         }
     }
 

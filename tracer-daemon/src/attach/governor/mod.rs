@@ -212,6 +212,11 @@ impl Governor {
         target.demand(now_ns, impulse, host, &self.config)
     }
 
+    /// Whether a burst that was asked for by [`Self::impulse`] is still to open.
+    pub fn has_impulse(&self, at_ns: u64, id: TargetId) -> bool {
+        self.targets.get(&id).is_some_and(|target| target.impulse(at_ns.max(self.now_ns)).is_some())
+    }
+
     /// What to do now.
     pub fn next(&mut self, at_ns: u64) -> Next {
         self.pass(at_ns);

@@ -53,6 +53,8 @@ const AGAIN_NS: u64 = 500_000_000;
 const LEAVE_NS: u64 = 1_000_000_000;
 /// Who sleeps for [`NAP_NS`] and wakes up so much later was stopped.
 const STOPPED_NS: u64 = 2_000_000_000;
+/// Why there was no window for an impulse that was to have one.
+const NO_TURN: &str = "no window could open for it within two seconds";
 /// At the end: probes are gone in some tens of milliseconds each.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -515,6 +517,10 @@ impl Scheduler {
     /// Tells the governor what asks for a burst at once: what is looked at a second later may be over.
     fn heed_impulses(&mut self, now_ns: u64) {
         for (id, hosted) in &mut self.targets {
+            let is_over = !self.governor.has_impulse(now_ns, *id);
+            if let Some(number) = hosted.impulse.take_if(|_| is_over) {
+                hosted.target.tracker.unserved(number, NO_TURN.to_owned());
+            }
             let Some((number, impulse)) = hosted.target.desk.take_impulse() else { continue };
             match self.governor.impulse(now_ns, *id, impulse) {
                 Ok(()) => hosted.impulse = Some(number),

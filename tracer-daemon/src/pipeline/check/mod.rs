@@ -323,7 +323,7 @@ impl<'a> Run<'a> {
                 return Err(CheckError::NotReady { waited_s: waited.as_secs(), what: what.to_owned() }.into());
             }
             self.next().await?;
-            session.step()?;
+            session.step();
             if session.subject().presence() != Presence::Running {
                 return Ok(Phase::TargetEnded);
             }
@@ -346,7 +346,7 @@ impl<'a> Run<'a> {
             let pid = session.subject().identity.pid;
             self.progress.show(now, || format!("{doing}: process {pid}, {:.0} s left", left.as_secs_f64()));
             self.next().await?;
-            session.step()?;
+            session.step();
         }
     }
 

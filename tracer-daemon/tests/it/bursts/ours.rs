@@ -249,7 +249,7 @@ fn watched_until(
     let mut session = Session::start(&target_by_pid(target.pid()).unwrap(), &means, &FactsCache::default()).unwrap();
     session.open().unwrap();
     wait_until("there were some windows", || {
-        session.step().unwrap();
+        session.step();
         is_enough(&session.snapshot(session.moment()).unwrap())
     });
     session.close().unwrap();

@@ -105,6 +105,7 @@ fn an_impulse_opens_a_window_at_once_stands_for_no_time_and_is_not_repeated_soon
     governor.observe(id(0), busy(BEGIN_NS + SECOND_NS));
     let at_ns = BEGIN_NS + SECOND_NS + 1;
     assert_eq!(governor.impulse(at_ns, id(0), Impulse::HeapGrowth), Ok(()));
+    assert!(governor.has_impulse(at_ns + SECOND_NS, id(0)) && !governor.has_impulse(at_ns + 3 * SECOND_NS, id(0)));
     let Next::Open(plan) = governor.next(at_ns) else { panic!("waits") };
     assert_eq!((plan.cause, plan.stands_for_ns), (Cause::Impulse(Impulse::HeapGrowth), 0));
     assert!(plan.reason().contains("the heap has grown"), "{}", plan.reason());
