@@ -28,6 +28,7 @@ use crate::{
     model::tracked,
     pipeline::{StartError, Subject},
     plan::{BirthPoints, BurstPlan, ProbePoint, Purpose},
+    units::{approximate, whole},
 };
 
 /// Program for all points of a window by one link, and that for collections.
@@ -240,18 +241,20 @@ impl BurstTarget {
                 points.sort_by(|one, other| hits(one).total_cmp(&hits(other)));
             }
         }
-        // Births carry what they were chosen by, so it may change at any time; and where it cannot, nothing is lost but precision.
-        if let Err(error) = self.preferred.set(&self.desk.preferences().times) {
-            tracing::debug!(pid, %error, "births are chosen by their bytes alone");
-        }
         let points = match kind {
             WindowKind::Births if with_large_objects => &self.births_and_large,
             WindowKind::Births => &self.births,
             WindowKind::Slots => &self.slots,
         };
+        let preferences = self.desk.preferences();
+        // Births carry what they were chosen by, so it may change at any time; and where it cannot, nothing is lost but precision.
+        if let Err(error) = self.preferred.set(&preferences.times) {
+            tracing::debug!(pid, %error, "births are chosen by their bytes alone");
+        }
+        let mean_birth_bytes = whole(approximate(plan.mean_birth_bytes) * preferences.all);
         let state = WindowState {
             until_ns: 0,
-            mean_birth_bytes: plan.mean_birth_bytes.min(u64::from(u32::MAX)),
+            mean_birth_bytes: mean_birth_bytes.min(u64::from(u32::MAX)),
             burst: burst_number(plan),
             kind: kind as u32,
         };
