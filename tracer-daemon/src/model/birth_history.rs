@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::birth_look::{BirthCounts, BirthLook, CLUSTERS, CellKey, CellSum, Seen, Slice};
 use super::births::{BirthCell, BirthEstimates, BirthReading, ClassRate, RefillCell, SiteBirths};
+use super::even::even_out;
 use super::hints::{self, Program};
 use super::live::LivePath;
 use super::observation::Moment;
@@ -155,6 +156,7 @@ impl BirthHistory {
         let known = self.refill_trap > 0.0 && self.refill_trap <= 1.0;
         let refill_trap = if known { self.refill_trap } else { REFILL_TRAP };
         let classes = now.map(|(now, books)| self.rates(now, books)).unwrap_or_default();
+        even_out(&mut cells, |size| classes.iter().any(|class| class.size_bytes == Some(size)));
         Some(BirthReading { window_s, bursts, large_bursts, cells, refills, refill_trap, classes })
     }
 

@@ -10,6 +10,7 @@ pub mod birth_look;
 pub mod births;
 mod by_number;
 pub mod compare;
+mod even;
 mod exact;
 pub mod forecast;
 pub mod gate;

@@ -57,7 +57,7 @@ impl Preferences {
             let Some(times) = number.and_then(|number| preferences.times.get_mut(number)) else { continue };
             let (grows, allocates) = (class.grows_bytes_per_s / grows, class.allocates_bytes_per_s / allocates);
             if is_sane(grows) {
-                let exact = (1.0 + GROWTH * grows / allocates).clamp(1.0, TIMES_MAX);
+                let exact = (1.0 + GROWTH * grows / allocates).clamp(1.0, TIMES_MAX).floor();
                 *times = u16::try_from(crate::units::whole(exact)).unwrap_or(u16::MAX);
                 preferences.all += allocates * (f64::from(*times) - 1.0);
             }

@@ -19,6 +19,9 @@ const CAP: f64 = 3.0;
 const PURSE_PART: f64 = 0.6;
 /// No more than this many minutes' budgets are spent within a minute.
 const OVER_MINUTE: f64 = 1.2;
+/// What is kept for a program that becomes very fast within a window is at most this share of a minute's budget: where closing takes long, as on a host that has too much to do, nothing
+/// would be left of small budgets.
+const SUDDEN_MOST: f64 = 0.5;
 /// What hits behind a window may cost above what they cost on average, as a share of a minute's budget. With what the purse holds it is below 0.2.
 const TAIL_SLACK: f64 = 0.06;
 /// Part of the time that windows of a target are open at most: beyond it next to nothing is learnt.
@@ -261,7 +264,8 @@ impl Target {
     fn room_ns(&self, outlook: &Outlook) -> f64 {
         let minute_ns = self.purse.minute_ns();
         let bound_ns = OVER_MINUTE * minute_ns - self.purse.spent_ns();
-        self.purse.content_ns().min(bound_ns - outlook.sudden_ns(TAIL_SLACK * minute_ns))
+        let sudden_ns = outlook.sudden_ns(TAIL_SLACK * minute_ns).min(SUDDEN_MOST * minute_ns);
+        self.purse.content_ns().min(bound_ns - sudden_ns)
     }
 
     /// Windows per second that the target pays for now, or why there are none.
@@ -284,8 +288,8 @@ impl Target {
             return Err(Refusal::Debt { owed_ns: planned_ns - content_ns });
         }
         // As windows cost of late, not as this moment's would: were windows more frequent in each slow phase of a program, the few in its fast phases would
-        // have to stand for much.
-        let cost_ns = self.learnt.cost_ns.unwrap_or(cost_ns);
+        // have to stand for much. One that cost a multiple is paid for by the purse, and says nothing of the next.
+        let cost_ns = self.learnt.cost_ns.map_or(cost_ns, |learnt_ns| learnt_ns.min(CAP * cost_ns));
         // Full speed at half a purse: so windows are less frequent after they have cost more, and what is earned is spent.
         let fullness = (content_ns - planned_ns) / (self.purse.capacity_ns() - planned_ns).max(1.0);
         let rate_per_s = 2.0 * fullness.max(0.0) * minute_ns / 60.0 / cost_ns.max(1.0);
