@@ -19,9 +19,9 @@ const CAP: f64 = 3.0;
 const PURSE_PART: f64 = 0.6;
 /// No more than this many minutes' budgets are spent within a minute.
 const OVER_MINUTE: f64 = 1.2;
-/// What is kept for a program that becomes very fast within a window is at most this share of a minute's budget: where closing takes long, as on a host that has too much to do, nothing
-/// would be left of small budgets.
-const SUDDEN_MOST: f64 = 0.5;
+/// What is kept for a program that becomes very fast within a window is at most this share of a minute's budget, so that all of it can be used: where closing takes long, as on a host that
+/// has too much to do, little would be left of small budgets.
+const SUDDEN_MOST: f64 = 0.2;
 /// What hits behind a window may cost above what they cost on average, as a share of a minute's budget. With what the purse holds it is below 0.2.
 const TAIL_SLACK: f64 = 0.06;
 /// Part of the time that windows of a target are open at most: beyond it next to nothing is learnt.
