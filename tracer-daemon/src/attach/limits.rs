@@ -70,10 +70,10 @@ impl Limits {
     }
 }
 
-/// Births that find room in so many bytes: a little less, since how many are chosen is left to chance.
+/// Births that find room in so many bytes, with those of another window that were not read yet.
 fn births_in(ring_bytes: u32) -> u64 {
     let record_bytes = u64::try_from(size_of::<BirthRecord>() + RING_HEADER_BYTES).unwrap_or(u64::MAX);
-    u64::from(ring_bytes) / record_bytes / 10 * 9
+    u64::from(ring_bytes) / record_bytes / 2
 }
 
 impl Default for Limits {
@@ -89,8 +89,8 @@ mod tests {
     #[test]
     fn a_small_ring_has_room_for_what_a_window_is_to_have() {
         let many = Limits::of_many();
-        assert!(many.births_max >= 500 && many.births_max * 616 < u64::from(many.birth_ring_bytes));
-        assert!(Limits::default().births_max > 2_000);
+        assert!(many.births_max >= 400 && many.births_max * 616 < u64::from(many.birth_ring_bytes));
+        assert!(Limits::default().births_max > 1_500);
     }
 
     #[test]

@@ -43,11 +43,17 @@ pub struct MillisecondReader {
     known: Vec<AllocationCount>,
     /// When was looked last. `None`: never, and all entries are 0.
     looked: Option<u64>,
+    /// What entries had more and nobody was told, since another could not be read.
+    untold: AllocationCount,
 }
 
 impl Default for MillisecondReader {
     fn default() -> Self {
-        Self { known: vec![AllocationCount::default(); MILLISECONDS as usize], looked: None }
+        Self {
+            known: vec![AllocationCount::default(); MILLISECONDS as usize],
+            looked: None,
+            untold: AllocationCount::default(),
+        }
     }
 }
 
@@ -69,11 +75,11 @@ impl MillisecondReader {
     ) -> Result<(), E> {
         let looked = *self.looked.get_or_insert(now);
         if now.saturating_sub(looked) >= GAP_MAX_MS {
-            let mut count = AllocationCount::default();
             for entry in 0..MILLISECONDS {
-                count = plus(count, self.grown(entry, &mut read)?);
+                self.untold = plus(self.untold, self.grown(entry, &mut read)?);
             }
             self.looked = Some(now);
+            let count = std::mem::take(&mut self.untold);
             if count.objects > 0 {
                 tell(MillisecondNews::Unread { first: looked.saturating_sub(LATE_MS), last: now, count });
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::birth_look::{BirthCounts, BirthLook, CLUSTERS, CellKey, CellSum, Seen, Slice};
 use super::births::{BirthCell, BirthEstimates, BirthReading, ClassRate, RefillCell, SiteBirths};
-use super::even::even_out;
+use super::even;
 use super::hints::{self, Program};
 use super::live::LivePath;
 use super::observation::Moment;
@@ -133,30 +133,30 @@ impl BirthHistory {
         };
         let bursts = bursts_of(|slice| slice.birth_bursts);
         let large_bursts = bursts_of(|slice| slice.large_bursts);
+        let classes = now.map(|(now, books)| self.rates(now, books)).unwrap_or_default();
+        // What others allocate only their births say.
+        let is_known = |size_bytes: u64| classes.iter().any(|class| class.size_bytes == Some(size_bytes));
+        let lives = self.cells.values().filter(|(key, _)| key.seen != Seen::Refills && is_known(key.size_bytes));
+        let factors = even::factors(lives.map(|(key, sum)| ((key.size_bytes, key.slice), sum)));
         let (mut cells, mut refills) = (Vec::new(), Vec::new());
         for (key, sum) in self.cells.values().filter(|(_, sum)| sum.is_sane()) {
-            let CellKey { size_bytes, group, cluster, .. } = *key;
+            let CellKey { slice, size_bytes, group, cluster, seen } = *key;
             let CellSum { number, weight, squares } = *sum;
-            match key.seen {
+            match seen {
                 Seen::Refills => {
                     let weight = weight * window_s / refills_s;
                     refills.push(RefillCell { size_bytes, group, cluster, number, weight });
                 }
-                Seen::Lives { path, age_cycles, died } => cells.push(BirthCell {
-                    site: self.site(path),
-                    path,
-                    size_bytes,
-                    group,
-                    cluster,
-                    number,
-                    lives: Lives { age_cycles, died, weight, squares },
-                }),
+                Seen::Lives { path, age_cycles, died } => {
+                    let factor = factors.get(&(size_bytes, slice)).copied().unwrap_or(1.0);
+                    let (weight, squares) = (weight * factor, squares * factor * factor);
+                    let lives = Lives { age_cycles, died, weight, squares };
+                    cells.push(BirthCell { site: self.site(path), path, size_bytes, group, cluster, number, lives });
+                }
             }
         }
         let known = self.refill_trap > 0.0 && self.refill_trap <= 1.0;
         let refill_trap = if known { self.refill_trap } else { REFILL_TRAP };
-        let classes = now.map(|(now, books)| self.rates(now, books)).unwrap_or_default();
-        even_out(&mut cells, |size| classes.iter().any(|class| class.size_bytes == Some(size)));
         Some(BirthReading { window_s, bursts, large_bursts, cells, refills, refill_trap, classes })
     }
 

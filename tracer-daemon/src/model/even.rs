@@ -1,75 +1,81 @@
-//! Weights of sampled births that are more even, where few would stand for most.
+//! Parts of time in which few births of a class were caught count for less, where else few births would stand for most.
 //!
-//! Births of one size class are chosen with different probabilities at different times: more of them once the class is known to grow (`preferences.rs`), fewer where
-//! a window is cheap. A birth from before then stands for dozens of later ones, and what becomes of that one object would decide who is said to leak. The estimate of a share by weights trimmed
-//! at a limit has a much smaller variance, and is wrong only as far as the class was used otherwise when births were rare (D. J. Potter, A study of procedures to identify and trim
-//! extreme sampling weights, 1990). How much the class allocates in all is known from the books, so nothing is lost of that.
+//! Births of one size class are chosen with other probabilities once the class is known to grow (`preferences.rs`). A birth from before stands for dozens of later ones, and what becomes of that
+//! one object would decide who is said to leak. How much a class allocates is known from the books; births say only how that is divided among lines and how long objects live. So a part of
+//! time (a slice, within which births of a class are chosen alike) may count for less than its share of the time: the variance falls by as much, and the estimate is wrong only as far as the class was used
+//! otherwise then. Within a slice nothing is changed, so what stands for fast and slow phases does so as before. After D. J. Potter, A study of procedures to identify and trim extreme sampling
+//! weights (1990), with whole slices in place of single births.
 
 use std::collections::BTreeMap;
 
-use super::births::BirthCell;
-use crate::units::approximate;
+use super::birth_look::CellSum;
 
-/// Births of a class whose weights are worth at least this part of as many even ones (Kish 1965) are left as they are; of others the weights are trimmed until they are.
-const EVEN: f64 = 0.5;
+/// The effective number of births (Kish 1965) of a class is to be at least this part of what it would be if each slice counted by what it knows.
+const EVEN: f64 = 0.7;
 
-/// Trims the weights of each of these classes. Others are left alone: their weights say how much they allocate.
-pub(super) fn even_out(cells: &mut [BirthCell], is_known: impl Fn(u64) -> bool) {
-    let mut classes: BTreeMap<u64, Vec<&mut BirthCell>> = BTreeMap::new();
-    for cell in cells.iter_mut().filter(|cell| is_known(cell.size_bytes)) {
-        classes.entry(cell.size_bytes).or_default().push(cell);
+/// A size class, bytes of a slot, and the number of a slice.
+pub(super) type ClassSlice = (u64, u32);
+
+/// By what the weights of births are to be multiplied. Those that are missing stay as they are; all of a class together stand for as many as before.
+pub(super) fn factors<'a>(sums: impl Iterator<Item = (ClassSlice, &'a CellSum)>) -> BTreeMap<ClassSlice, f64> {
+    let mut all: BTreeMap<u64, BTreeMap<u32, Part>> = BTreeMap::new();
+    for ((size_bytes, slice), sum) in sums.filter(|(_, sum)| sum.is_sane()) {
+        let part = all.entry(size_bytes).or_default().entry(slice).or_default();
+        part.weight += sum.weight;
+        part.squares += sum.squares;
     }
-    for cells in classes.values_mut() {
-        let Some(limit) = limit(cells) else { continue };
-        for cell in cells {
-            let factor = limit / each(cell);
-            if factor < 1.0 {
-                cell.lives.weight *= factor;
-                cell.lives.squares *= factor * factor;
-            }
-        }
+    let mut factors = BTreeMap::new();
+    for (size_bytes, slices) in all {
+        let parts: Vec<Part> = slices.values().copied().collect();
+        let Some(limit) = limit(&parts) else { continue };
+        let before: f64 = parts.iter().map(|part| part.weight).sum();
+        let after: f64 = parts.iter().map(|part| part.weight * part.factor(limit)).sum();
+        factors.extend(slices.iter().map(|(slice, part)| ((size_bytes, *slice), part.factor(limit) * before / after)));
+    }
+    factors
+}
+
+/// Births of one class and slice.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    weight: f64,
+    squares: f64,
+}
+
+impl Part {
+    /// What a birth stands for: the mean, by what each stands for.
+    fn each(self) -> f64 {
+        self.squares / self.weight
+    }
+
+    fn factor(self, limit: f64) -> f64 {
+        (limit / self.each()).min(1.0)
+    }
+
+    fn effective(self) -> f64 {
+        self.weight * self.weight / self.squares
     }
 }
 
-/// What a birth of the cell stands for: the mean, by what each stands for.
-fn each(cell: &BirthCell) -> f64 {
-    cell.lives.squares / cell.lives.weight
-}
-
-/// The largest limit of weights with which they are even enough. `None`: they are as they are.
-fn limit(cells: &mut [&mut BirthCell]) -> Option<f64> {
-    cells.sort_by(|one, other| each(other).total_cmp(&each(one)));
-    let number: f64 = cells.iter().map(|cell| approximate(cell.number)).sum();
-    // Sums over those that are below the limit, and over those above it as parts of the limit.
-    let mut below = cells
-        .iter()
-        .fold((0.0, 0.0), |(weights, squares), cell| (weights + cell.lives.weight, squares + cell.lives.squares));
-    let mut above = (0.0, 0.0);
-    let mut last = None;
-    for cell in cells.iter() {
-        let least = each(cell);
-        let is_even = |limit: f64| {
-            let (weights, squares) = (below.0 + limit * above.0, below.1 + limit * limit * above.1);
-            weights * weights >= EVEN * number * squares
-        };
-        if is_even(least) {
-            return last.map(|most| last_that(least, most, is_even));
-        }
-        let (weight, squares) = (cell.lives.weight, cell.lives.squares);
-        below = (below.0 - weight, below.1 - squares);
-        above = (above.0 + weight / least, above.1 + squares / least / least);
-        last = Some(least);
+/// The largest of what a birth may stand for with which a class is even enough. `None`: it is as it is.
+fn limit(parts: &[Part]) -> Option<f64> {
+    let is_even = |limit: f64| {
+        let (weight, squares) = parts.iter().fold((0.0, 0.0), |(weight, squares), part| {
+            let factor = part.factor(limit);
+            (weight + part.weight * factor, squares + part.squares * factor * factor)
+        });
+        weight * weight >= EVEN * squares * parts.iter().map(|part| part.effective()).sum::<f64>()
+    };
+    let mut most = parts.iter().map(|part| part.each()).fold(0.0, f64::max);
+    let mut least = parts.iter().map(|part| part.each()).fold(f64::INFINITY, f64::min);
+    if is_even(most) {
+        return None;
     }
-    last
-}
-
-/// About the largest value of which this is so, where it is of the least and not of the most.
-fn last_that(mut least: f64, mut most: f64, is_so: impl Fn(f64) -> bool) -> f64 {
-    for _ in 0..20 {
-        let middle = f64::midpoint(least, most);
-        *(if is_so(middle) { &mut least } else { &mut most }) = middle;
+    for _ in 0..30 {
+        let middle = (least * most).sqrt();
+        *(if is_even(middle) { &mut least } else { &mut most }) = middle;
     }
-    least
+    Some(least)
 }
 
 #[cfg(test)]
@@ -77,53 +83,59 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::survival::Lives;
+    use crate::units::approximate;
 
-    fn cell(size_bytes: u64, number: u64, each: f64) -> BirthCell {
+    fn sum(number: u64, each: f64) -> CellSum {
         let weight = each * approximate(number);
-        let lives = Lives { age_cycles: 1, died: false, weight, squares: each * weight };
-        BirthCell { site: None, path: 0, size_bytes, group: 0, cluster: 0, number, lives }
+        CellSum { number, weight, squares: each * weight }
     }
 
-    fn effective(cells: &[BirthCell]) -> f64 {
-        let sum = |of: fn(&BirthCell) -> f64| cells.iter().map(of).sum::<f64>();
-        sum(|cell| cell.lives.weight).powi(2) / sum(|cell| cell.lives.squares)
+    /// The effective number, and what all stand for, with and without factors.
+    fn of_all(sums: &[(ClassSlice, CellSum)], factors: &BTreeMap<ClassSlice, f64>) -> (f64, f64) {
+        let factor = |key| factors.get(key).copied().unwrap_or(1.0);
+        let weight: f64 = sums.iter().map(|(key, sum)| sum.weight * factor(key)).sum();
+        let squares: f64 = sums.iter().map(|(key, sum)| sum.squares * factor(key).powi(2)).sum();
+        (weight * weight / squares, weight)
+    }
+
+    fn factors_of(sums: &[(ClassSlice, CellSum)]) -> BTreeMap<ClassSlice, f64> {
+        factors(sums.iter().map(|(key, sum)| (*key, sum)))
     }
 
     #[test]
     fn one_birth_from_when_few_were_caught_does_not_decide() {
-        let mut cells = vec![cell(448, 1, 76.0), cell(448, 20, 1.0), cell(448, 30, 1.1)];
-        even_out(&mut cells, |_| true);
-        assert!(effective(&cells) >= 0.5 * 51.0 * 0.999, "{}", effective(&cells));
-        assert!(cells[0].lives.weight > 1.1 && cells[0].lives.weight < 10.0, "{:?}", cells[0]);
-        assert_eq!((cells[1], cells[2]), (cell(448, 20, 1.0), cell(448, 30, 1.1)));
+        let sums = [((448, 0), sum(1, 76.0)), ((448, 1), sum(20, 1.0)), ((448, 1), sum(30, 1.1))];
+        let factors = factors_of(&sums);
+        let (effective, all) = of_all(&sums, &factors);
+        assert!(effective > 0.69 * 51.0, "{effective}");
+        assert!((all - 129.0).abs() < 1e-6, "all stand for as many as before");
+        assert!(factors[&(448, 0)] * 76.0 < 12.0 * factors[&(448, 1)], "{factors:?}");
     }
 
     #[test]
-    fn weights_that_are_even_enough_and_classes_of_which_no_more_is_known_are_left_alone() {
-        let even = vec![cell(64, 20, 3.0), cell(64, 20, 1.0), cell(128, 5, 900.0)];
-        let mut cells = even.clone();
-        even_out(&mut cells, |_| true);
-        assert_eq!(cells, even, "of another class they may differ as they like");
-        let uneven = vec![cell(64, 1, 300.0), cell(64, 20, 1.0)];
-        let mut cells = uneven.clone();
-        even_out(&mut cells, |size| size != 64);
-        assert_eq!(cells, uneven);
+    fn what_is_uneven_within_a_slice_and_between_classes_stays() {
+        let sums = [((64, 0), sum(2, 500.0)), ((64, 0), sum(1_000, 1.0)), ((128, 1), sum(3, 900.0))];
+        assert!(factors_of(&sums).is_empty());
+        let even = [((64, 0), sum(20, 3.0)), ((64, 1), sum(20, 1.0))];
+        assert!(factors_of(&even).is_empty());
     }
 
     proptest! {
         #[test]
-        fn nothing_becomes_heavier_and_what_is_left_is_even(
-            births in prop::collection::vec((1_u64..50, 0.01..1e4_f64), 1..40),
+        fn a_class_is_even_enough_then_and_stands_for_as_many(
+            cells in prop::collection::vec((0_u32..5, 1_u64..50, 0.001..1e6_f64), 1..40),
         ) {
-            let before: Vec<BirthCell> = births.iter().map(|(number, each)| cell(64, *number, *each)).collect();
-            let mut cells = before.clone();
-            even_out(&mut cells, |_| true);
-            let number: f64 = cells.iter().map(|cell| approximate(cell.number)).sum();
-            prop_assert!(effective(&cells) >= 0.499 * number);
-            for (cell, before) in cells.iter().zip(&before) {
-                prop_assert!(cell.lives.weight <= before.lives.weight * 1.000_001 && cell.lives.weight > 0.0);
+            let sums: Vec<(ClassSlice, CellSum)> =
+                cells.iter().map(|(slice, number, each)| ((64, *slice), sum(*number, *each))).collect();
+            let factors = factors_of(&sums);
+            let mut slices: BTreeMap<u32, CellSum> = BTreeMap::new();
+            for ((_, slice), sum) in &sums {
+                slices.entry(*slice).or_default().add_all(sum);
             }
+            let best: f64 = slices.values().map(|sum| sum.weight * sum.weight / sum.squares).sum();
+            let ((_, before), (effective, after)) = (of_all(&sums, &BTreeMap::new()), of_all(&sums, &factors));
+            prop_assert!(effective >= 0.699 * best, "{effective} of {best}");
+            prop_assert!((after / before - 1.0).abs() < 1e-9);
         }
     }
 }

@@ -45,6 +45,13 @@ impl Default for Preferences {
 }
 
 impl Preferences {
+    /// Whether objects of some class that is preferred are chosen at least twice as often by one as by the other, or half as often.
+    pub fn differs(&self, other: &Self) -> bool {
+        let part = |preferences: &Self, times: u16| f64::from(times) / preferences.all;
+        let pairs = self.times.iter().zip(&other.times).filter(|(own, of_other)| **own > 1 || **of_other > 1);
+        pairs.map(|(own, of_other)| part(self, *own) / part(other, *of_other)).any(|ratio| !(0.5..2.0).contains(&ratio))
+    }
+
     /// Of all classes that allocate. Those that nothing is known of count once.
     pub fn of(classes: &[ClassGrowth]) -> Self {
         let is_sane = |value: f64| value.is_finite() && value > 0.0;
@@ -89,6 +96,14 @@ mod tests {
         assert!((preferences.all - 4.0).abs() < 1e-9);
         assert_eq!(times(&preferences, 2_048), 1);
         assert_eq!(times(&preferences, 64), 1);
+    }
+
+    #[test]
+    fn preferences_differ_where_a_class_is_chosen_otherwise() {
+        let of = |grows| Preferences::of(&[class(64, 1e6, 1e4), class(128, 1e6, grows)]);
+        assert!(of(0.0).differs(&Preferences::default()) && Preferences::default().differs(&of(0.0)));
+        assert!(!of(1e4).differs(&of(1.2e4)) && of(1e4).differs(&of(0.0)));
+        assert!(!Preferences::of(&[class(64, 1e6, 1e6)]).differs(&Preferences::default()), "all is chosen as before");
     }
 
     #[test]

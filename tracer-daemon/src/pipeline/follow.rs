@@ -187,11 +187,11 @@ fn watch(session: &mut Session, publisher: &mut Publisher<'_>) -> End {
         let now = own::now();
         if now >= next_snapshot {
             next_snapshot = now + SNAPSHOT_EVERY;
-            publisher.publish(session);
+            let is_readable = publisher.publish(session);
             if session.subject().presence() != Presence::Running {
                 return End::Target;
             }
-            if session.blind_for() > BLIND_MAX {
+            if !is_readable || session.blind_for() > BLIND_MAX {
                 return End::Unreadable;
             }
         }
@@ -212,7 +212,8 @@ struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    fn publish(&mut self, session: &mut Session) {
+    /// False: what was counted cannot be read.
+    fn publish(&mut self, session: &mut Session) -> bool {
         for refusal in session.refused() {
             if self.refused.insert(refusal.id.clone()) {
                 if !self.announced.contains(&refusal.id) {
@@ -226,8 +227,12 @@ impl Publisher<'_> {
             Ok(snapshot) => {
                 self.shared.metrics.observe(self.key, &self.facts, &snapshot);
                 self.shared.metrics.observe_cost(self.key, &session.cost(&snapshot));
+                true
             }
-            Err(error) => report_failure(Err(error)),
+            Err(error) => {
+                report_failure(Err(error));
+                false
+            }
         }
     }
 }

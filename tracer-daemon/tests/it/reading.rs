@@ -110,6 +110,8 @@ fn a_sampler_that_is_off_is_turned_on_where_that_is_asked_for_and_off_again() {
         "attach",
         "--pid",
         &pid,
+        "--evidence",
+        "books",
         "--adopt-sampler",
         "--state-dir",
         folder,

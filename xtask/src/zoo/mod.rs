@@ -102,9 +102,12 @@ fn planned(options: &Options) -> Vec<Planned> {
     let mut planned = Vec::new();
     for case in CASES.iter().filter(|case| !options.quick || case.is(Trait::Quick)) {
         let [first, second] = case.releases;
-        let mut cells = vec![(first, Evidence::Sampler), (second, Evidence::Bursts)];
-        if !options.quick {
-            cells.extend([(second, Evidence::Sampler), (first, Evidence::None), (first, Evidence::Bursts)]);
+        let mut cells = vec![(first, Evidence::Sampler)];
+        if options.quick {
+            cells.push((second, Evidence::Bursts));
+        } else {
+            cells.extend([(second, Evidence::Sampler), (first, Evidence::None)]);
+            cells.extend([(first, Evidence::Bursts), (second, Evidence::Bursts)]);
             cells.extend(case.is(Trait::Adopted).then_some((second, Evidence::Adopted)));
         }
         let of = |(release, evidence): (&str, Evidence)| Planned { case: *case, release: release.to_owned(), evidence };
@@ -274,6 +277,8 @@ mod tests {
         let lru = names(&["--case", "lru", "--evidence", "sampler"]);
         assert_eq!(lru.len(), 2);
         assert_eq!(names(&["--case", "lru", "--evidence", "sampler", "--go", "1.25.5"]), ["lru 1.25.5 sampler"]);
+        let of_release = names(&["--case", "zap", "--go", "1.25.5"]);
+        assert_eq!(of_release, ["zap 1.25.5 sampler", "zap 1.25.5 none", "zap 1.25.5 bursts"]);
         assert!(names(&["--go", "1.26"]).iter().all(|name| name.contains(" 1.26.6 ")));
     }
 }

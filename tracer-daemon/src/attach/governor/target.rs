@@ -462,7 +462,8 @@ impl Target {
         let outlook = self.outlook(plan.kind);
         let outside = self.learnt.learn_tail(&outlook, plan, &outcome);
         self.learnt.learn_record(plan, &outcome);
-        if plan.kind == WindowKind::Births {
+        // Those of impulses are chosen otherwise.
+        if plan.kind == WindowKind::Births && !matches!(plan.cause, Cause::Impulse(_)) {
             self.learnt.learn_births(plan, &outcome);
         }
         let cost_ns =

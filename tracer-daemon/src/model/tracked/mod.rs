@@ -215,6 +215,8 @@ pub struct Tracked {
     counts: BirthCounts,
     looked: Option<Cycle>,
     refill_trap: f64,
+    /// From this burst on births are of a slice of their own.
+    cut: Option<u32>,
 }
 
 impl Tracked {
@@ -237,6 +239,7 @@ impl Tracked {
             counts: BirthCounts::default(),
             looked: None,
             refill_trap: 0.0,
+            cut: None,
         }
     }
 
@@ -265,6 +268,12 @@ impl Tracked {
     /// What a hit in a burst of refills costs, as a part of what one in a burst of births costs, by calibration.
     pub fn refill_trap(&mut self, part: f64) {
         self.refill_trap = part;
+    }
+
+    /// Births of this burst and of later ones are chosen otherwise than those before: they are kept apart, so that within a slice
+    /// births of a class stand for about as many.
+    pub fn chosen_otherwise_from(&mut self, burst: u32) {
+        self.cut = Some(burst);
     }
 
     /// One more birth, in the order in which they were caught. One whose weight is no positive number is counted and left out.
@@ -509,7 +518,8 @@ impl Tracked {
         let bursts = if number < LARGE_BURSTS { &mut self.birth_bursts } else { &mut self.large_bursts };
         let cluster = cluster(*bursts);
         *bursts = bursts.wrapping_add(1);
-        let slice = self.slice(at_ns);
+        let is_cut = self.cut.take_if(|from| (*from..LARGE_BURSTS).contains(&number)).is_some();
+        let slice = if is_cut { self.new_slice(at_ns) } else { self.slice(at_ns) };
         self.open.push_back(OpenBurst { number, cluster, slice, ended: Vec::new() });
         if self.open.len() > OPEN_MAX
             && let Some(lost) = self.open.pop_front()
@@ -530,12 +540,14 @@ impl Tracked {
     fn slice(&mut self, at_ns: u64) -> u32 {
         match self.slices.back() {
             Some(last) if at_ns.saturating_sub(last.began_ns) < self.limits.slice_ns.max(1) => last.number,
-            last => {
-                let number = last.map_or(0, |last| last.number.saturating_add(1));
-                self.slices.push_back(Slice { number, began_ns: at_ns, ..Slice::default() });
-                number
-            }
+            _ => self.new_slice(at_ns),
         }
+    }
+
+    fn new_slice(&mut self, at_ns: u64) -> u32 {
+        let number = self.slices.back().map_or(0, |last| last.number.saturating_add(1));
+        self.slices.push_back(Slice { number, began_ns: at_ns, ..Slice::default() });
+        number
     }
 }
 

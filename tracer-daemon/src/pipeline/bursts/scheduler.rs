@@ -54,7 +54,7 @@ const LEAVE_NS: u64 = 1_000_000_000;
 /// Who sleeps for [`NAP_NS`] and wakes up so much later was stopped.
 const STOPPED_NS: u64 = 2_000_000_000;
 /// Why there was no window for an impulse that was to have one.
-const NO_TURN: &str = "no window could open for it within two seconds";
+const NO_TURN: &str = "no window could open for it at once: others were open, or what was spent had to come in first";
 /// At the end: probes are gone in some tens of milliseconds each.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -563,7 +563,7 @@ impl Scheduler {
         let large = self.governor.hooks(id).map(|hooks| hooks.large_objects.mode);
         let is_without_hook = large == Some(Mode::Continuous) && !hosted.large.counts();
         let with_large_objects = is_of_impulse || is_without_hook || large == Some(Mode::Bursts);
-        match hosted.target.open(&mut self.holders, &plan, kind, with_large_objects) {
+        match hosted.target.open(&mut self.holders, &plan, kind, with_large_objects, now_ns) {
             Ok(holder) => {
                 let stands_for_s = approximate(plan.stands_for_ns) / 1e9;
                 tracing::debug!(pid = hosted.target.identity.pid, stands_for_s, reason = %plan.reason(), "a window opens");
@@ -583,6 +583,7 @@ impl Scheduler {
                 });
             }
             Err(error) => {
+                hosted.target.tracker.lost(burst_number(&plan));
                 hosted.failure = Some(with_causes(&error));
                 let failure = match error {
                     AttachError::TargetGone { .. } => OpenFailure::Gone,

@@ -14,7 +14,7 @@ use crate::{
     addr::Avma,
     attach::{
         AttachError, Holder, Holders, KernelObject, Limits, Link, LinkPoint, Mechanism, Until, bytes_of,
-        governor::{Costs, Hook, TargetFacts, WindowPlan},
+        governor::{Cause, Costs, Hook, TargetFacts, WindowPlan},
         verify_code,
     },
     collect::{
@@ -25,7 +25,7 @@ use crate::{
     discover::ProcessIdentity,
     export::Refusal,
     inspect::Global,
-    model::tracked,
+    model::{preferences::Preferences, tracked},
     pipeline::{StartError, Subject},
     plan::{BirthPoints, BurstPlan, ProbePoint, Purpose},
     units::{approximate, whole},
@@ -37,6 +37,8 @@ const CYCLE: &str = "cycle_marked";
 /// Programs of hooks that stay: for all points of that on goroutines, and for large objects.
 const GOROUTINES: &str = "goroutines";
 const LARGE: &str = "large_objects";
+/// Births are chosen by one preference for so long at least: what was caught by another is kept apart.
+const PREFERRED_FOR_NS: u64 = 20_000_000_000;
 /// Maps of the object that neither bursts nor hooks use.
 const UNUSED: [(&str, u32); 3] = [("ALLOCATIONS", 1), ("LIVE_GOROUTINES", 1), ("MILLISECONDS", 1)];
 /// Those that hooks on goroutines use beside their ring: about 150 KiB.
@@ -53,6 +55,8 @@ pub(in crate::pipeline) struct BurstTarget {
     pub(super) tracker: Arc<Tracker>,
     pub(super) counters: BurstCounters,
     preferred: PreferenceMap,
+    /// What births are chosen by, and since when, ns of the monotonic clock.
+    preferences: (Preferences, Option<u64>),
     exe: File,
     object: KernelObject,
     mechanism: Mechanism,
@@ -165,6 +169,7 @@ impl BurstTarget {
             tracker: Arc::new(tracker),
             counters,
             preferred,
+            preferences: (Preferences::default(), None),
             exe,
             object,
             mechanism,
@@ -221,6 +226,23 @@ impl BurstTarget {
         self.mechanism.closing_ns(self.births_and_large.len())
     }
 
+    /// Tells the kernel side by what births of this window are to be chosen. Gives how many times all that is allocated counts.
+    fn prefer(&mut self, plan: &WindowPlan, now_ns: u64) -> f64 {
+        let wanted = self.desk.preferences();
+        let is_time = self.preferences.1.is_none_or(|since_ns| now_ns >= since_ns.saturating_add(PREFERRED_FOR_NS));
+        if is_time && wanted.differs(&self.preferences.0) {
+            self.preferences = (wanted, Some(now_ns));
+            self.tracker.chosen_otherwise_from(burst_number(plan));
+        }
+        // An impulse asks who allocates, not who leaks.
+        let now = if matches!(plan.cause, Cause::Impulse(_)) { Preferences::default() } else { self.preferences.0 };
+        // A birth says what it was chosen by, so where the map cannot be written nothing is lost but precision.
+        if let Err(error) = self.preferred.set(&now.times) {
+            tracing::debug!(pid = self.identity.pid, %error, "births are chosen as before");
+        }
+        now.all
+    }
+
     /// Orders a window.
     pub(super) fn open(
         &mut self,
@@ -228,6 +250,7 @@ impl BurstTarget {
         plan: &WindowPlan,
         kind: WindowKind,
         with_large_objects: bool,
+        now_ns: u64,
     ) -> Result<Holder, AttachError> {
         let pid = self.identity.pid;
         if self.mechanism == Mechanism::PerfEvents {
@@ -241,17 +264,12 @@ impl BurstTarget {
                 points.sort_by(|one, other| hits(one).total_cmp(&hits(other)));
             }
         }
+        let mean_birth_bytes = whole(approximate(plan.mean_birth_bytes) * self.prefer(plan, now_ns));
         let points = match kind {
             WindowKind::Births if with_large_objects => &self.births_and_large,
             WindowKind::Births => &self.births,
             WindowKind::Slots => &self.slots,
         };
-        let preferences = self.desk.preferences();
-        // Births carry what they were chosen by, so it may change at any time; and where it cannot, nothing is lost but precision.
-        if let Err(error) = self.preferred.set(&preferences.times) {
-            tracing::debug!(pid, %error, "births are chosen by their bytes alone");
-        }
-        let mean_birth_bytes = whole(approximate(plan.mean_birth_bytes) * preferences.all);
         let state = WindowState {
             until_ns: 0,
             mean_birth_bytes: mean_birth_bytes.min(u64::from(u32::MAX)),

@@ -250,6 +250,11 @@ impl Tracker {
         (std::mem::take(&mut impulses.caught), std::mem::take(&mut impulses.unserved))
     }
 
+    /// From this burst on births are chosen otherwise.
+    pub(super) fn chosen_otherwise_from(&self, burst: u32) {
+        self.shared.state().tracked.chosen_otherwise_from(burst);
+    }
+
     /// What the kernel side could not hand on since it was loaded.
     pub(super) fn losses(&self, totals: &BurstTotals) {
         self.shared.state().tracked.lost(totals.lost, totals.pending_full);
