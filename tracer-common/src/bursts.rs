@@ -43,7 +43,7 @@ pub const WINDOWS: u32 = 2;
 /// The index of the latter. The former is the first.
 pub const LARGE_WINDOW: u32 = 1;
 
-/// Values of the map `PREFERENCES`, by size class: how many times the bytes of its objects count where chance chooses; 0 is 1.
+/// Values of the map `PREFERRED`, by size class: how many times the bytes of its objects count where chance chooses; 0 is 1.
 pub const PREFERENCES: u32 = 68;
 
 /// A window, if one is open: a value of the map `WINDOW`.
@@ -54,7 +54,7 @@ pub struct WindowState {
     /// stopped before he could take the probes away.
     pub until_ns: u64,
     /// Objects are chosen with the probability of their bytes in this, at most 1; 0 and 1: all are. Of a class that is preferred
-    /// the bytes count more, see `PREFERENCES`.
+    /// the bytes count more, see the map `PREFERRED`.
     pub mean_birth_bytes: u64,
     /// The number of the burst.
     pub burst: u32,

@@ -284,7 +284,7 @@ pub struct CheckArgs {
     /// With a baseline: how much faster a known growth may be, since machines and loads differ
     #[arg(long, default_value = "20%", value_name = "PERCENT", value_parser = percentage)]
     pub tolerance: f64,
-    /// What to measure with; `exact` says what allocates, not what grows
+    /// What to measure with: `auto` and `books` are the same here, since a check opens no windows
     #[arg(long, value_enum, default_value_t = EvidenceChoice::Auto)]
     pub evidence: EvidenceChoice,
     /// Do not turn on the sampler of a program that was built without one: then no line has a name

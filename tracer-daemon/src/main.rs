@@ -115,6 +115,10 @@ fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
         let message = "--evidence exact counts what is allocated, and a check needs to know what grows: books or auto";
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
+    if args.evidence == EvidenceChoice::Bursts {
+        let message = "a check turns the sampler on and opens no windows: --evidence auto or books";
+        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
     let name = args.name.as_deref().map(NamePattern::new).transpose().map_err(StartError::from)?;
     let options = pipeline::check::Options {
         command: args.command,

@@ -1,4 +1,4 @@
-//! One target whose memory is read and that has no probe.
+//! One target whose memory is read, and in which windows may be opened.
 
 use std::{
     fs::File,
@@ -149,11 +149,14 @@ impl BooksSession {
 
     /// When it was. None: nothing was read.
     fn look(&mut self, must: bool) -> Option<Moment> {
-        let Self { subject, heap, profile, goroutines, memory, failures, .. } = self;
+        let Self { subject, heap, profile, goroutines, memory, failures, births, .. } = self;
         if subject.still_there().is_err() {
             return None;
         }
         let due = own::now();
+        if let Some((heap, births)) = heap.as_mut().zip(births.as_ref()) {
+            heap.slow_down(births.reads_slower());
+        }
         let books = heap.as_mut().map(|heap| heap.look(subject, due, must));
         // What the books count is of now. On a busy host they take long to read, and so does all that follows.
         let now = own::now();

@@ -8,11 +8,11 @@
 //! A target earns a share s (`max_overhead`) of the CPU time that it uses, and at most of one core: in a step of dt in which it used dc it
 //! earns s·min(dc, dt), less where the host's budget is shared (`share`: each gets what it can use, up to the same level). What was earned within a minute,
 //! M, is the budget of that minute. A purse (`budget`) holds at most 0.12·M, and a window opens only if the purse holds what
-//! the window is planned to cost. It ends early where it has cost three times that, or all that the purse holds. So within any minute no more is spent than
+//! the window is planned to cost. It ends early where it has cost three times that, or all that may be spent now. So within any minute no more is spent than
 //! M + 0.12·(M of the minute before), and what hits behind the last window have cost above their mean, of which 0.06·M are left out of account beforehand: below
 //! 1.2 budgets. The same holds where the program becomes however fast while a window is open: what the threads that run can lose before and behind
-//! it is left of 1.2·M beforehand. (What cannot be known is how many threads will run: where a nearly idle program takes eight cores at once within a window, those lose
-//! as long as the tail is, each, which is a debt.) Debts are carried over. The host has a purse of its own, filled by time instead of CPU time, which pays for each burst what the target pays
+//! it is left of 1.2·M beforehand, up to 0.2·M (`sudden`). Beyond that is what cannot be known or afforded: more threads than ran before (a nearly idle program that takes eight cores at once), and
+//! tails that are long against a small budget (perf events, a host that has too much to do). What they cost is a debt. Debts are carried over. The host has a purse of its own, filled by time instead of CPU time, which pays for each burst what the target pays
 //! and what it costs ourselves.
 //!
 //! A target for which a window that shows anything is too expensive has the *floor*: 60 s after a burst one more becomes possible, at a random time (15 s on
@@ -46,10 +46,10 @@
 //! Windows open at the times of a Poisson process (`gap`) of rate
 //!
 //! ```text
-//!     r = 2·x · (M / 60 s) / (mean cost of late) · worth / live        x = (purse − planned)/(capacity − planned)
+//!     r = 2·x · (M / 60 s) / (mean cost of late) · worth / live        x = (what may be spent now − planned)/(capacity − planned)
 //! ```
 //!
-//! so that the purse stays about half full and all that is earned is spent. worth is less than 1 where fewer than 20 hits are expected or the model wants less; live
+//! so that the purse stays about half full and all that is earned is spent; the mean cost counts up to three times what a window would cost now. worth is less than 1 where fewer than 20 hits are expected or the model wants less; live
 //! is the part of the time in which no window is open or being switched. At most a quarter of the time is in windows; what the windows of a target cost ourselves is at
 //! most half of what it may pay; and at most 20 begin per second on a host, one at a time.
 //!

@@ -273,7 +273,11 @@ impl fmt::Display for Refusal {
                 window_ns / 1e6
             ),
             Self::Debt { owed_ns } => {
-                write!(formatter, "bursts have cost more than planned; {:.2} ms have to come in first", owed_ns / 1e6)
+                write!(
+                    formatter,
+                    "what bursts may cost is nearly spent; {:.2} ms are missing for the next",
+                    owed_ns / 1e6
+                )
             }
             Self::Node { share } => {
                 write!(formatter, "the targets of this host together may take {:.1} % of a core", 100.0 * share)

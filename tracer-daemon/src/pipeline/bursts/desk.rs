@@ -29,6 +29,8 @@ pub(in crate::pipeline) struct Shown {
     pub(in crate::pipeline) account: Account,
     /// Why there are few windows, or none.
     pub(in crate::pipeline) standing: Option<Standing>,
+    /// How many times less often than usual the books are to be read, since leakline takes more than it may; 0: not known, as usual.
+    pub(in crate::pipeline) reads_slower: f64,
     /// Why the last window could not be opened, or collections cannot be seen.
     pub(in crate::pipeline) failure: Option<String>,
     /// Why the hooks on goroutines are off; `None`: they are on.

@@ -116,6 +116,7 @@ pub(super) fn show(hosted: &Hosted, id: TargetId, governor: &Governor, now_ns: u
     hosted.target.desk.show(Shown {
         account: governor.account(id).unwrap_or_default(),
         standing: Some(governor.standing(id)),
+        reads_slower: governor.reads_slower(),
         failure: hosted.failures(),
         goroutine_hooks_off: hosted.goroutines.why_off(now_ns, decision, &hosted.target),
     });

@@ -18,7 +18,7 @@ use std::{
 };
 
 pub(super) use self::desk::{BookRates, Desk};
-pub(super) use self::scheduler::{BurstHost, Place};
+pub(super) use self::scheduler::{BurstHost, Place, TARGETS_MAX};
 pub(super) use self::target::BurstTarget;
 pub(super) use self::tracker::Tracker;
 use crate::{

@@ -11,7 +11,7 @@ use crate::{
     addr::Avma,
     attach::{
         Limits,
-        governor::{Impulse, Impulses, Jump, Pulse, Standing},
+        governor::{self, Impulse, Impulses, Jump, Pulse, Standing},
     },
     export::{CostFacts, Refusal},
     model::{
@@ -22,7 +22,7 @@ use crate::{
     },
     pipeline::{
         Subject,
-        bursts::{BookRates, BurstTarget, Bursts, Desk, Place, Tracker},
+        bursts::{BookRates, BurstTarget, Bursts, Desk, Place, TARGETS_MAX, Tracker},
     },
     read::books::Books,
     symbolize::{Frame, Origin},
@@ -105,6 +105,10 @@ impl BirthLooks {
         epoch_ns: u64,
     ) -> Result<Self, Refusal> {
         let host = bursts.host().map_err(Clone::clone)?;
+        if !host.has_room() {
+            let text = format!("no bursts: windows are opened in {TARGETS_MAX} processes already");
+            return Err(Refusal::new("bursts_many_targets", text));
+        }
         let mut target = BurstTarget::load(subject, exe, limits, epoch_ns, host.mechanism())?;
         let (tracker, desk) = (target.tracker(), target.desk());
         let hooks = target.take_hook_reader().map(|reader| HookLooks::new(reader, Arc::clone(&desk)));
@@ -144,6 +148,11 @@ impl BirthLooks {
             Some(_) => {}
             None => self.books = Some((now, amounts)),
         }
+    }
+
+    /// How many times less often than usual the books are to be read; at least 1.
+    pub(in crate::pipeline) fn reads_slower(&self) -> f64 {
+        self.desk.shown().reads_slower.max(1.0)
     }
 
     /// Of which size classes more births should be caught.
@@ -235,6 +244,9 @@ impl BirthLooks {
         let shown = self.desk.shown();
         let standing = match shown.standing {
             None | Some(Standing::Scheduled { .. }) => None,
+            Some(Standing::Floor(why @ governor::Refusal::Debt { .. })) => {
+                Some(Refusal::new("bursts_wait", format!("no window for a while: {why} (--max-overhead)")))
+            }
             Some(Standing::Floor(why)) => {
                 Some(Refusal::new("bursts_few", format!("about one window a minute: {why} (--max-overhead)")))
             }

@@ -15,6 +15,8 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::pipeline) struct HeapLooks {
     reader: BooksReader,
+    /// How often it is looked where leakline takes no more than it may.
+    usual: Duration,
     pace: Pace,
     /// Collections that had ended at the last look.
     collections: u32,
@@ -30,7 +32,13 @@ impl HeapLooks {
     pub(in crate::pipeline) fn start(subject: &Subject, every: Duration) -> Result<Self, ReadError> {
         let mut reader = BooksReader::new(&subject.runtime())?;
         let books = reader.read(&subject.memory)?;
-        Ok(Self { reader, pace: Pace::new(every), collections: books.collections, pending: Some(Box::new(books)) })
+        let (collections, pending) = (books.collections, Some(Box::new(books)));
+        Ok(Self { reader, usual: every, pace: Pace::new(every), collections, pending })
+    }
+
+    /// From now on looks come so many times less often than usual.
+    pub(in crate::pipeline) fn slow_down(&mut self, times: f64) {
+        self.pace.every = Duration::try_from_secs_f64(self.usual.as_secs_f64() * times).unwrap_or(self.usual);
     }
 
     /// Looks where it is time to, or where it must be.
