@@ -138,8 +138,12 @@ impl Holders {
             tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: at_most.subsec_nanos().into(),
         };
-        // Whoever does not end in time has nothing to hold and no one to hold it for: it ends when it runs.
-        let _interrupted = poll(&mut [PollFd::new(&spare.ended, PollFlags::IN)], Some(&timeout));
+        let mut ended = [PollFd::new(&spare.ended, PollFlags::IN)];
+        // Whoever does not end in time is stopped, and holds nothing.
+        if !matches!(poll(&mut ended, Some(&timeout)), Ok(1..)) {
+            let _gone = pidfd_send_signal(&spare.ended, Signal::KILL);
+            let _interrupted = poll(&mut ended, Some(&timeout));
+        }
     }
 
     /// Has a link made. It is not there yet: [`Holder::news`] says when it is.
