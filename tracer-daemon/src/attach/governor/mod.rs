@@ -37,7 +37,7 @@
 //! (`docs/decisions/0014-windows-may-be-long-where-hits-are-few.md`). w is that for the highest rate of the last minute or two. The cap is in hits, (most − switching −
 //! tail)/h: a jump of the rate costs one cap and no more, and the next decision knows it.
 //!
-//! Of n hits n/4 are wanted as births, of few half, within 20 and 2,000, fewer where many objects are tracked or collections are frequent; a birth of so many bytes is chosen with
+//! Of n hits n/4 are wanted as births, of few up to 500 all, or half of them once some size class is preferred, within 20 and 2,000, fewer where many objects are tracked or collections are frequent; a birth of so many bytes is chosen with
 //! probability min(1, bytes/mean), with mean = n·(mean size)/births, corrected by what windows have given. Bytes of size classes that the books see grow count
 //! more ([`crate::model::preferences`]).
 //!

@@ -234,6 +234,7 @@ impl Target {
                 WindowKind::Slots => self.learnt.slot_ns.unwrap_or(costs.birth_ns),
             },
             births_max,
+            prefers: seen.prefers,
             hits_goal,
             switch_ns: f64::from(points) * costs.point_ns,
             tail_ns: self.learnt.tail_ns(),

@@ -63,6 +63,8 @@ pub struct Observation {
     pub hits: HookHits,
     /// How much of the budget the evidence is worth now, from 0 (nothing is gained by more) to 1.
     pub wanted: f64,
+    /// Whether some size class grows, so that births are chosen from it.
+    pub prefers: bool,
 }
 
 /// What a window probes.

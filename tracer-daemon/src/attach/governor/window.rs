@@ -6,7 +6,7 @@ use super::Config;
 pub(super) const BIRTHS_MIN: f64 = 20.0;
 /// More births of one burst say the same as these, since what one burst catches belongs together.
 pub(super) const BIRTHS_MAX: f64 = 2_000.0;
-/// Of few hits half become births, those that weigh most, at most so many.
+/// So many hits all become births; where it is known what to look for half of them.
 const BIRTHS_OF_FEW: f64 = 500.0;
 /// Of more, one in this many becomes a birth, within the limits above: then births cost about a third of the burst.
 const HITS_PER_BIRTH: f64 = 4.0;
@@ -34,6 +34,8 @@ pub(super) struct Outlook {
     pub(super) birth_ns: f64,
     /// Births wanted, at most. 0: a window on slots, of which each is recorded.
     pub(super) births_max: f64,
+    /// Whether births are chosen from what grows.
+    pub(super) prefers: bool,
     /// Hits for which a window is made longer.
     pub(super) hits_goal: f64,
     /// What switching on and off costs the target, ns.
@@ -119,7 +121,7 @@ impl Outlook {
         // How many hits are births depends on how many hits there are, and these on what each costs: three rounds are enough.
         let mut shape = self.with_share(births_max.min(1.0) / HITS_PER_BIRTH, allowance, config);
         for _ in 0..2 {
-            let births = births_of(shape.hits, births_max);
+            let births = births_of(shape.hits, births_max, self.prefers);
             shape = self.with_share((births / shape.hits.max(1.0)).min(1.0), allowance, config);
         }
         (shape.hit_cap >= HITS_MIN.min(shape.uncapped)).then_some(shape)
@@ -157,10 +159,11 @@ impl Outlook {
     }
 }
 
-/// Births wanted of so many hits. The trap costs as much as a birth takes more, so of few hits many are wanted; were they all, windows would be
-/// a third shorter, and of large objects, which are chosen first, fewer would be seen.
-fn births_of(hits: f64, most: f64) -> f64 {
-    (hits / HITS_PER_BIRTH).max((hits / 2.0).min(BIRTHS_OF_FEW)).max(BIRTHS_MIN).min(most).min(BIRTHS_MAX)
+/// Births wanted of so many hits. The trap costs as much as a birth takes more, so of few hits all are wanted; where those are chosen that are looked for, half:
+/// windows are then half as long again.
+fn births_of(hits: f64, most: f64, prefers: bool) -> f64 {
+    let of_few = (if prefers { hits / 2.0 } else { hits }).min(BIRTHS_OF_FEW);
+    (hits / HITS_PER_BIRTH).max(of_few).max(BIRTHS_MIN).min(most).min(BIRTHS_MAX)
 }
 
 /// How many births one burst should add where so many objects are tracked already, so many fit, and a look at each comes so often.

@@ -522,6 +522,7 @@ impl Scheduler {
                         tracked: target.tracker.followed(),
                         hits: HookHits { cycles, large_objects, goroutines },
                         wanted: 1.0,
+                        prefers: target.desk.preferences().times.iter().any(|times| *times > 1),
                     },
                 );
             }

@@ -236,6 +236,7 @@ proptest! {
                 tracked: cpu_ns,
                 hits,
                 wanted: allocations.unwrap_or(1.0),
+                prefers: false,
             });
             if let Next::Open(plan) = governor.next(at_ns) {
                 prop_assert!((2_000_000..=500_000_000).contains(&plan.length_ns), "{plan:?}");

@@ -261,6 +261,7 @@ impl Run {
             tracked: program.tracked,
             hits: state.hook_cap_hits,
             wanted: program.wanted,
+            prefers: false,
         };
         let core_s = (state.cpu_s - state.last_cpu_s).min(passed_s);
         state.last_cpu_s = state.cpu_s;
