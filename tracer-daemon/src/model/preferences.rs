@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn preferences_differ_where_a_class_is_chosen_otherwise() {
-        let of = |grows| Preferences::of(&[class(64, 1e6, 1e4), class(128, 1e6, grows)]);
+        let of = |grows| Preferences::of(&[class(64, 1e5, 1e4), class(128, 1e6, grows)]);
         assert!(of(0.0).differs(&Preferences::default()) && Preferences::default().differs(&of(0.0)));
         assert!(!of(1e4).differs(&of(1.2e4)) && of(1e4).differs(&of(0.0)));
         assert!(!Preferences::of(&[class(64, 1e6, 1e6)]).differs(&Preferences::default()), "all is chosen as before");
