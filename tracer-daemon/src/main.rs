@@ -111,12 +111,14 @@ fn code(fails: bool) -> ExitCode {
 }
 
 fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    if args.evidence == EvidenceChoice::Exact {
-        let message = "--evidence exact counts what is allocated, and a check needs to know what grows: books or auto";
-        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
-    }
-    if args.evidence == EvidenceChoice::Bursts {
-        let message = "a check turns the sampler on and opens no windows: --evidence auto or books";
+    let refused = match args.evidence {
+        EvidenceChoice::Auto | EvidenceChoice::Books => None,
+        EvidenceChoice::Bursts => Some("a check turns the sampler on and opens no windows: --evidence auto or books"),
+        EvidenceChoice::Exact => {
+            Some("--evidence exact counts what is allocated, and a check needs to know what grows: books or auto")
+        }
+    };
+    if let Some(message) = refused {
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
     let name = args.name.as_deref().map(NamePattern::new).transpose().map_err(StartError::from)?;

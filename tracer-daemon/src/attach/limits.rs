@@ -20,7 +20,7 @@ pub struct Limits {
     pub birth_ring_bytes: u32,
     /// Births that one window is to have at most, so that they find room whenever the ring was emptied last.
     pub births_max: u64,
-    /// The same of the ring that carries new stacks of goroutines, where hooks stay on these.
+    /// Bytes of the ring that carries new stacks of goroutines, where hooks stay on these; as [`Self::ring_bytes`].
     pub goroutine_ring_bytes: u32,
 }
 

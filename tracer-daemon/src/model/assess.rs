@@ -235,7 +235,7 @@ impl Assessor {
 
     /// How fast what is alive grows, where that is above chance, worth a word, and does not slow down, bytes per second.
     pub fn rising(assessment: &Assessment, live_bytes: f64) -> Option<Rate> {
-        rising(&assessment.total).filter(|rate| rate.value > verdict::floor(live_bytes))
+        assessment.total.rising().filter(|rate| rate.value > verdict::floor(live_bytes))
     }
 
     /// The collections and what they found.
@@ -266,7 +266,7 @@ impl Assessor {
             window_s: window.span_s,
             doubt: self.doubt(&window, &classes),
         };
-        let rising_bytes_per_s = classes.iter().filter_map(ClassAssessment::rising).map(|rate| rate.value).sum();
+        let rising_bytes_per_s = classes.iter().filter_map(|class| class.trend.rising()).map(|rate| rate.value).sum();
         let (sites, name_due_s) = self.sites(&classes, &window, &circumstances);
         let (verdict, why) =
             self.of_process(total, &classes, &sites, name_due_s, &window, circumstances.floor_bytes_per_s);
@@ -397,7 +397,7 @@ impl Assessor {
             return (worst.verdict, worst.why);
         }
         let disagreement = sites.iter().map(|site| site.why).find(|why| matches!(why, Reason::SamplesDisagree { .. }));
-        let rising = classes.iter().filter_map(|class| Some((class, class.rising()?)));
+        let rising = classes.iter().filter_map(|class| Some((class, class.trend.rising()?)));
         let fastest = rising
             .filter(|(class, rate)| rate.value > floor && (class.is_confirmed || is_strong(*rate)))
             .max_by(|(_, one), (_, other)| one.value.total_cmp(&other.value));
@@ -430,7 +430,7 @@ impl Assessor {
         let mut name_due: Option<(f64, f64)> = None;
         for class in classes {
             let by_profile = sampled.get(&class.size_bytes).filter(|_| has_profile);
-            let births = self.births.as_ref().zip(class.rising()).filter(|(births, rate)| {
+            let births = self.births.as_ref().zip(class.trend.rising()).filter(|(births, rate)| {
                 let due_s =
                     || SAMPLES_TO_NAME * bytes_per_sample(class.size_bytes, by_profile, rate_bytes) / rate.value;
                 !has_profile || due_s() > profile_s && births.is_enough(class.size_bytes, *rate)
@@ -600,21 +600,6 @@ fn bytes_per_sample(size_bytes: Option<u64>, sites: Option<&Sites>, rate_bytes: 
     let weights: f64 = sites().map(|(_, sampled, _)| weight_of(sampled)).sum();
     let size = size_bytes.map_or(if weights > 0.0 { weighted / weights } else { rate_bytes }, approximate);
     size / -(-size / rate_bytes).exp_m1()
-}
-
-impl ClassAssessment {
-    /// By how much it rises. `None`: it does not.
-    pub(super) fn rising(&self) -> Option<Rate> {
-        rising(&self.trend)
-    }
-}
-
-/// The rate of what rises.
-fn rising(trend: &Trend) -> Option<Rate> {
-    match trend {
-        Trend::Rising(rate) => Some(*rate),
-        _ => None,
-    }
 }
 
 impl Classes {

@@ -134,10 +134,10 @@ impl BirthHistory {
         let bursts = bursts_of(|slice| slice.birth_bursts);
         let large_bursts = bursts_of(|slice| slice.large_bursts);
         let classes = now.map(|(now, books)| self.rates(now, books)).unwrap_or_default();
+        let lives = self.cells.values().filter(|(key, _)| key.seen != Seen::Refills);
+        let mut factors = even::factors(lives.map(|(key, sum)| ((key.size_bytes, key.slice), sum)));
         // What others allocate only their births say.
-        let is_known = |size_bytes: u64| classes.iter().any(|class| class.size_bytes == Some(size_bytes));
-        let lives = self.cells.values().filter(|(key, _)| key.seen != Seen::Refills && is_known(key.size_bytes));
-        let factors = even::factors(lives.map(|(key, sum)| ((key.size_bytes, key.slice), sum)));
+        factors.retain(|(size_bytes, _), _| classes.iter().any(|class| class.size_bytes == Some(*size_bytes)));
         let (mut cells, mut refills) = (Vec::new(), Vec::new());
         for (key, sum) in self.cells.values().filter(|(_, sum)| sum.is_sane()) {
             let CellKey { slice, size_bytes, group, cluster, seen } = *key;

@@ -18,56 +18,41 @@ pub(super) type ClassSlice = (u64, u32);
 
 /// By what the weights of births are to be multiplied. Those that are missing stay as they are; all of a class together stand for as many as before.
 pub(super) fn factors<'a>(sums: impl Iterator<Item = (ClassSlice, &'a CellSum)>) -> BTreeMap<ClassSlice, f64> {
-    let mut all: BTreeMap<u64, BTreeMap<u32, Part>> = BTreeMap::new();
+    let mut all: BTreeMap<u64, BTreeMap<u32, CellSum>> = BTreeMap::new();
     for ((size_bytes, slice), sum) in sums.filter(|(_, sum)| sum.is_sane()) {
-        let part = all.entry(size_bytes).or_default().entry(slice).or_default();
-        part.weight += sum.weight;
-        part.squares += sum.squares;
+        all.entry(size_bytes).or_default().entry(slice).or_default().add_all(sum);
     }
     let mut factors = BTreeMap::new();
     for (size_bytes, slices) in all {
-        let parts: Vec<Part> = slices.values().copied().collect();
-        let Some(limit) = limit(&parts) else { continue };
-        let before: f64 = parts.iter().map(|part| part.weight).sum();
-        let after: f64 = parts.iter().map(|part| part.weight * part.factor(limit)).sum();
-        factors.extend(slices.iter().map(|(slice, part)| ((size_bytes, *slice), part.factor(limit) * before / after)));
+        let Some(limit) = limit(&slices) else { continue };
+        let before: f64 = slices.values().map(|sum| sum.weight).sum();
+        let after: f64 = slices.values().map(|sum| sum.weight * factor(sum, limit)).sum();
+        factors.extend(slices.iter().map(|(slice, sum)| ((size_bytes, *slice), factor(sum, limit) * before / after)));
     }
     factors
 }
 
-/// Births of one class and slice.
-#[derive(Clone, Copy, Debug, Default)]
-struct Part {
-    weight: f64,
-    squares: f64,
+/// What a birth stands for: the mean, by what each stands for.
+fn each(sum: &CellSum) -> f64 {
+    sum.squares / sum.weight
 }
 
-impl Part {
-    /// What a birth stands for: the mean, by what each stands for.
-    fn each(self) -> f64 {
-        self.squares / self.weight
-    }
-
-    fn factor(self, limit: f64) -> f64 {
-        (limit / self.each()).min(1.0)
-    }
-
-    fn effective(self) -> f64 {
-        self.weight * self.weight / self.squares
-    }
+fn factor(sum: &CellSum, limit: f64) -> f64 {
+    (limit / each(sum)).min(1.0)
 }
 
 /// The largest of what a birth may stand for with which a class is even enough. `None`: it is as it is.
-fn limit(parts: &[Part]) -> Option<f64> {
+fn limit(slices: &BTreeMap<u32, CellSum>) -> Option<f64> {
+    let best: f64 = slices.values().map(|sum| sum.weight * sum.weight / sum.squares).sum();
     let is_even = |limit: f64| {
-        let (weight, squares) = parts.iter().fold((0.0, 0.0), |(weight, squares), part| {
-            let factor = part.factor(limit);
-            (weight + part.weight * factor, squares + part.squares * factor * factor)
+        let (weight, squares) = slices.values().fold((0.0, 0.0), |(weight, squares), sum| {
+            let factor = factor(sum, limit);
+            (weight + sum.weight * factor, squares + sum.squares * factor * factor)
         });
-        weight * weight >= EVEN * squares * parts.iter().map(|part| part.effective()).sum::<f64>()
+        weight * weight >= EVEN * squares * best
     };
-    let mut most = parts.iter().map(|part| part.each()).fold(0.0, f64::max);
-    let mut least = parts.iter().map(|part| part.each()).fold(f64::INFINITY, f64::min);
+    let mut most = slices.values().map(each).fold(0.0, f64::max);
+    let mut least = slices.values().map(each).fold(f64::INFINITY, f64::min);
     if is_even(most) {
         return None;
     }

@@ -45,6 +45,11 @@ impl Default for Preferences {
 }
 
 impl Preferences {
+    /// Whether any class counts more than others.
+    pub fn is_any(&self) -> bool {
+        self.times.iter().any(|times| *times > 1)
+    }
+
     /// Whether objects of some class that is preferred are chosen at least twice as often by one as by the other, or half as often.
     pub fn differs(&self, other: &Self) -> bool {
         let part = |preferences: &Self, times: u16| f64::from(times) / preferences.all;

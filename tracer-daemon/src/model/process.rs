@@ -278,10 +278,8 @@ impl ProcessModel {
     /// What the size classes allocate and by how much they grow beyond chance, as of the last judgement.
     fn class_growth(&self) -> Vec<ClassGrowth> {
         let (Some(assessment), Some([_, (read, books)])) = (&self.assessment, &self.books) else { return Vec::new() };
-        let grows = |size_bytes| {
-            let class = assessment.classes.iter().find(|class| class.size_bytes == Some(size_bytes))?;
-            class.rising()
-        };
+        let grows =
+            |size_bytes| assessment.classes.iter().find(|class| class.size_bytes == Some(size_bytes))?.trend.rising();
         let rates = self.births.rates(*read, books).into_iter();
         let growth = rates.filter_map(|ClassRate { size_bytes, bytes_per_s }| {
             let size_bytes = size_bytes?;

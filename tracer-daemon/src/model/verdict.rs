@@ -130,6 +130,14 @@ impl Trend {
         }
     }
 
+    /// The rate of what rises. `None`: it does not.
+    pub fn rising(&self) -> Option<Rate> {
+        match self {
+            Self::Rising(rate) => Some(*rate),
+            _ => None,
+        }
+    }
+
     /// The verdict on the series alone: it may grow, but nobody is accused of it.
     pub fn verdict(&self) -> Verdict {
         match self {

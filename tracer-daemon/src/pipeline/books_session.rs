@@ -197,6 +197,7 @@ impl BooksSession {
         let hooks = births.as_mut().and_then(|births| births.look_at_hooks(subject, own::now(), is_closed));
         let impulses = births.as_mut().and_then(|births| births.look_at_impulses(subject));
         let births = births.as_mut().and_then(|births| births.look(subject, own::now(), at.at_ns, is_closed));
+        let is_looked = births.is_some();
         let seen = [
             // What it means depends on what was born.
             births,
@@ -212,7 +213,7 @@ impl BooksSession {
         for observation in seen.into_iter().flatten() {
             self.tell(at, observation);
         }
-        if let Some(births) = &self.births {
+        if let Some(births) = self.births.as_ref().filter(|_| is_looked) {
             births.prefer(self.model.preferences());
         }
     }

@@ -61,10 +61,10 @@ fn replay_prints_what_record_printed_byte_for_byte() {
     assert_eq!(stderr, "", "nothing is wrong with it");
     let document: Value = serde_json::from_slice(printed.split(|byte| *byte == b'\n').nth(2).unwrap()).unwrap();
     let used = document["evidence"]["used"].as_array().unwrap();
-    assert!(
-        ["books", "goroutine-table", "profile"].iter().all(|part| used.iter().any(|used| used == part)),
-        "{used:?}"
-    );
+    // Windows, and hooks beside them, only where probes are allowed.
+    let of_windows = ["goroutine-hooks", "bursts", "marks"];
+    let read: Vec<&Value> = used.iter().filter(|part| !of_windows.iter().any(|known| part == known)).collect();
+    assert_eq!(read, ["books", "goroutine-table", "profile"]);
     assert_eq!(document["final"], true);
     assert!(document["cost"]["self_rss_bytes"].as_u64().is_some());
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);

@@ -11,9 +11,10 @@
 //! the window is planned to cost. It ends early where it has cost three times that, or all that may be spent now. So within any minute no more is spent than
 //! M + 0.12·(M of the minute before), and what hits behind the last window have cost above their mean, of which 0.06·M are left out of account beforehand: below
 //! 1.2 budgets. The same holds where the program becomes however fast while a window is open: what the threads that run can lose before and behind
-//! it is left of 1.2·M beforehand, up to 0.2·M (`sudden`). Beyond that is what cannot be known or afforded: more threads than ran before (a nearly idle program that takes eight cores at once), and
-//! tails that are long against a small budget (perf events, a host that has too much to do). What they cost is a debt. Debts are carried over. The host has a purse of its own, filled by time instead of CPU time, which pays for each burst what the target pays
-//! and what it costs ourselves.
+//! it is left of 1.2·M beforehand, up to 0.2·M (`sudden_ns`). Beyond that is what cannot be known or afforded: more threads than ran before (a nearly
+//! idle program that takes eight cores at once), and tails that are long against a small budget (perf events, a host that has too much to do). What
+//! they cost is a debt. Debts are carried over. The host has a purse of its own, filled by time instead of CPU time, which pays for each burst what the
+//! target pays and what it costs ourselves.
 //!
 //! A target for which a window that shows anything is too expensive has the *floor*: 60 s after a burst one more becomes possible, at a random time (15 s on
 //! average, so that no program's own minute is met). It may cost what is left of the minute's budget, or the least that shows anything.
@@ -37,8 +38,8 @@
 //! (`docs/decisions/0014-windows-may-be-long-where-hits-are-few.md`). w is that for the highest rate of the last minute or two. The cap is in hits, (most − switching −
 //! tail)/h: a jump of the rate costs one cap and no more, and the next decision knows it.
 //!
-//! Of n hits n/4 are wanted as births, of few up to 500 all, or half of them once some size class is preferred, within 20 and 2,000, fewer where many objects are tracked or collections are frequent; a birth of so many bytes is chosen with
-//! probability min(1, bytes/mean), with mean = n·(mean size)/births, corrected by what windows have given. Bytes of size classes that the books see grow count
+//! Of n hits n/4 are wanted as births, of few up to 500 all, or half of them once some size class is preferred, within 20 and 2,000, fewer where many
+//! objects are tracked or collections are frequent; a birth of so many bytes is chosen with probability min(1, bytes/mean), with mean = n·(mean size)/births, corrected by what windows have given. Bytes of size classes that the books see grow count
 //! more ([`crate::model::preferences`]).
 //!
 //! # Times
@@ -49,7 +50,8 @@
 //!     r = 2·x · (M / 60 s) / (mean cost of late) · worth / live        x = (what may be spent now − planned)/(capacity − planned)
 //! ```
 //!
-//! so that the purse stays about half full and all that is earned is spent; the mean cost counts up to three times what a window would cost now. worth is less than 1 where fewer than 20 hits are expected or the model wants less; live
+//! so that the purse stays about half full and all that is earned is spent; the mean cost counts up to three times what a window would cost now.
+//! worth is less than 1 where fewer than 20 hits are expected or the model wants less; live
 //! is the part of the time in which no window is open or being switched. At most a quarter of the time is in windows; what the windows of a target cost ourselves is at
 //! most half of what it may pay; and at most 20 begin per second on a host, one at a time.
 //!

@@ -19,8 +19,8 @@ const CAP: f64 = 3.0;
 const PURSE_PART: f64 = 0.6;
 /// No more than this many minutes' budgets are spent within a minute.
 const OVER_MINUTE: f64 = 1.2;
-/// What is kept for a program that becomes very fast within a window is at most this share of a minute's budget, so that all of it can be used: where closing takes long, as on a host that
-/// has too much to do, little would be left of small budgets.
+/// What is kept for a program that becomes very fast within a window is at most this share of a minute's budget, so that all of it can be
+/// used: where closing takes long, as on a host that has too much to do, little would be left of small budgets.
 const SUDDEN_MOST: f64 = 0.2;
 /// What hits behind a window may cost above what they cost on average, as a share of a minute's budget. With what the purse holds it is below 0.2.
 const TAIL_SLACK: f64 = 0.06;
@@ -284,15 +284,15 @@ impl Target {
             cost_ns += share * (slots.cost_ns - cost_ns);
             length_ns += share * (slots.length_ns - length_ns);
         }
-        let (content_ns, planned_ns) = (self.room_ns(&outlook), allowance.planned_ns);
-        if content_ns < planned_ns {
-            return Err(Refusal::Debt { owed_ns: planned_ns - content_ns });
+        let (room_ns, planned_ns) = (self.room_ns(&outlook), allowance.planned_ns);
+        if room_ns < planned_ns {
+            return Err(Refusal::Debt { owed_ns: planned_ns - room_ns });
         }
         // As windows cost of late, not as this moment's would: were windows more frequent in each slow phase of a program, the few in its fast phases would
         // have to stand for much. One that cost a multiple is paid for by the purse, and says nothing of the next.
         let cost_ns = self.learnt.cost_ns.map_or(cost_ns, |learnt_ns| learnt_ns.min(CAP * cost_ns));
         // Full speed at half a purse: so windows are less frequent after they have cost more, and what is earned is spent.
-        let fullness = (content_ns - planned_ns) / (self.purse.capacity_ns() - planned_ns).max(1.0);
+        let fullness = (room_ns - planned_ns) / (self.purse.capacity_ns() - planned_ns).max(1.0);
         let rate_per_s = 2.0 * fullness.max(0.0) * minute_ns / 60.0 / cost_ns.max(1.0);
         let open_share = OPEN_SHARE.min(HOST_OPEN_SHARE / host.targets.max(1.0));
         // For one target we pay ourselves at most half of what it may.

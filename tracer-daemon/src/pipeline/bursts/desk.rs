@@ -116,6 +116,11 @@ impl Desk {
         *hold(&self.shown) = shown;
     }
 
+    /// [`Shown::reads_slower`] alone.
+    pub(in crate::pipeline) fn reads_slower(&self) -> f64 {
+        hold(&self.shown).reads_slower
+    }
+
     pub(in crate::pipeline) fn shown(&self) -> Shown {
         hold(&self.shown).clone()
     }

@@ -522,7 +522,7 @@ impl Scheduler {
                         tracked: target.tracker.followed(),
                         hits: HookHits { cycles, large_objects, goroutines },
                         wanted: 1.0,
-                        prefers: target.desk.preferences().times.iter().any(|times| *times > 1),
+                        prefers: target.desk.preferences().is_any(),
                     },
                 );
             }
@@ -533,8 +533,7 @@ impl Scheduler {
     /// Tells the governor what asks for a burst at once: what is looked at a second later may be over.
     fn heed_impulses(&mut self, now_ns: u64) {
         for (id, hosted) in &mut self.targets {
-            let is_over = !self.governor.has_impulse(now_ns, *id);
-            if let Some(number) = hosted.impulse.take_if(|_| is_over) {
+            if let Some(number) = hosted.impulse.take_if(|_| !self.governor.has_impulse(now_ns, *id)) {
                 hosted.target.tracker.unserved(number, NO_TURN.to_owned());
             }
             let Some((number, impulse)) = hosted.target.desk.take_impulse() else { continue };

@@ -45,6 +45,7 @@ const UNUSED: [(&str, u32); 3] = [("ALLOCATIONS", 1), ("LIVE_GOROUTINES", 1), ("
 const OF_HOOKS: [(&str, u32); 2] = [("GOROUTINES", 1_024), ("EXIT_PLACES", 1_024)];
 /// The same where there are none.
 const NO_HOOKS: [(&str, u32); 2] = [("GOROUTINES", 1), ("EXIT_PLACES", 1)];
+/// Bytes of their ring then: the least that the kernel makes.
 const NO_RING_BYTES: u32 = 4_096;
 
 /// A target in whose process windows can be opened.

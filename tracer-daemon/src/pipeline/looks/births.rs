@@ -152,7 +152,7 @@ impl BirthLooks {
 
     /// How many times less often than usual the books are to be read; at least 1.
     pub(in crate::pipeline) fn reads_slower(&self) -> f64 {
-        self.desk.shown().reads_slower.max(1.0)
+        self.desk.reads_slower().max(1.0)
     }
 
     /// Of which size classes more births should be caught.
