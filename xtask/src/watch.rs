@@ -99,6 +99,11 @@ pub(crate) fn again(leakline: &Path, files: &Path) -> Result<(String, Said)> {
     Ok((fs::read_to_string(with_suffix(files, "truth"))?, said))
 }
 
+/// Whether there is what [`again`] takes.
+pub(crate) fn is_recorded(files: &Path) -> bool {
+    ["leakline", "truth"].iter().all(|suffix| with_suffix(files, suffix).exists())
+}
+
 fn replay(leakline: &Path, files: &Path) -> Result<()> {
     let mut replay = Command::new(leakline);
     replay.args(["replay", "--output", "json"]).arg(with_suffix(files, "leakline"));

@@ -255,6 +255,7 @@ impl Assessor {
         let window = self.window();
         let total_points = self.series.total();
         let total = Trend::of(window.judged(&total_points), self.window_s);
+        let is_confirmed = window.rises_in_both_halves(&total_points, 0.0);
         let small = self.sizes.iter().enumerate().map(|(index, size)| (Some(*size), self.series.class(index)));
         let classes: Vec<ClassAssessment> = small
             .chain([(None, self.series.large())])
@@ -268,8 +269,14 @@ impl Assessor {
         };
         let rising_bytes_per_s = classes.iter().filter_map(|class| class.trend.rising()).map(|rate| rate.value).sum();
         let (sites, name_due_s) = self.sites(&classes, &window, &circumstances);
-        let (verdict, why) =
-            self.of_process(total, &classes, &sites, name_due_s, &window, circumstances.floor_bytes_per_s);
+        let (verdict, why) = self.of_process(
+            (total, is_confirmed),
+            &classes,
+            &sites,
+            name_due_s,
+            &window,
+            circumstances.floor_bytes_per_s,
+        );
         let shown = self.whole.observe(verdict);
         Assessment {
             window_s: window.span_s,
@@ -305,11 +312,7 @@ impl Assessor {
     fn class(&self, size_bytes: Option<u64>, points: &[Point], window: &Window) -> ClassAssessment {
         let unit = size_bytes.map_or(0.0, approximate);
         let trend = Trend::of_units(window.judged(points), self.window_s, unit);
-        let is_confirmed = matches!(trend, Trend::Rising(_)) && {
-            let (early, late) = window.halves(points);
-            let grew = |points| Trend::of_units(points, 0.0, unit);
-            matches!(grew(early), Trend::Rising(_) | Trend::Slowing(_)) && matches!(grew(late), Trend::Rising(_))
-        };
+        let is_confirmed = trend.rising().is_some() && window.rises_in_both_halves(points, unit);
         ClassAssessment { size_bytes, trend, is_confirmed, why: self.why(&trend, window) }
     }
 
@@ -384,7 +387,7 @@ impl Assessor {
 
     fn of_process(
         &self,
-        total: Trend,
+        (total, is_confirmed): (Trend, bool),
         classes: &[ClassAssessment],
         sites: &[SiteAssessment],
         name_due_s: Option<f64>,
@@ -401,15 +404,18 @@ impl Assessor {
         let fastest = rising
             .filter(|(class, rate)| rate.value > floor && (class.is_confirmed || is_strong(*rate)))
             .max_by(|(_, one), (_, other)| one.value.total_cmp(&other.value));
+        let measured = |rate| Measured { bytes_per_s: rate, collections: window.collections, window_s: window.span_s };
         match (fastest, total) {
             (Some((class, rate)), _) => {
-                let measured = Measured { bytes_per_s: rate, collections: window.collections, window_s: window.span_s };
-                let needs_name = Reason::NeedsName { size_bytes: class.size_bytes, measured, seconds: name_due_s };
+                let needs_name =
+                    Reason::NeedsName { size_bytes: class.size_bytes, measured: measured(rate), seconds: name_due_s };
                 (Verdict::Growing, disagreement.unwrap_or(needs_name))
             }
             (None, Trend::Rising(rate)) if rate.value <= floor => {
-                let measured = Measured { bytes_per_s: rate, collections: window.collections, window_s: window.span_s };
-                (Verdict::Steady, Reason::BelowFloor { measured, floor_bytes_per_s: floor })
+                (Verdict::Steady, Reason::BelowFloor { measured: measured(rate), floor_bytes_per_s: floor })
+            }
+            (None, Trend::Rising(rate)) if !is_confirmed && !is_strong(rate) => {
+                (Verdict::Steady, Reason::GrewOnce(measured(rate)))
             }
             _ => (total.verdict(), self.why(&total, window)),
         }
@@ -537,6 +543,12 @@ impl Window {
         let middle = points.partition_point(|point| point.at_s < middle_s);
         let at = if self.first >= POINTS_MIN { self.first } else { middle };
         (points.get(..=at).unwrap_or(points), points.get(at..).unwrap_or_default())
+    }
+
+    fn rises_in_both_halves(&self, points: &[Point], unit: f64) -> bool {
+        let (early, late) = self.halves(points);
+        let grew = |points| Trend::of_units(points, 0.0, unit);
+        matches!(grew(early), Trend::Rising(_) | Trend::Slowing(_)) && matches!(grew(late), Trend::Rising(_))
     }
 }
 

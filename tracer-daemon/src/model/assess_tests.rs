@@ -289,3 +289,17 @@ fn one_target_takes_little_memory() {
     println!("two hours of 68 classes and 500 lines: {} KiB", bytes / 1024);
     assert!(bytes < 192 * 1024, "{bytes}");
 }
+
+#[test]
+fn the_heap_as_a_whole_grows_only_far_above_chance_or_in_both_halves() {
+    let window = Window { first: 0, from_unix_ns: 0, to_unix_ns: 120 * NS, span_s: 120.0, collections: 40 };
+    let of = |low: f64, is_confirmed| {
+        let total = Trend::Rising(Rate { value: 2_000.0, low, high: Some(4_000.0 - low) });
+        Assessor::new(0.0).of_process((total, is_confirmed), &[], &[], None, &window, 1_024.0)
+    };
+    assert_eq!(of(1_500.0, false).0, Verdict::Growing);
+    assert_eq!(of(100.0, true).0, Verdict::Growing);
+    let (verdict, why) = of(100.0, false);
+    assert_eq!(verdict, Verdict::Steady);
+    assert!(why.to_string().ends_with("; it did not grow in both halves of the time"), "{why}");
+}

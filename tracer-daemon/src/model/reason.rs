@@ -41,6 +41,8 @@ pub enum Reason {
     Slows(Measured),
     /// It grows.
     Grows(Measured),
+    /// It grew over all of the time, a little above chance, and not in both halves of it.
+    GrewOnce(Measured),
     /// A size class grows and nobody can be named yet.
     NeedsName {
         /// Bytes of a slot; `None`: large objects.
@@ -167,6 +169,7 @@ impl fmt::Display for Reason {
                 write!(formatter, "grew, and in the last third less than half as fast as before: {measured}")
             }
             Self::Grows(measured) => write!(formatter, "grows: {measured}"),
+            Self::GrewOnce(measured) => write!(formatter, "grew: {measured}; {}", Doubt::NotBefore),
             Self::NeedsName { size_bytes, measured, seconds } => {
                 match size_bytes {
                     Some(size) => {

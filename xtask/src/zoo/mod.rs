@@ -142,6 +142,11 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
         cells = rest;
     }
     let place = Place::new(root, options.leakline.clone().map_or_else(|| build_leakline(root), Ok)?)?;
+    if options.again {
+        let all = cells.len();
+        cells.retain(|cell| run::is_recorded(&place.program(&cell.case, &cell.release, cell.evidence), cell.evidence));
+        eprintln!("zoo: {} of {all} cells have no recording", all - cells.len());
+    }
     eprintln!("zoo: {} cells on commit {}", cells.len(), results.commit);
     println!("{HEADING}");
     let (next, alone, sum) = (AtomicUsize::new(0), RwLock::new(()), Mutex::new(Sum::default()));

@@ -11,13 +11,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::cases::{Case, Trait};
+use super::cases::{CASES, Case, Trait};
 use super::cell::Evidence;
 use crate::watch::{self, Look, Target};
 use crate::{command, setup};
 
 /// How long it lives after the watch is over, if nobody ends it.
 const REST_S: u64 = 60;
+/// Where profiles for the compiler are, by version of Go; from the zoo's folder.
+const PROFILES: &str = "../cpuprofile";
+
 /// How a program is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Watch {
@@ -55,12 +58,6 @@ impl Place {
     /// Builds a program. Go's own cache makes a second time cheap.
     pub(super) fn build(&self, case: &Case, release: &str, evidence: Evidence) -> Result<PathBuf> {
         let with = if evidence == Evidence::Sampler { "sampler" } else { "none" };
-        // How it is built must make no difference to what probes see.
-        let flags: &[&str] = match (evidence, case.releases.iter().position(|known| *known == release)) {
-            (Evidence::Bursts, Some(0)) => &["-ldflags=-s -w"],
-            (Evidence::Bursts, Some(_)) => &["-buildmode=pie"],
-            _ => &[],
-        };
         let program = self.program(case, release, evidence);
         let mut go = Command::new(&self.go);
         go.current_dir(self.zoo.join(case.module))
@@ -69,12 +66,32 @@ impl Place {
             .env("GOFLAGS", "-mod=readonly -buildvcs=false")
             .env("CGO_ENABLED", if case.is(Trait::Cgo) { "1" } else { "0" })
             .args(["build", "-tags", with])
-            .args(flags)
+            .args(self.flags(case, release, evidence))
             .arg("-o")
             .arg(&program)
             .arg(case.package());
         command::capture(&mut go)?;
         Ok(program)
+    }
+
+    /// How a program without a sampler is built must make no difference to what probes see: stripped, position-independent, or with a profile by which
+    /// the compiler inlines parts of the runtime (each second case, where the release can).
+    fn flags(&self, case: &Case, release: &str, evidence: Evidence) -> Vec<OsString> {
+        if evidence != Evidence::Bursts {
+            return Vec::new();
+        }
+        if case.releases[0] == release {
+            return vec!["-ldflags=-s -w".into()];
+        }
+        let version = release.rsplit_once('.').map_or(release, |(version, _)| version);
+        let profile = self.zoo.join(format!("{PROFILES}/go{version}.pgo"));
+        let is_odd = CASES.iter().position(|known| known.name == case.name).is_some_and(|index| index % 2 == 1);
+        if is_odd && profile.exists() {
+            let mut flag = OsString::from("-pgo=");
+            flag.push(profile);
+            return vec![flag];
+        }
+        vec!["-buildmode=pie".into()]
     }
 
     /// Runs it for so long; leaves the logs. What both said: the program, and leakline.
@@ -85,10 +102,7 @@ impl Place {
         seconds: u64,
         how: Watch,
     ) -> Result<(String, watch::Said)> {
-        // Not `with_extension`, which would cut the name at the last dot of the release.
-        let mut files = program.as_os_str().to_owned();
-        files.push(format!(".{}", evidence.name()));
-        let files = PathBuf::from(files);
+        let files = files(program, evidence);
         if how == Watch::Again {
             return watch::again(&self.leakline, &files);
         }
@@ -106,4 +120,17 @@ impl Place {
         thread::sleep(Duration::from_millis(1500));
         Ok((target.told()?, said))
     }
+}
+
+/// Whether there is a recording of a cell.
+pub(super) fn is_recorded(program: &Path, evidence: Evidence) -> bool {
+    watch::is_recorded(&files(program, evidence))
+}
+
+/// What the names of the files begin with that a cell leaves.
+fn files(program: &Path, evidence: Evidence) -> PathBuf {
+    // Not `with_extension`, which would cut the name at the last dot of the release.
+    let mut files = program.as_os_str().to_owned();
+    files.push(format!(".{}", evidence.name()));
+    files.into()
 }
