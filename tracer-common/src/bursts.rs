@@ -20,12 +20,47 @@ pub enum BurstPoint {
     SlotFound = 5,
     /// Behind the call of `allocLarge`, which made a span for one large object.
     LargeSpanFound = 6,
+    /// At the beginning of `nextFreeIndex`, which looks for a slot in a span: where `nextFree`, which calls it, is inlined.
+    SlotSearched = 7,
 }
 
 impl BurstPoint {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::ChoosesSlot, Self::Mallocgc, Self::Specialised, Self::SlowPath, Self::SlotFound, Self::LargeSpanFound];
+    pub const ALL: [Self; 7] = [
+        Self::ChoosesSlot,
+        Self::Mallocgc,
+        Self::Specialised,
+        Self::SlowPath,
+        Self::SlotFound,
+        Self::LargeSpanFound,
+        Self::SlotSearched,
+    ];
+}
+
+/// A register that holds what is wanted at a point, by its number in [`BurstConfig`]; 0: none does.
+#[repr(u64)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// RAX.
+    Ax = 1,
+    /// RBX.
+    Bx = 2,
+    /// RCX.
+    Cx = 3,
+    /// RDX.
+    Dx = 4,
+    /// RSI.
+    Si = 5,
+    /// RDI.
+    Di = 6,
+    /// R8.
+    R8 = 7,
+    /// R9.
+    R9 = 8,
+    /// R10.
+    R10 = 9,
+    /// R11.
+    R11 = 10,
 }
 
 /// What a window is for.
@@ -241,8 +276,10 @@ pub struct BurstConfig {
     pub gc_blacken_enabled: u64,
     /// Address of `runtime.mheap_.sweepgen` in the process.
     pub sweepgen: u64,
-    /// The register that holds the span at [`BurstPoint::SlotFound`]: 1 for CX, 2 for BX, 0: none does.
+    /// The register that holds the span at [`BurstPoint::SlotFound`], see [`Holds`].
     pub slot_span_register: u64,
+    /// The same of the slot's address.
+    pub slot_address_register: u64,
     /// Not 0 where [`BurstPoint::SlowPath`] points exist, so that a specialised function that will call one is none.
     pub has_slow_paths: u64,
     /// Not 0 where `mallocgc` is probed, so that a specialised function that it calls is no birth.
@@ -256,7 +293,7 @@ const _: () = {
     assert!(core::mem::offset_of!(BirthRecord, frames) == 96);
     assert!(size_of::<SlotRecord>() == 72);
     assert!(size_of::<CycleRecord>() == 16);
-    assert!(size_of::<BurstConfig>() == 21 * 8);
+    assert!(size_of::<BurstConfig>() == 22 * 8);
 };
 
 #[cfg(feature = "aya")]

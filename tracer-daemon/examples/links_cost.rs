@@ -14,7 +14,7 @@ use procfs::process::Process;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{ClockId, clock_gettime};
 use tracer_common::{bursts::WindowState, exact::Total};
-use tracer_daemon::attach::{Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, News, TrapCosts, Until};
+use tracer_daemon::attach::{Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, Most, News, TrapCosts, Until};
 use tracer_daemon::inspect::inspect_file;
 use tracer_daemon::plan::ProbePlan;
 
@@ -63,7 +63,7 @@ fn main() -> Result<()> {
                 map: object.map_fd("WINDOW")?,
                 state: WindowState { burst, ..WindowState::default() },
                 length_ns: WINDOW_NS,
-                hits_max: u64::MAX,
+                most: Most::hits(u64::MAX),
             },
         })?;
         let News::Opened { at_ns: opened_ns } = next(&mut holder)? else { bail!("the link was not opened") };

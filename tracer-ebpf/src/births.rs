@@ -25,9 +25,9 @@ use crate::{
     predict::{self, Place, SPAN_WORDS},
     stacks::{Position, walk},
     target::{
-        Registers, SpanFacts, begins, gc_blacken_enabled, goroutine_of, has_slow_paths, heap_sweepgen,
+        Registers, SpanFacts, begins, gc_blacken_enabled, goroutine_of, has_slow_paths, heap_sweepgen, held,
         is_without_pointers, malloc_header_bytes, mallocgc_end, mallocgc_is_probed, mallocgc_start, read_half_word,
-        read_word, slot_span_register,
+        read_word, slot_address_register, slot_span_register,
     },
     window::Window,
 };
@@ -59,12 +59,9 @@ struct Pending {
     birth_ns: u64,
     /// The class of the span that is full.
     span_class: u64,
+    /// The burst: a slot that is found in a later one is another object's, since its own was found between them.
+    burst: u64,
 }
-
-/// CX, where [`slot_span_register`] says so.
-const SPAN_IN_CX: u64 = 1;
-/// BX.
-const SPAN_IN_BX: u64 = 2;
 
 /// All points of a burst, told apart by their cookies.
 #[uprobe]
@@ -91,7 +88,8 @@ points!(
     burst_specialised: Specialised,
     burst_slow_path: SlowPath,
     burst_slot_found: SlotFound,
-    burst_large_span_found: LargeSpanFound
+    burst_large_span_found: LargeSpanFound,
+    burst_slot_searched: SlotSearched
 );
 
 #[inline(always)]
@@ -143,6 +141,8 @@ fn hit(context: &ProbeContext, point: u64) {
     let Some((window, now)) = open_window(0) else { return };
     if point == BurstPoint::SlotFound as u64 {
         slot_found(context, &window, now);
+    } else if point == BurstPoint::SlotSearched as u64 {
+        slot_searched(context, &window, now);
     } else if point == BurstPoint::LargeSpanFound as u64 {
         add_burst_total(BurstTotal::HitsInWindows, 1);
         large(context, &window, now, 0);
@@ -245,7 +245,7 @@ fn small(context: &ProbeContext, window: &WindowState, now: u64, point: u64) {
         }
     }
     if flags & birth_flags::SPAN_FULL != 0
-        && PENDING.insert(&registers.g, &Pending { birth_ns: now, span_class }, 0).is_err()
+        && PENDING.insert(&registers.g, &Pending { birth_ns: now, span_class, burst: window.burst.into() }, 0).is_err()
     {
         add_burst_total(BurstTotal::PendingFull, 1);
     }
@@ -297,17 +297,10 @@ fn large(context: &ProbeContext, window: &WindowState, now: u64, index: u32) {
 #[inline(always)]
 fn slot_found(context: &ProbeContext, window: &WindowState, now: u64) {
     let registers = Registers::of(context);
-    let span = match slot_span_register() {
-        SPAN_IN_CX => registers.cx,
-        SPAN_IN_BX => registers.bx,
-        _ => 0,
-    };
     let mut birth_ns = 0;
-    let facts = SpanFacts::read(span);
+    let facts = SpanFacts::read(held(context, slot_span_register()));
     if window.kind == WindowKind::Births as u32 {
-        let Some(pending) = PENDING.get_ptr(&registers.g) else { return };
-        // SAFETY: a pointer to a map value. Copied, because the entry is removed.
-        let pending = unsafe { *pending };
+        let Some(pending) = pending(registers.g, window) else { return };
         if facts.as_ref().is_some_and(|facts| facts.class != pending.span_class) {
             return; // of an allocation in between
         }
@@ -316,6 +309,46 @@ fn slot_found(context: &ProbeContext, window: &WindowState, now: u64) {
     } else {
         add_burst_total(BurstTotal::HitsInWindows, 1);
     }
+    let address = held(context, slot_address_register());
+    send_slot(window, now, &registers, birth_ns, address, facts.as_ref());
+}
+
+/// `nextFreeIndex` looks for a slot in a span: for a birth that waits, if there is one in it. Of a full span it says so to `nextFree`, which
+/// takes another one and asks again.
+#[inline(always)]
+fn slot_searched(context: &ProbeContext, window: &WindowState, now: u64) {
+    if !begins(context) || window.kind != WindowKind::Births as u32 {
+        return;
+    }
+    let registers = Registers::of(context);
+    let Some(pending) = pending(registers.g, window) else { return };
+    let Some(facts) = SpanFacts::read(registers.ax) else { return };
+    if facts.class != pending.span_class {
+        return; // of an allocation in between
+    }
+    let Some(address) = predict::free_slot(registers.ax, &facts) else { return };
+    let _gone = PENDING.remove(&registers.g);
+    send_slot(window, now, &registers, pending.birth_ns, address, Some(&facts));
+}
+
+/// The birth of this window that waits for a slot, by the `g` that allocates.
+#[inline(always)]
+fn pending(g: u64, window: &WindowState) -> Option<Pending> {
+    let pending = PENDING.get_ptr(&g)?;
+    // SAFETY: a pointer to a map value. Copied, because the entry is removed.
+    let pending = unsafe { *pending };
+    (pending.burst == u64::from(window.burst)).then_some(pending)
+}
+
+#[inline(always)]
+fn send_slot(
+    window: &WindowState,
+    now: u64,
+    registers: &Registers,
+    birth_ns: u64,
+    address: u64,
+    facts: Option<&SpanFacts>,
+) {
     let Some(mut entry) = reserve::<SlotRecord>() else {
         add_burst_total(BurstTotal::BirthsLost, 1);
         return;
@@ -331,9 +364,9 @@ fn slot_found(context: &ProbeContext, window: &WindowState, now: u64) {
         (&raw mut (*record).g).write(registers.g);
         (&raw mut (*record).goroutine).write(goroutine.id);
         (&raw mut (*record).goroutine_entry).write(goroutine.entry);
-        (&raw mut (*record).address).write(registers.ax);
-        (&raw mut (*record).slot_bytes).write(facts.as_ref().map_or(0, |facts| facts.slot_bytes));
-        (&raw mut (*record).span_class).write(facts.as_ref().map_or(0, |facts| facts.class) as u32);
+        (&raw mut (*record).address).write(address);
+        (&raw mut (*record).slot_bytes).write(facts.map_or(0, |facts| facts.slot_bytes));
+        (&raw mut (*record).span_class).write(facts.map_or(0, |facts| facts.class) as u32);
         (&raw mut (*record).sweepgen).write(heap_sweepgen());
     }
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));

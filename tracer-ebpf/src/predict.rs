@@ -4,9 +4,9 @@
 //! `nextFreeFast`, `nextFreeIndex`, `mallocgcTiny` (runtime/malloc.go, mbitmap.go; Go 1.19 to 1.27).
 
 use crate::target::{
-    g_gc_assist_bytes, g_m, m_p, malloc_header_bytes, mcache_alloc, mcache_tiny, p_mcache, read_pair, read_record,
-    read_word, span_alloc_bits, span_alloc_cache, span_elemsize, span_freeindex, span_index_bits, span_nelems,
-    span_start,
+    SpanFacts, g_gc_assist_bytes, g_m, m_p, malloc_header_bytes, mcache_alloc, mcache_tiny, p_mcache, read_pair,
+    read_record, read_word, span_alloc_bits, span_alloc_cache, span_elemsize, span_freeindex, span_index_bits,
+    span_nelems, span_start,
 };
 use tracer_common::size_class::header_bytes_of;
 
@@ -45,12 +45,6 @@ impl Span {
         // SAFETY: the index is masked to the words that exist.
         unsafe { self.words.add(index).read() >> (8 * (offset & 7)) }
     }
-
-    #[inline(always)]
-    fn index(&self, offset: u64) -> u64 {
-        let word = self.word(offset);
-        if span_index_bits() == 64 { word } else { word & 0xffff }
-    }
 }
 
 /// Whether the goroutine will have to help the collector before it allocates, and may wait for that. Only to be asked while
@@ -76,18 +70,51 @@ pub(crate) fn place(g: u64, size: u64, span_class: u64, is_tiny: bool, scratch: 
     }
     let Some(span) = read_word(cache + mcache_alloc() + 8 * span_class) else { return Place::Unreadable };
     let Some(span) = Span::read(span, scratch) else { return Place::Unreadable };
-    let slots = span.index(span_nelems());
-    let mut first = span.index(span_freeindex());
-    let mut free = span.word(span_alloc_cache());
+    let index = match free_index(|offset| Some(span.word(offset))) {
+        Free::Index(index) => index,
+        Free::None => return Place::SpanFull,
+        Free::Unreadable => return Place::Unreadable,
+    };
+    let header_bytes = header_bytes_of(size, span_class & 1 != 0, malloc_header_bytes());
+    Place::Slot(span.word(span_start()) + index * span.word(span_elemsize()) + header_bytes)
+}
+
+/// The slot of a span that is taken next. None: it is full, or unreadable.
+#[inline(always)]
+pub(crate) fn free_slot(span: u64, facts: &SpanFacts) -> Option<u64> {
+    match free_index(|offset| read_word(span + offset)) {
+        Free::Index(index) => Some(facts.start + index * facts.slot_bytes),
+        Free::None | Free::Unreadable => None,
+    }
+}
+
+/// Which slot of a span is taken next.
+enum Free {
+    Index(u64),
+    /// It is full.
+    None,
+    Unreadable,
+}
+
+/// As `nextFreeIndex` finds it. `word`: what is at an offset of the span's structure.
+#[inline(always)]
+fn free_index(word: impl Fn(u64) -> Option<u64>) -> Free {
+    let (Some(slots), Some(first), Some(cache)) =
+        (word(span_nelems()), word(span_freeindex()), word(span_alloc_cache()))
+    else {
+        return Free::Unreadable;
+    };
+    let index_of = |word: u64| if span_index_bits() == 64 { word } else { word & 0xffff };
+    let (slots, mut first, mut free) = (index_of(slots), index_of(first), cache);
     if free == 0 {
-        // The rest of these 64 slots is taken: the next ones of which one is not, as `nextFreeIndex` finds them.
-        let bits = span.word(span_alloc_bits());
+        // The rest of these 64 slots is taken: the next ones of which one is not.
+        let Some(bits) = word(span_alloc_bits()) else { return Free::Unreadable };
         for _ in 0..BIT_WORDS {
             first = (first + 64) & !63;
             if first >= slots {
-                return Place::SpanFull;
+                return Free::None;
             }
-            let Some(taken) = read_word(bits + (first >> 3)) else { return Place::Unreadable };
+            let Some(taken) = read_word(bits + (first >> 3)) else { return Free::Unreadable };
             free = !taken;
             if free != 0 {
                 break;
@@ -95,11 +122,7 @@ pub(crate) fn place(g: u64, size: u64, span_class: u64, is_tiny: bool, scratch: 
         }
     }
     let index = first + u64::from(trailing_zeros(free));
-    if free == 0 || index >= slots {
-        return Place::SpanFull;
-    }
-    let header_bytes = header_bytes_of(size, span_class & 1 != 0, malloc_header_bytes());
-    Place::Slot(span.word(span_start()) + index * span.word(span_elemsize()) + header_bytes)
+    if free == 0 || index >= slots { Free::None } else { Free::Index(index) }
 }
 
 #[inline(always)]

@@ -5,7 +5,10 @@ use aya_ebpf::{
     helpers::{bpf_probe_read_user, generated},
     programs::ProbeContext,
 };
-use tracer_common::{bursts::BurstConfig, exact::TargetConfig};
+use tracer_common::{
+    bursts::{BurstConfig, Holds},
+    exact::TargetConfig,
+};
 
 /// Set by the loader before the verifier sees the programs, so that it can follow the values.
 #[unsafe(no_mangle)]
@@ -40,6 +43,7 @@ static BURST: BurstConfig = BurstConfig {
     gc_blacken_enabled: 0,
     sweepgen: 0,
     slot_span_register: 0,
+    slot_address_register: 0,
     has_slow_paths: 0,
     mallocgc_is_probed: 0,
 };
@@ -57,7 +61,7 @@ constant!(TARGET: mallocgc_start, mallocgc_end, g_goid_offset, g_gopc_offset, ma
 constant!(
     BURST: g_m, g_goid, g_startpc, g_gc_assist_bytes, m_p, p_mcache, mcache_tiny, mcache_alloc, span_start,
     span_freeindex, span_nelems, span_index_bits, span_alloc_cache, span_alloc_bits, span_elemsize, span_spanclass,
-    gc_blacken_enabled, sweepgen, slot_span_register, has_slow_paths, mallocgc_is_probed
+    gc_blacken_enabled, sweepgen, slot_span_register, slot_address_register, has_slow_paths, mallocgc_is_probed
 );
 
 /// Offset of `PtrBytes` in `internal/abi.Type`; 0 there means a type without pointers (Go 1.19 to 1.27).
@@ -70,8 +74,6 @@ pub(crate) struct Registers {
     pub(crate) ax: u64,
     /// RBX: the second one.
     pub(crate) bx: u64,
-    /// RCX: the third one.
-    pub(crate) cx: u64,
     /// R14: the `runtime.g` that runs.
     pub(crate) g: u64,
     pub(crate) instruction_pointer: u64,
@@ -88,7 +90,6 @@ impl Registers {
             Self {
                 ax: core::ptr::read_volatile(&raw const (*registers).rax),
                 bx: core::ptr::read_volatile(&raw const (*registers).rbx),
-                cx: core::ptr::read_volatile(&raw const (*registers).rcx),
                 g: core::ptr::read_volatile(&raw const (*registers).r14),
                 instruction_pointer: core::ptr::read_volatile(&raw const (*registers).rip),
                 stack_pointer: core::ptr::read_volatile(&raw const (*registers).rsp),
@@ -96,6 +97,35 @@ impl Registers {
             }
         }
     }
+}
+
+/// What is in the register with this number ([`Holds`]); 0: in none. All are read first: the compiler would otherwise make an offset into the
+/// context of the number, which the verifier rejects.
+#[inline(always)]
+pub(crate) fn held(context: &ProbeContext, register: u64) -> u64 {
+    let registers: *const pt_regs = context.regs;
+    // SAFETY: the kernel hands every uprobe program a valid `pt_regs`.
+    let values = unsafe {
+        [
+            (Holds::Ax, core::ptr::read_volatile(&raw const (*registers).rax)),
+            (Holds::Bx, core::ptr::read_volatile(&raw const (*registers).rbx)),
+            (Holds::Cx, core::ptr::read_volatile(&raw const (*registers).rcx)),
+            (Holds::Dx, core::ptr::read_volatile(&raw const (*registers).rdx)),
+            (Holds::Si, core::ptr::read_volatile(&raw const (*registers).rsi)),
+            (Holds::Di, core::ptr::read_volatile(&raw const (*registers).rdi)),
+            (Holds::R8, core::ptr::read_volatile(&raw const (*registers).r8)),
+            (Holds::R9, core::ptr::read_volatile(&raw const (*registers).r9)),
+            (Holds::R10, core::ptr::read_volatile(&raw const (*registers).r10)),
+            (Holds::R11, core::ptr::read_volatile(&raw const (*registers).r11)),
+        ]
+    };
+    let mut found = 0;
+    for (holds, value) in values {
+        if holds as u64 == register {
+            found = value;
+        }
+    }
+    found
 }
 
 /// Whether the probed function has enough stack to begin. If not, it makes room and begins anew: another hit follows.

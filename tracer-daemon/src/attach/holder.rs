@@ -74,11 +74,51 @@ pub enum Until<'a> {
         state: WindowState,
         /// How long it lasts, ns.
         length_ns: u64,
-        /// It ends earlier after so many hits, looked at each ms; needs [`Link::hits`].
-        hits_max: u64,
+        /// It ends earlier where it has caught so much, looked at each ms; needs [`Link::hits`].
+        most: Most,
     },
     /// When [`Holder::beat`] was not called for a second.
     HeartbeatsStop,
+}
+
+/// How much a window may catch before it ends early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// Hits.
+    pub hits: u64,
+    /// What they and the births among them may cost together. `None`: births are not counted.
+    pub cost: Option<MostCost>,
+}
+
+impl Most {
+    /// So many hits, whatever they cost.
+    pub const fn hits(hits: u64) -> Self {
+        Self { hits, cost: None }
+    }
+
+    /// Whether it is reached.
+    pub(super) fn is_reached(self, hits: u64, births: u64) -> bool {
+        hits >= self.hits || self.cost.is_some_and(|cost| cost.of(hits, births) >= cost.ns)
+    }
+}
+
+/// A bound on what a window costs by what it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MostCost {
+    /// The index of the counter of births, where hits are counted.
+    pub births_index: u32,
+    /// All of them, ns.
+    pub ns: u64,
+    /// A hit, ns.
+    pub hit_ns: u64,
+    /// What a birth takes more, ns.
+    pub birth_ns: u64,
+}
+
+impl MostCost {
+    fn of(self, hits: u64, births: u64) -> u64 {
+        hits.saturating_mul(self.hit_ns).saturating_add(births.saturating_mul(self.birth_ns))
+    }
 }
 
 /// What has happened to a link.
@@ -406,9 +446,9 @@ impl Process {
         descriptors.push(link.exe);
         descriptors.extend(link.hits.map(|(totals, _)| totals));
         let end = match link.until {
-            Until::Window { map, state, length_ns, hits_max } => {
+            Until::Window { map, state, length_ns, most } => {
                 descriptors.push(map);
-                End::Window { length_ns, hits_max, state }
+                End::Window { length_ns, most, state }
             }
             Until::HeartbeatsStop => End::Silence { at_most_ns: SILENCE_MAX_NS },
         };

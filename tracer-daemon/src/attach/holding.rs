@@ -90,10 +90,16 @@ pub fn hold() -> Result<(), HoldError> {
 
 fn hold_link(socket: BorrowedFd<'_>, order: &Order, descriptors: Descriptors) -> Result<Said, Said> {
     let totals = descriptors.totals.zip(order.hits_index).map(|(map, index)| Totals::new(map, index)).transpose()?;
+    let births_index = match order.end {
+        End::Window { most, .. } => most.cost.map(|cost| cost.births_index),
+        End::Silence { .. } => None,
+    };
     let mut window = descriptors.window.map(Window::new).transpose()?;
     let exe = std::fs::File::from(descriptors.exe);
     touch(&exe, &order.points);
     let hits_before = totals.as_ref().map(Totals::hits).transpose()?;
+    let births = || totals.as_ref().zip(births_index).map_or(Ok(0), |(totals, index)| totals.count(index));
+    let births_before = births()?;
     let path =
         CString::new(format!("/proc/self/fd/{}", exe.as_raw_fd())).map_err(|_zero_byte| failed(Step::Order, None))?;
     attach(order, &descriptors.programs, &path).map_err(|error| failed(Step::Link, error.raw_os_error()))?;
@@ -104,12 +110,15 @@ fn hold_link(socket: BorrowedFd<'_>, order: &Order, descriptors: Descriptors) ->
         Ok(Some(totals.hits()?.saturating_sub(before)))
     };
     match order.end {
-        End::Window { length_ns, hits_max, state } => {
+        End::Window { length_ns, most, state } => {
             let until_ns = opened_ns.saturating_add(length_ns);
             let window = window.as_mut().ok_or_else(|| failed(Step::Order, None))?;
             window.write(WindowState { until_ns, ..state })?;
             say(socket, Said::Opened { at_ns: opened_ns });
-            let ended = wait_for_window(socket, until_ns, || Ok(hits()?.is_some_and(|hits| hits >= hits_max)));
+            let ended = wait_for_window(socket, until_ns, || {
+                let births = births()?.saturating_sub(births_before);
+                Ok(hits()?.is_some_and(|hits| most.is_reached(hits, births)))
+            });
             // Also where the totals could not be read.
             window.write(WindowState::default())?;
             ended?;
@@ -273,8 +282,13 @@ impl Totals {
 
     /// Hits since the programs were loaded.
     fn hits(&self) -> Result<u64, Said> {
-        let counted = self.counters.get(&self.index, 0).map_err(map_failed(Step::Totals))?;
-        Ok(counted.iter().fold(0, |sum: u64, hits| sum.saturating_add(*hits)))
+        self.count(self.index)
+    }
+
+    /// What another counter has counted since.
+    fn count(&self, index: u32) -> Result<u64, Said> {
+        let counted = self.counters.get(&index, 0).map_err(map_failed(Step::Totals))?;
+        Ok(counted.iter().fold(0, |sum: u64, count| sum.saturating_add(*count)))
     }
 }
 

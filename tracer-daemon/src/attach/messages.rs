@@ -2,11 +2,14 @@
 //!
 //! Both ends are the same program file, so there is no version. Still nothing that arrives can do more than be refused.
 
-use std::os::fd::OwnedFd;
+use std::{num::TryFromIntError, os::fd::OwnedFd};
 
 use tracer_common::bursts::WindowState;
 
-use super::{LinkPoint, Mechanism};
+use super::{
+    LinkPoint, Mechanism,
+    holder::{Most, MostCost},
+};
 
 /// Points that one link may have: a few dozen are needed.
 pub(super) const POINTS_MAX: usize = 4_096;
@@ -19,7 +22,9 @@ pub(super) const DESCRIPTORS_MAX: usize = PROGRAMS_MAX + 3;
 
 const WORD: usize = 8;
 /// Words of an [`Order`] before its points.
-const HEADER_WORDS: usize = 9;
+const HEADER_WORDS: usize = 13;
+/// Words of it that say when the link ends.
+const END_WORDS: usize = 9;
 
 /// Programs that one link may have.
 pub(super) const fn programs_max(mechanism: Mechanism) -> usize {
@@ -49,9 +54,39 @@ pub(super) struct Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// Behind the window: a map of windows comes with the order.
-    Window { length_ns: u64, hits_max: u64, state: WindowState },
+    Window { length_ns: u64, most: Most, state: WindowState },
     /// When no heartbeat has come for so long.
     Silence { at_most_ns: u64 },
+}
+
+impl End {
+    fn encode(self) -> [u64; END_WORDS] {
+        let (length_ns, most, state) = match self {
+            Self::Window { length_ns, most, state } => (length_ns, most, state),
+            Self::Silence { at_most_ns } => return [2, at_most_ns, 0, 0, 0, 0, 0, 0, 0],
+        };
+        let [births_index, cost_ns, hit_ns, birth_ns] = match most.cost {
+            Some(cost) => [cost.births_index.into(), cost.ns, cost.hit_ns, cost.birth_ns],
+            None => [u64::MAX, 0, 0, 0],
+        };
+        let number_and_kind = u64::from(state.burst) << 32 | u64::from(state.kind);
+        [1, length_ns, most.hits, births_index, cost_ns, hit_ns, birth_ns, state.mean_birth_bytes, number_and_kind]
+    }
+
+    /// None: no end.
+    fn decode(words: [u64; END_WORDS]) -> Option<Self> {
+        Some(match words {
+            [1, length_ns, hits, births, ns, hit_ns, birth_ns, mean_birth_bytes, number_and_kind] => {
+                let cost = index(births).ok()?.map(|births_index| MostCost { births_index, ns, hit_ns, birth_ns });
+                let burst = u32::try_from(number_and_kind >> 32).ok()?;
+                let kind = u32::try_from(number_and_kind & u64::from(u32::MAX)).ok()?;
+                let state = WindowState { until_ns: 0, mean_birth_bytes, burst, kind };
+                Self::Window { length_ns, most: Most { hits, cost }, state }
+            }
+            [2, at_most_ns, ..] => Self::Silence { at_most_ns },
+            _ => return None,
+        })
+    }
 }
 
 /// What comes with an order, in this order.
@@ -69,12 +104,7 @@ pub(super) struct Descriptors {
 impl Order {
     pub(super) fn encode(&self) -> Vec<u8> {
         let hits_index = self.hits_index.map_or(u64::MAX, u64::from);
-        let end = match self.end {
-            End::Window { length_ns, hits_max, state } => {
-                [1, length_ns, hits_max, state.mean_birth_bytes, u64::from(state.burst) << 32 | u64::from(state.kind)]
-            }
-            End::Silence { at_most_ns } => [2, at_most_ns, 0, 0, 0],
-        };
+        let end = self.end.encode();
         let mechanism = match self.mechanism {
             Mechanism::UprobeMulti => 0,
             Mechanism::PerfEvents => 1,
@@ -88,7 +118,7 @@ impl Order {
     /// None: no order.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (header, points) = words(bytes)?.split_first_chunk::<HEADER_WORDS>().map(|(a, b)| (*a, b.to_vec()))?;
-        let [pid, by, hits_index, count, end, first, second, mean_birth_bytes, number_and_kind] = header;
+        let [pid, by, hits_index, count, end @ ..] = header;
         let count = usize::try_from(count).ok().filter(|count| (1..=POINTS_MAX).contains(count))?;
         if points.len() != 2 * count {
             return None;
@@ -103,26 +133,13 @@ impl Order {
             return None;
         }
         let point = |pair: &[u64; 2]| LinkPoint { file_offset: pair[0], cookie: pair[1] };
-        let end = match end {
-            1 => End::Window {
-                length_ns: first,
-                hits_max: second,
-                state: WindowState {
-                    until_ns: 0,
-                    mean_birth_bytes,
-                    burst: u32::try_from(number_and_kind >> 32).ok()?,
-                    kind: u32::try_from(number_and_kind & u64::from(u32::MAX)).ok()?,
-                },
-            },
-            2 => End::Silence { at_most_ns: first },
-            _ => return None,
-        };
+        let end = End::decode(end)?;
         Some(Self {
             pid: u32::try_from(pid).ok()?,
             mechanism,
             programs,
             points: points.as_chunks().0.iter().map(point).collect(),
-            hits_index: (hits_index != u64::MAX).then(|| u32::try_from(hits_index)).transpose().ok()?,
+            hits_index: index(hits_index).ok()?,
             end,
         })
     }
@@ -213,6 +230,11 @@ impl Said {
     }
 }
 
+/// The index of a counter; the largest number stands for none.
+fn index(word: u64) -> Result<Option<u32>, TryFromIntError> {
+    (word != u64::MAX).then(|| word.try_into()).transpose()
+}
+
 /// None: not whole words.
 fn words(bytes: &[u8]) -> Option<Vec<u64>> {
     let (words, rest) = bytes.as_chunks::<WORD>();
@@ -227,7 +249,13 @@ mod tests {
 
     fn window() -> End {
         let state = WindowState { until_ns: 0, mean_birth_bytes: 4096, burst: 7, kind: 1 };
-        End::Window { length_ns: 10_000_000, hits_max: 20_000, state }
+        End::Window { length_ns: 10_000_000, most: Most::hits(20_000), state }
+    }
+
+    fn dear_window() -> End {
+        let cost = MostCost { births_index: 2, ns: 3_000_000, hit_ns: 600, birth_ns: 1_500 };
+        let most = Most { hits: 20_000, cost: Some(cost) };
+        End::Window { length_ns: 10_000_000, most, state: WindowState::default() }
     }
 
     fn simple(end: End) -> Order {
@@ -240,7 +268,8 @@ mod tests {
 
     #[test]
     fn what_is_said_is_understood() {
-        for (hits_index, end) in [(Some(0), window()), (None, End::Silence { at_most_ns: 5 })] {
+        for (hits_index, end) in [(Some(0), window()), (Some(1), dear_window()), (None, End::Silence { at_most_ns: 5 })]
+        {
             for count in [1, 15, POINTS_MAX] {
                 for (mechanism, programs) in [(Mechanism::UprobeMulti, 1), (Mechanism::PerfEvents, PROGRAMS_MAX)] {
                     let order = Order { pid: 42, mechanism, programs, points: points(count), hits_index, end };
@@ -263,6 +292,21 @@ mod tests {
             assert_eq!(Word::decode(&word.encode()), word);
         }
         assert_eq!(Word::decode(b"whatever"), Word::Close);
+    }
+
+    #[test]
+    fn a_window_ends_by_its_hits_or_by_what_they_and_their_births_cost() {
+        let End::Window { most, .. } = dear_window() else { panic!("no window") };
+        for (hits, births, is_over) in [
+            (1_000, 0, false),
+            (1_000, 1_599, false),
+            (1_000, 1_600, true),
+            (5_000, 0, true),
+            (u64::MAX, u64::MAX, true),
+        ] {
+            assert_eq!(most.is_reached(hits, births), is_over, "{hits} hits, {births} births");
+        }
+        assert!(Most::hits(10).is_reached(10, 0) && !Most::hits(10).is_reached(9, u64::MAX));
     }
 
     #[test]

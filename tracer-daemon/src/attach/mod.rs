@@ -35,7 +35,7 @@ use crate::{
 pub use bpf::{LinkPoint, bytes_of};
 pub use calibration::{TrapCost, TrapCosts};
 pub use claim::Claim;
-pub use holder::{Holder, Holders, Link, News, Until};
+pub use holder::{Holder, Holders, Link, Most, MostCost, News, Until};
 pub use limits::Limits;
 pub use object::{KernelObject, Mechanism};
 pub use own_code::InstructionKind;

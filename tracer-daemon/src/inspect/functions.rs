@@ -32,7 +32,7 @@ const SYNCTEST: &[u8] = b"runtime.synctestRun.func";
 
 /// Which functions are wanted beside those of [`SYNCTEST`] and all whose name begins with `runtime.mallocgc` (`mallocgc` itself; one by kind of object
 /// from go1.24 on; one by size class from go1.27 on, with their slow paths); how much of them, and what for.
-const WANTED: [(&str, Part, &str); 15] = [
+const WANTED: [(&str, Part, &str); 16] = [
     ("runtime.newproc.func1", Part::Code, "a go statement, on the system stack: the new goroutine is known here"),
     ("runtime.newproc1", Part::Code, "makes the goroutine of a go statement; returns it"),
     ("runtime.newcoro.func1", Part::Code, "a coroutine (iter.Pull), which is a goroutine without a go statement"),
@@ -40,6 +40,7 @@ const WANTED: [(&str, Part, &str); 15] = [
     ("runtime.goexit0", Part::Code, "the end of every goroutine up to go1.21"),
     ("runtime.runqput", Part::Place, "newproc.func1 calls it with the new goroutine"),
     ("runtime.(*mcache).nextFree", Part::Code, "finds a slot where the cached span is full"),
+    ("runtime.(*mspan).nextFreeIndex", Part::Code, "looks for a slot in a span, for nextFree"),
     ("runtime.(*mcache).allocLarge", Part::Code, "makes the span of a large object"),
     ("runtime.gcSweep", Part::Code, "marking is over, the world is stopped"),
     ("runtime.gcMarkTermination", Part::Code, "ends a collection"),

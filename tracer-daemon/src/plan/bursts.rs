@@ -4,7 +4,7 @@ use tracer_common::bursts::{BurstConfig, BurstPoint};
 use tracer_common::exact::TargetConfig;
 use tracer_common::goroutines::GoroutinePoint;
 
-use super::decode::SpanRegister;
+use super::points::SlotPoints;
 use super::{Constants, ProbePoint, Purpose, Refusal, points};
 use crate::addr::{Avma, LoadBias};
 use crate::inspect::BinaryFacts;
@@ -27,9 +27,11 @@ pub enum BirthPoints {
 pub struct BurstPlan {
     /// Where births are seen. Rare points first.
     pub births: Vec<ProbePoint>,
-    /// Where it is seen that a slot was found in another span. Empty: births whose span is full have no address, and windows that
-    /// weigh goroutines cannot be opened.
+    /// Where it is seen that a slot was found in another span. Empty: windows that weigh goroutines cannot be opened.
     pub slots: Vec<ProbePoint>,
+    /// Where it is seen that a slot is looked for, if it is not seen that one was found. If that is empty, too, births whose span is full
+    /// have no address.
+    pub searches: Vec<ProbePoint>,
     /// Where large objects are seen. Empty: they are in the books only.
     pub large: Vec<ProbePoint>,
     /// Where it is seen that marking is over. Empty: the daemon has to look how far the collector is.
@@ -56,23 +58,21 @@ impl BurstPlan {
                 Vec::new()
             })
         };
-        let slots = rare(points::slot_found(facts));
+        let SlotPoints { found, searches, address, span } = points::slots(facts);
+        let slots = rare(found);
         let large = rare(points::large_span_found(facts));
         let cycle = rare(points::beginning_of(facts, "runtime.gcSweep", Purpose::CycleMarked));
         let has = |purpose| births.iter().any(|point| point.purpose() == purpose);
         let config = BurstConfig {
-            slot_span_register: match points::slot_span_register(facts) {
-                None => 0,
-                Some(SpanRegister::Cx) => 1,
-                Some(SpanRegister::Bx) => 2,
-            },
+            slot_span_register: span.map_or(0, |register| register as u64),
+            slot_address_register: address.map_or(0, |register| register as u64),
             has_slow_paths: u64::from(has(Purpose::SlowPathBirth)),
             mallocgc_is_probed: u64::from(has(Purpose::BirthAtEntrance)),
             ..offsets(&facts.layout)
         };
         let constants = Constants { mallocgc, ..Constants::of(&facts.layout) };
         let goroutines = points::goroutines(facts);
-        Ok(Self { births, slots, large, cycle, goroutines, refused, config, constants })
+        Ok(Self { births, slots, searches, large, cycle, goroutines, refused, config, constants })
     }
 
     /// What the kernel programs must know of one process: where `gcBlackenEnabled` and `mheap_` are in it.
@@ -92,7 +92,7 @@ impl BurstPlan {
 
     /// Everything that is probed in a window of births: rare points first.
     pub fn window(&self) -> impl Iterator<Item = &ProbePoint> {
-        self.large.iter().chain(&self.slots).chain(&self.births)
+        self.large.iter().chain(&self.slots).chain(&self.searches).chain(&self.births)
     }
 }
 
@@ -105,6 +105,7 @@ impl Purpose {
             Self::SpecialisedBirth => Some(BurstPoint::Specialised),
             Self::SlowPathBirth => Some(BurstPoint::SlowPath),
             Self::SlotFound => Some(BurstPoint::SlotFound),
+            Self::SlotSearched => Some(BurstPoint::SlotSearched),
             Self::LargeSpanFound => Some(BurstPoint::LargeSpanFound),
             _ => None,
         }

@@ -11,6 +11,8 @@ use iced_x86::{
     Mnemonic, OpAccess, OpKind, Register,
 };
 
+use tracer_common::bursts::Holds;
+
 use super::{Purpose, Refusal, RefusalReason};
 use crate::{
     addr::{FileOffset, Svma},
@@ -149,7 +151,7 @@ pub(super) fn result_of(code: &FunctionCode, callee: &FunctionCode, purpose: Pur
         if is_jump(instruction) {
             return point(code, purpose, instruction);
         }
-        if instruction.flow_control() != FlowControl::Next || writes_ax(&mut info, instruction) {
+        if instruction.flow_control() != FlowControl::Next || writes(&mut info, instruction, Register::RAX) {
             return Err(Refusal::new(
                 RefusalReason::JumpNotFound,
                 format!("in {} the call of {} is followed by `{}`", code.name, callee.name, text(instruction)),
@@ -159,77 +161,81 @@ pub(super) fn result_of(code: &FunctionCode, callee: &FunctionCode, purpose: Pur
     Err(Refusal::new(RefusalReason::JumpNotFound, format!("{} ends behind its call of {}", code.name, callee.name)))
 }
 
-/// The last conditional jump before the function's one `ret`, where AX already holds what the function returns.
-pub(super) fn before_return(code: &FunctionCode, purpose: Purpose) -> Result<ProbePoint, Refusal> {
+/// The last conditional jump before the function's one `ret`, and which register holds there what the function returns in AX.
+pub(super) fn before_return(code: &FunctionCode, purpose: Purpose) -> Result<(ProbePoint, Holds), Refusal> {
     let instructions = whole(code)?;
+    let refusal = |why: String| Refusal::new(RefusalReason::JumpNotFound, why);
     let mut returns =
         instructions.iter().enumerate().filter(|(_, instruction)| instruction.mnemonic() == Mnemonic::Ret);
     let (Some((end, _)), None) = (returns.next(), returns.next()) else {
-        return Err(Refusal::new(
-            RefusalReason::JumpNotFound,
-            format!("{} does not return at exactly one place", code.name),
-        ));
+        return Err(refusal(format!("{} does not return at exactly one place", code.name)));
     };
     let mut info = InstructionInfoFactory::new();
     let jumps = jumps(&instructions);
     // Who comes from elsewhere does not pass the point.
     let joined = |at: &Instruction| jumps.contains_key(&at.ip());
     if instructions.get(end).is_some_and(joined) {
-        return Err(Refusal::new(RefusalReason::JumpNotFound, format!("{} jumps to its return", code.name)));
+        return Err(refusal(format!("{} jumps to its return", code.name)));
     }
+    let mut register = Register::RAX;
     for instruction in instructions.iter().take(end).rev() {
         if joined(instruction) && !is_jump(instruction) {
-            return Err(Refusal::new(
-                RefusalReason::JumpNotFound,
-                format!("{} jumps behind its last jump before it returns", code.name),
-            ));
+            return Err(refusal(format!("{} jumps behind its last jump before it returns", code.name)));
         }
         if instruction.flow_control() == FlowControl::ConditionalBranch {
-            return point(code, purpose, instruction);
+            let held = holds(register)
+                .ok_or_else(|| refusal(format!("{} has its result in {register:?} at its last jump", code.name)))?;
+            return Ok((point(code, purpose, instruction)?, held));
         }
-        if instruction.flow_control() != FlowControl::Next || writes_ax(&mut info, instruction) {
-            return Err(Refusal::new(
-                RefusalReason::JumpNotFound,
-                format!("{} has `{}` between its last jump and its return", code.name, text(instruction)),
-            ));
-        }
+        let before = before(&mut info, instruction, register);
+        let (FlowControl::Next, Some(before)) = (instruction.flow_control(), before) else {
+            return Err(refusal(format!(
+                "{} has `{}` between its last jump and its return",
+                code.name,
+                text(instruction)
+            )));
+        };
+        register = before;
     }
-    Err(Refusal::new(RefusalReason::JumpNotFound, format!("{} returns without any jump", code.name)))
-}
-
-/// Which register holds a span.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SpanRegister {
-    Bx,
-    Cx,
+    Err(refusal(format!("{} returns without any jump", code.name)))
 }
 
 /// The register that at the point of [`before_return`] holds what the function returns second, in BX. None: none is known to.
-pub(super) fn span_register(code: &FunctionCode) -> Option<SpanRegister> {
+pub(super) fn span_register(code: &FunctionCode) -> Option<Holds> {
     let instructions = whole(code).ok()?;
     let end = instructions.iter().position(|instruction| instruction.mnemonic() == Mnemonic::Ret)?;
     let mut info = InstructionInfoFactory::new();
     let behind = |instruction: &&Instruction| instruction.flow_control() != FlowControl::ConditionalBranch;
-    let mut register = Register::RBX;
-    for instruction in instructions.get(..end)?.iter().rev().take_while(behind) {
-        let writes = |access| !matches!(access, OpAccess::None | OpAccess::Read | OpAccess::NoMemAccess);
-        let used = info.info(instruction).used_registers();
-        if !used.iter().any(|used| used.register().full_register() == register && writes(used.access())) {
-            continue;
-        }
-        let is_copy = instruction.mnemonic() == Mnemonic::Mov
-            && instruction.op0_register() == register
-            && instruction.op1_kind() == OpKind::Register;
-        if !is_copy {
-            return None;
-        }
-        register = instruction.op1_register();
+    let mut last = instructions.get(..end)?.iter().rev().take_while(behind);
+    holds(last.try_fold(Register::RBX, |register, instruction| before(&mut info, instruction, register))?)
+}
+
+/// Which register holds before an instruction what `register` holds behind it. None: nobody knows.
+fn before(info: &mut InstructionInfoFactory, instruction: &Instruction, register: Register) -> Option<Register> {
+    if !writes(info, instruction, register) {
+        return Some(register);
     }
-    match register {
-        Register::RBX => Some(SpanRegister::Bx),
-        Register::RCX => Some(SpanRegister::Cx),
-        _ => None,
-    }
+    let is_copy = instruction.mnemonic() == Mnemonic::Mov
+        && instruction.op0_register() == register
+        && instruction.op1_kind() == OpKind::Register;
+    is_copy.then(|| instruction.op1_register())
+}
+
+/// None: one that is not handed on.
+fn holds(register: Register) -> Option<Holds> {
+    Some(match register {
+        Register::RAX => Holds::Ax,
+        Register::RBX => Holds::Bx,
+        Register::RCX => Holds::Cx,
+        Register::RDX => Holds::Dx,
+        Register::RSI => Holds::Si,
+        Register::RDI => Holds::Di,
+        Register::R8 => Holds::R8,
+        Register::R9 => Holds::R9,
+        Register::R10 => Holds::R10,
+        Register::R11 => Holds::R11,
+        _ => return None,
+    })
 }
 
 /// All jumps by where they lead; made once, since a hostile function can have 64 Ki instructions.
@@ -241,12 +247,12 @@ fn is_jump(instruction: &Instruction) -> bool {
     matches!(instruction.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch)
 }
 
-fn writes_ax(info: &mut InstructionInfoFactory, instruction: &Instruction) -> bool {
-    let writes = |access| {
-        matches!(access, OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
-    };
+/// Whether it changes any part of a register.
+fn writes(info: &mut InstructionInfoFactory, instruction: &Instruction, register: Register) -> bool {
+    let writes =
+        |access| !matches!(access, OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
     let used = info.info(instruction).used_registers();
-    used.iter().any(|used| used.register().full_register() == Register::RAX && writes(used.access()))
+    used.iter().any(|used| used.register().full_register() == register && writes(used.access()))
 }
 
 fn only_call(code: &FunctionCode, instructions: &[Instruction], callee: &FunctionCode) -> Result<usize, Refusal> {
@@ -368,7 +374,17 @@ mod tests {
     fn before_a_return_the_result_may_not_be_written_any_more() {
         // jb +3; xor ecx,ecx; ret; int3
         let good = code(&[0x72, 0x03, 0x31, 0xc9, 0xc3, 0xcc]);
-        assert_eq!(before_return(&good, Purpose::SlotFound).unwrap().address(), Svma(0x40_1000));
+        let (point, held) = before_return(&good, Purpose::SlotFound).unwrap();
+        assert_eq!((point.address(), held), (Svma(0x40_1000), Holds::Ax));
+        // jb +4; mov rax,rdi; ret: it was in DI.
+        let moved = code(&[0x72, 0x03, 0x48, 0x89, 0xf8, 0xc3]);
+        assert_eq!(before_return(&moved, Purpose::SlotFound).unwrap().1, Holds::Di);
+        // jb +4; mov rax,r15; ret: one that no kernel program reads.
+        let far = code(&[0x72, 0x03, 0x4c, 0x89, 0xf8, 0xc3]);
+        assert!(before_return(&far, Purpose::SlotFound).unwrap_err().text.contains("R15"));
+        // jb +3; mov eax,edi; ret: half of it.
+        let half = code(&[0x72, 0x02, 0x89, 0xf8, 0xc3]);
+        assert!(before_return(&half, Purpose::SlotFound).is_err());
         // jb +3; xor eax,eax; ret; int3
         let late = code(&[0x72, 0x03, 0x31, 0xc0, 0xc3, 0xcc]);
         assert_eq!(before_return(&late, Purpose::SlotFound).unwrap_err().reason, RefusalReason::JumpNotFound);
@@ -444,7 +460,7 @@ mod tests {
                 entry(&code, Purpose::Allocation),
                 call_of(&code, &place(0x40_1005), Purpose::GoroutineCreated),
                 result_of(&code, &place(0x40_1005), Purpose::GoroutineReturned),
-                before_return(&code, Purpose::SlotFound),
+                before_return(&code, Purpose::SlotFound).map(|(point, _)| point),
             ];
             for point in points.into_iter().flatten() {
                 let boundaries: Vec<u64> = decoder(&code).iter().map(|instruction| instruction.ip()).collect();

@@ -44,6 +44,8 @@ pub enum Purpose {
     SlowPathBirth,
     /// `nextFree` has found a slot: its address in AX.
     SlotFound,
+    /// `nextFreeIndex` begins to look for a slot in a span, in AX: where `nextFree` is inlined.
+    SlotSearched,
     /// A span for one large object was made: the span in AX.
     LargeSpanFound,
     /// Marking is over and the world stopped: mark bits are final (once a collection).
@@ -59,7 +61,7 @@ pub enum Purpose {
 
 impl Purpose {
     /// All purposes.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Allocation,
         Self::SpecialisedAllocation,
         Self::GoroutineCreated,
@@ -70,6 +72,7 @@ impl Purpose {
         Self::SpecialisedBirth,
         Self::SlowPathBirth,
         Self::SlotFound,
+        Self::SlotSearched,
         Self::LargeSpanFound,
         Self::CycleMarked,
         Self::CycleEnded,
@@ -90,6 +93,7 @@ impl Purpose {
             Self::SpecialisedBirth => "specialised_birth",
             Self::SlowPathBirth => "slow_path_birth",
             Self::SlotFound => "slot_found",
+            Self::SlotSearched => "slot_searched",
             Self::LargeSpanFound => "large_span_found",
             Self::CycleMarked => "cycle_marked",
             Self::CycleEnded => "cycle_ended",
@@ -190,9 +194,10 @@ impl RarePoints {
     /// Finds them in one binary.
     pub fn of(facts: &BinaryFacts) -> Self {
         let mut found = Self::default();
+        let slots = points::slots(facts);
         let purposes = [
             (Purpose::Birth, points::births(facts, BirthPoints::Certain).map(|(points, _)| points)),
-            (Purpose::SlotFound, points::slot_found(facts)),
+            (Purpose::SlotFound, if slots.searches.is_empty() { slots.found } else { Ok(slots.searches) }),
             (Purpose::LargeSpanFound, points::large_span_found(facts)),
             (Purpose::CycleMarked, points::beginning_of(facts, "runtime.gcSweep", Purpose::CycleMarked)),
             (Purpose::CycleEnded, points::beginning_of(facts, "runtime.gcMarkTermination", Purpose::CycleEnded)),

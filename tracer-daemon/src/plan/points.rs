@@ -3,6 +3,8 @@
 //! A function that was inlined somewhere is not passed by those calls: where every call counts, that is a refusal, or
 //! another point serves instead.
 
+use tracer_common::bursts::Holds;
+
 use super::{BirthPoints, ProbePoint, Purpose, Refusal, RefusalReason, decode};
 use crate::{
     addr::Svma,
@@ -135,16 +137,40 @@ pub(super) fn births(facts: &BinaryFacts, which: BirthPoints) -> Result<(Vec<Pro
     Ok((points, bounds))
 }
 
-const NEXT_FREE: &str = "runtime.(*mcache).nextFree";
-
-/// `nextFree`, when the span that is cached for a size class is full.
-pub(super) fn slot_found(facts: &BinaryFacts) -> Result<Vec<ProbePoint>, Refusal> {
-    Ok(vec![decode::before_return(called(facts, NEXT_FREE)?, Purpose::SlotFound)?])
+/// Where it is seen which slot an object gets whose cached span is full.
+#[derive(Debug)]
+pub(super) struct SlotPoints {
+    /// The end of `nextFree`, if each such object passes it.
+    pub(super) found: Result<Vec<ProbePoint>, Refusal>,
+    /// Points of which each such object passes one, where that is not so. Empty: there are none, or none are needed.
+    pub(super) searches: Vec<ProbePoint>,
+    /// What holds the slot's address at the end of `nextFree`, and the span.
+    pub(super) address: Option<Holds>,
+    pub(super) span: Option<Holds>,
 }
 
-/// The register that holds the span there.
-pub(super) fn slot_span_register(facts: &BinaryFacts) -> Option<decode::SpanRegister> {
-    decode::span_register(only(facts, NEXT_FREE).ok()?)
+/// `nextFree` asks `nextFreeIndex` about the span that is cached, and where that is full about the one that it takes instead. A compiler with a profile
+/// inlines the one here and the other there: then both are points.
+pub(super) fn slots(facts: &BinaryFacts) -> SlotPoints {
+    const NEXT_FREE: &str = "runtime.(*mcache).nextFree";
+    const NEXT_FREE_INDEX: &str = "runtime.(*mspan).nextFreeIndex";
+    /// Calls it of a span that was just swept, as `nextFree` will do again.
+    const CACHE_SPAN: &str = "runtime.(*mcentral).cacheSpan";
+
+    let end = only(facts, NEXT_FREE).and_then(|code| decode::before_return(code, Purpose::SlotFound));
+    let address = end.as_ref().ok().map(|(_, held)| *held);
+    let span = only(facts, NEXT_FREE).ok().and_then(decode::span_register);
+    let end = end.map(|(point, _)| vec![point]);
+    let found = only_inlined_into(facts, NEXT_FREE, NEXT_FREE).and_then(|()| end.clone());
+    let mut owners = facts.inlined.get(NEXT_FREE_INDEX).into_iter().flatten();
+    let is_seen = owners.all(|owner| owner == CACHE_SPAN || (owner == NEXT_FREE && end.is_ok()));
+    let searches = match (&found, only(facts, NEXT_FREE_INDEX)) {
+        (Err(_), Ok(code)) if is_seen => decode::entry(code, Purpose::SlotSearched)
+            .map(|point| [point].into_iter().chain(end.into_iter().flatten()).collect())
+            .unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    SlotPoints { found, searches, address, span }
 }
 
 /// Behind the call of `allocLarge`: in `mallocgcLarge` from go1.24 on, before in `mallocgc`.

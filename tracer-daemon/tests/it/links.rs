@@ -15,7 +15,8 @@ use rustix::{
 use tracer_common::{bursts::WindowState, exact::Total};
 use tracer_daemon::{
     attach::{
-        AttachError, Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, MultiSupport, News, TrapCosts, Until,
+        AttachError, Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, Most, MultiSupport, News, TrapCosts,
+        Until,
     },
     host::Status,
     inspect::inspect_file,
@@ -77,7 +78,7 @@ impl Parts {
             None => Until::HeartbeatsStop,
             Some((length_ns, hits_max)) => {
                 let state = WindowState { mean_birth_bytes: 1, burst: 7, ..WindowState::default() };
-                Until::Window { map: self.object.map_fd("WINDOW")?, state, length_ns, hits_max }
+                Until::Window { map: self.object.map_fd("WINDOW")?, state, length_ns, most: Most::hits(hits_max) }
             }
         };
         self.holders.open(&Link {

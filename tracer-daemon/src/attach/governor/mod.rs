@@ -35,8 +35,8 @@
 //!
 //! The planned cost is a hundredth of M, at least four times the switching, twice the tail, and twice what a burst costs ourselves, at most 0.6 of a purse
 //! (0.3 where the latter decides). From it follows w, within 2 to 20 ms. Where 20 ms would see fewer than 4,000 hits w is longer, up to 500 ms
-//! (`docs/decisions/0014-windows-may-be-long-where-hits-are-few.md`). w is that for the highest rate of the last minute or two. The cap is in hits, (most − switching −
-//! tail)/h: a jump of the rate costs one cap and no more, and the next decision knows it.
+//! (`docs/decisions/0014-windows-may-be-long-where-hits-are-few.md`). w is that for the highest rate of the last minute or two. The cap is in hits,
+//! (most − switching − tail)/h: a jump of the rate costs one cap and no more, and the next decision knows it. Where more hits become births than expected it ends by what both cost.
 //!
 //! Of n hits n/4 are wanted as births, of few up to 500 all, or half of them once some size class is preferred, within 20 and 2,000, fewer where many
 //! objects are tracked or collections are frequent; a birth of so many bytes is chosen with probability min(1, bytes/mean), with mean = n·(mean size)/births, corrected by what windows have given. Bytes of size classes that the books see grow count
@@ -108,8 +108,8 @@ pub use hooks::{Hook, HookDecision, Mode};
 pub use impulses::{Impulses, Jump, Pulse};
 pub use shed::Shed;
 pub use types::{
-    Account, Cause, HookHits, Hooks, Impulse, Next, Observation, OpenFailure, Outcome, Refusal, Standing, TargetFacts,
-    TargetId, WindowKind, WindowPlan,
+    Account, CaughtCost, Cause, HookHits, Hooks, Impulse, Next, Observation, OpenFailure, Outcome, Refusal, Standing,
+    TargetFacts, TargetId, WindowKind, WindowPlan,
 };
 
 /// Nobody is told to wait longer than this, ns: what is not observed changes nothing, but the host's purse fills.
@@ -296,6 +296,11 @@ impl Governor {
             cause,
             length_ns: whole(shape.length_ns),
             hit_cap: whole(shape.hit_cap).max(1),
+            caught: CaughtCost {
+                most_ns: whole(shape.caught_ns),
+                hit_ns: whole(shape.hit_ns),
+                birth_ns: whole(shape.birth_ns),
+            },
             mean_birth_bytes: whole(mean_bytes),
             hits: shape.hits,
             births: shape.births,

@@ -113,6 +113,8 @@ pub struct WindowPlan {
     pub length_ns: u64,
     /// Hits at which it ends early.
     pub hit_cap: u64,
+    /// The same by what they cost, where more of them become births than expected.
+    pub caught: CaughtCost,
     /// A birth of so many bytes is certainly recorded, a smaller one with a probability in proportion. 0: none is recorded.
     pub mean_birth_bytes: u64,
     /// Hits that are expected.
@@ -151,6 +153,17 @@ impl WindowPlan {
             self.most_ns / 1e6
         )
     }
+}
+
+/// What is caught in a window costs, and how much of that ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct CaughtCost {
+    /// All hits and births, ns.
+    pub most_ns: u64,
+    /// A hit, ns.
+    pub hit_ns: u64,
+    /// What a birth takes more, ns.
+    pub birth_ns: u64,
 }
 
 /// What became of a window. Hits cost whether or not they counted.

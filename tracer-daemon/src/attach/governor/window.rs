@@ -70,6 +70,10 @@ pub(super) struct Shape {
     /// Hits if the program were as fast as it was of late.
     pub(super) peak_hits: f64,
     pub(super) hit_cap: f64,
+    /// What hits and births may cost together, and each of them, ns.
+    pub(super) caught_ns: f64,
+    pub(super) hit_ns: f64,
+    pub(super) birth_ns: f64,
     pub(super) births: f64,
     /// What it is expected to cost, and what at most, ns.
     pub(super) cost_ns: f64,
@@ -143,7 +147,8 @@ impl Outlook {
         let length_ns = paid_ns.min(seeing_ns).max(shortest_ns);
         let beside_ns = self.beside_ns_per_s * length_ns / 1e9;
         let reserve_ns = self.reserve_ns(allowance.slack_ns) + beside_ns;
-        let hit_cap = ((allowance.most_ns - reserve_ns) / hit_ns).floor().max(0.0);
+        let caught_ns = (allowance.most_ns - reserve_ns).max(0.0);
+        let hit_cap = (caught_ns / hit_ns).floor();
         let uncapped = per_s * length_ns / 1e9;
         let hits = uncapped.min(hit_cap);
         Shape {
@@ -152,6 +157,9 @@ impl Outlook {
             uncapped,
             peak_hits: peak_per_s * length_ns / 1e9,
             hit_cap,
+            caught_ns,
+            hit_ns: self.hit_ns,
+            birth_ns: self.birth_ns,
             births: birth_share * hits,
             cost_ns: fixed_ns + hits * hit_ns + beside_ns,
             most_ns: reserve_ns + hit_cap * hit_ns,

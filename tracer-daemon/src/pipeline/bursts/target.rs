@@ -13,7 +13,8 @@ use super::{desk::Desk, large::LargeObjects, tracker::Tracker};
 use crate::{
     addr::Avma,
     attach::{
-        AttachError, Holder, Holders, KernelObject, Limits, Link, LinkPoint, Mechanism, Until, bytes_of,
+        AttachError, Holder, Holders, KernelObject, Limits, Link, LinkPoint, Mechanism, Most, MostCost, Until,
+        bytes_of,
         governor::{Cause, Costs, Hook, TargetFacts, WindowPlan},
         verify_code,
     },
@@ -277,11 +278,17 @@ impl BurstTarget {
             burst: burst_number(plan),
             kind: kind as u32,
         };
+        let cost = Some(MostCost {
+            births_index: BurstTotal::Births as u32,
+            ns: plan.caught.most_ns,
+            hit_ns: plan.caught.hit_ns,
+            birth_ns: plan.caught.birth_ns,
+        });
         let until = Until::Window {
             map: self.object.map_fd("WINDOW")?,
             state,
             length_ns: plan.length_ns,
-            hits_max: plan.hit_cap,
+            most: Most { hits: plan.hit_cap, cost },
         };
         let programs = self.programs.iter().map(|name| self.object.program(name)).collect::<Result<Vec<_>, _>>()?;
         holders.open(&Link {
@@ -383,7 +390,7 @@ impl PointPrograms {
         if mechanism == Mechanism::PerfEvents {
             let busy = |point: &ProbePoint| match point.purpose().burst_point() {
                 None | Some(BurstPoint::LargeSpanFound) => 0,
-                Some(BurstPoint::SlotFound) => 1,
+                Some(BurstPoint::SlotFound | BurstPoint::SlotSearched) => 1,
                 // Hit only while the collector marks.
                 Some(BurstPoint::SlowPath) => 2,
                 Some(BurstPoint::ChoosesSlot) => 3,
@@ -416,6 +423,7 @@ fn program_of(point: BurstPoint) -> &'static str {
         BurstPoint::Specialised => "burst_specialised",
         BurstPoint::SlowPath => "burst_slow_path",
         BurstPoint::SlotFound => "burst_slot_found",
+        BurstPoint::SlotSearched => "burst_slot_searched",
         BurstPoint::LargeSpanFound => "burst_large_span_found",
     }
 }

@@ -33,6 +33,8 @@ fn programs() -> Vec<(&'static str, Program)> {
     programs.push(("millions of goroutines", Program { goroutines_per_s: 1e6, ..Program::constant(1e6, 2.0) }));
     programs.push(("large objects", Program { large_per_s: 700.0, ..Program::constant(1e5, 1.0) }));
     programs.push(("just begun", Program { age_s: 0.1, ..Program::constant(1e6, 2.0) }));
+    let births_times = Box::new(|at_s: f64| if at_s % 10.0 < 3.0 { 1e3 } else { 1.0 });
+    programs.push(("at times each hit is a birth", Program { births_times, ..Program::constant(1e6, 1.0) }));
     let impulses_s = (0..300).map(f64::from).collect();
     programs.push(("impulses all the time", Program { impulses_s, ..Program::constant(1e7, 1.0) }));
     programs
@@ -158,6 +160,20 @@ fn a_jump_of_the_rate_costs_at_most_one_cap() {
         let mean_ns = later.iter().map(|window| window.cost_ns).sum::<f64>() / seconds(ns(1.0)) / 1e6;
         let count = crate::units::approximate(u64::try_from(later.len()).unwrap());
         assert!(mean_ns / count <= 8.0, "{} ms a window", mean_ns / count);
+    }
+}
+
+#[test]
+fn however_many_hits_become_births_a_window_costs_no_more_than_planned() {
+    for seed in 0..20 {
+        let births_times = Box::new(|at_s: f64| if at_s % 10.0 < 3.0 { 1e3 } else { 1.0 });
+        let program = Program { births_times, ..Program::constant(1e6, 1.0) };
+        let run = run(Config::default(), vec![program], 130.0, seed);
+        assert!(run.windows.iter().any(|window| 2 * window.births > window.hits), "no window with so many births");
+        for window in &run.windows {
+            let tail_slack_ns = 0.08 * 6e8;
+            assert!(window.cost_ns <= window.plan.most_ns + tail_slack_ns, "{window:?}");
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) fn time_s(at_ns: u64) -> f64 {
 pub(super) struct Program {
     pub(super) allocations_per_s: Box<dyn Fn(f64) -> f64>,
     pub(super) cores: Box<dyn Fn(f64) -> f64>,
+    /// How many times as many hits become births as is expected.
+    pub(super) births_times: Box<dyn Fn(f64) -> f64>,
     pub(super) collections_per_s: f64,
     pub(super) goroutines_per_s: f64,
     pub(super) large_per_s: f64,
@@ -47,6 +49,7 @@ impl Default for Program {
         Self {
             allocations_per_s: Box::new(|_| 1e6),
             cores: Box::new(|_| 1.0),
+            births_times: Box::new(|_| 1.0),
             collections_per_s: 2.0,
             goroutines_per_s: 10.0,
             large_per_s: 5.0,
@@ -295,11 +298,17 @@ impl Run {
         let cap = crate::units::approximate(plan.hit_cap);
         let birth_share = match plan.kind {
             WindowKind::Births if plan.mean_birth_bytes > 0 => {
-                (64.0 / crate::units::approximate(plan.mean_birth_bytes)).min(1.0)
+                let times = (self.states[index].program.births_times)(at_s);
+                (times * 64.0 / crate::units::approximate(plan.mean_birth_bytes)).min(1.0)
             }
             WindowKind::Births | WindowKind::Slots => 0.0,
         };
         let hit_ns = costs.birth_trap_ns + costs.count_ns + birth_share * (costs.birth_ns + 10.0 * costs.frame_ns);
+        // The holder looks at hits, and at what they and the births cost by the governor's numbers.
+        let caught = plan.caught;
+        let approximate = crate::units::approximate;
+        let counted_ns = approximate(caught.hit_ns) + birth_share * approximate(caught.birth_ns);
+        let cap = cap.min(approximate(caught.most_ns) / counted_ns.max(1.0));
         let step_ns = (plan.length_ns / 100).clamp(5_000, 200_000);
         while open_ns < plan.length_ns && hits < cap {
             let here_s = time_s(opened_ns + open_ns);
