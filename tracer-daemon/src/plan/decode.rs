@@ -376,14 +376,14 @@ mod tests {
         let good = code(&[0x72, 0x03, 0x31, 0xc9, 0xc3, 0xcc]);
         let (point, held) = before_return(&good, Purpose::SlotFound).unwrap();
         assert_eq!((point.address(), held), (Svma(0x40_1000), Holds::Ax));
-        // jb +4; mov rax,rdi; ret: it was in DI.
-        let moved = code(&[0x72, 0x03, 0x48, 0x89, 0xf8, 0xc3]);
+        // jb +4; mov rax,rdi; ret; int3: it was in DI.
+        let moved = code(&[0x72, 0x04, 0x48, 0x89, 0xf8, 0xc3, 0xcc]);
         assert_eq!(before_return(&moved, Purpose::SlotFound).unwrap().1, Holds::Di);
-        // jb +4; mov rax,r15; ret: one that no kernel program reads.
-        let far = code(&[0x72, 0x03, 0x4c, 0x89, 0xf8, 0xc3]);
+        // jb +4; mov rax,r15; ret; int3: one that no kernel program reads.
+        let far = code(&[0x72, 0x04, 0x4c, 0x89, 0xf8, 0xc3, 0xcc]);
         assert!(before_return(&far, Purpose::SlotFound).unwrap_err().text.contains("R15"));
-        // jb +3; mov eax,edi; ret: half of it.
-        let half = code(&[0x72, 0x02, 0x89, 0xf8, 0xc3]);
+        // jb +3; mov eax,edi; ret; int3: half of it.
+        let half = code(&[0x72, 0x03, 0x89, 0xf8, 0xc3, 0xcc]);
         assert!(before_return(&half, Purpose::SlotFound).is_err());
         // jb +3; xor eax,eax; ret; int3
         let late = code(&[0x72, 0x03, 0x31, 0xc0, 0xc3, 0xcc]);

@@ -42,7 +42,7 @@ pub enum Purpose {
     SpecialisedBirth,
     /// The same in a slow path of these, to which they leave the object while the collector marks.
     SlowPathBirth,
-    /// `nextFree` has found a slot: its address in AX.
+    /// `nextFree` has found a slot: its address in AX, or in another register that the code says.
     SlotFound,
     /// `nextFreeIndex` begins to look for a slot in a span, in AX: where `nextFree` is inlined.
     SlotSearched,

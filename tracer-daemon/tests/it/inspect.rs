@@ -63,7 +63,7 @@ fn facts_are_read_from_every_version() {
         &expect![[r#"
             go1.22.12 minor 22 patch Some(12), module Some("example.com/callersframes"), path Some("example.com/callersframes")
             stripped false, position independent false, cgo false, goid 152, gopc 280, header 8
-            (*mcache).allocLarge (*mcache).nextFree freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc newproc.func1 newproc1 profilealloc runqput
+            (*mcache).allocLarge (*mcache).nextFree (*mspan).nextFreeIndex freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc newproc.func1 newproc1 profilealloc runqput
         "#]],
     );
     check(
@@ -72,7 +72,7 @@ fn facts_are_read_from_every_version() {
         &expect![[r#"
             go1.23.12 minor 23 patch Some(12), module Some("example.com/callersframes"), path Some("example.com/callersframes")
             stripped false, position independent false, cgo false, goid 160, gopc 288, header 8
-            (*mcache).allocLarge (*mcache).nextFree freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc newproc.func1 newproc1 profilealloc runqput
+            (*mcache).allocLarge (*mcache).nextFree (*mspan).nextFreeIndex freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc newproc.func1 newproc1 profilealloc runqput
         "#]],
     );
     check(
@@ -81,7 +81,7 @@ fn facts_are_read_from_every_version() {
         &expect![[r#"
             go1.24.11 minor 24 patch Some(11), module Some("example.com/callersframes"), path Some("example.com/callersframes")
             stripped false, position independent true, cgo false, goid 160, gopc 288, header 8
-            (*mcache).allocLarge (*mcache).nextFree freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc mallocgcLarge mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcTiny newproc.func1 newproc1 profilealloc runqput
+            (*mcache).allocLarge (*mcache).nextFree (*mspan).nextFreeIndex freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc mallocgcLarge mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcTiny newproc.func1 newproc1 profilealloc runqput
         "#]],
     );
     check(
@@ -90,7 +90,7 @@ fn facts_are_read_from_every_version() {
         &expect![[r#"
             go1.25.5 minor 25 patch Some(5), module Some("example.com/callersframes"), path Some("example.com/callersframes")
             stripped true, position independent false, cgo false, goid 152, gopc 280, header 8
-            (*mcache).allocLarge (*mcache).nextFree freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc mallocgcLarge mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcTiny newproc.func1 newproc1 profilealloc runqput
+            (*mcache).allocLarge (*mcache).nextFree (*mspan).nextFreeIndex freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc mallocgcLarge mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcTiny newproc.func1 newproc1 profilealloc runqput
         "#]],
     );
     check(
@@ -99,7 +99,7 @@ fn facts_are_read_from_every_version() {
         &expect![[r#"
             go1.26.6 minor 26 patch Some(6), module Some("example.com/callersframes"), path Some("example.com/callersframes")
             stripped false, position independent false, cgo false, goid 152, gopc 288, header 8
-            (*mcache).allocLarge (*mcache).nextFree freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc mallocgcLarge mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcTiny newproc.func1 newproc1 profilealloc runqput
+            (*mcache).allocLarge (*mcache).nextFree (*mspan).nextFreeIndex freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc mallocgcLarge mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcTiny newproc.func1 newproc1 profilealloc runqput
         "#]],
     );
     check(
@@ -108,7 +108,7 @@ fn facts_are_read_from_every_version() {
         &expect![[r#"
             go1.27.3 minor 27 patch Some(3), module Some("example.com/callersframes"), path Some("example.com/callersframes")
             stripped true, position independent false, cgo false, goid 152, gopc 288, header 8
-            (*mcache).allocLarge (*mcache).nextFree freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc mallocgcLarge mallocgcSmallNoScanSC2 mallocgcSmallNoScanSC3 mallocgcSmallNoScanSC4 mallocgcSmallNoScanSC5 mallocgcSmallNoScanSC6 mallocgcSmallNoScanSC7 mallocgcSmallNoScanSlowPath mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcSmallScanNoHeaderSC1 mallocgcSmallScanNoHeaderSC2 mallocgcSmallScanNoHeaderSC3 mallocgcSmallScanNoHeaderSC4 mallocgcSmallScanNoHeaderSC5 mallocgcSmallScanNoHeaderSC6 mallocgcSmallScanNoHeaderSC7 mallocgcSmallScanSlowPath mallocgcTinySC2 mallocgcTinySlowPath newproc.func1 newproc1 profilealloc runqput
+            (*mcache).allocLarge (*mcache).nextFree (*mspan).nextFreeIndex freeSpecial gcMarkTermination gcSweep gdestroy goexit0 mallocgc mallocgcLarge mallocgcSmallNoScanSC2 mallocgcSmallNoScanSC3 mallocgcSmallNoScanSC4 mallocgcSmallNoScanSC5 mallocgcSmallNoScanSC6 mallocgcSmallNoScanSC7 mallocgcSmallNoScanSlowPath mallocgcSmallNoscan mallocgcSmallScanHeader mallocgcSmallScanNoHeader mallocgcSmallScanNoHeaderSC1 mallocgcSmallScanNoHeaderSC2 mallocgcSmallScanNoHeaderSC3 mallocgcSmallScanNoHeaderSC4 mallocgcSmallScanNoHeaderSC5 mallocgcSmallScanNoHeaderSC6 mallocgcSmallScanNoHeaderSC7 mallocgcSmallScanSlowPath mallocgcTinySC2 mallocgcTinySlowPath newproc.func1 newproc1 profilealloc runqput
         "#]],
     );
 }
