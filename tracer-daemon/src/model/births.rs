@@ -5,7 +5,7 @@
 //!
 //! 1. How much each size class allocates is exact (the books).
 //! 2. How much of that each group of goroutines has is known from bursts that hook refills alone, which slow nobody much. Where there
-//!    are none, or few, births say it.
+//!    are none, or few, or nobody allocates so fast that hits slow him, births say it.
 //! 3. Which sites a group allocates at is known from births: within one goroutine all are slowed alike.
 //!
 //! `docs/decisions/0015-shares-between-goroutines.md` says why these and no others. What one burst catches belongs together: so errors
@@ -30,8 +30,10 @@ use crate::units::approximate;
 
 /// Fewer clusters with bursts than this say nothing of how much they differ.
 const CLUSTERS_MIN: usize = 3;
-/// Refills that a group's births count for beside its own: so groups of which few were seen are not judged by chance.
+/// Refills that a group's births count for beside its own, at least: so groups of which few were seen are not judged by chance.
 const REFILLS_PRIOR: f64 = 2.0;
+/// What a hit takes of its goroutine's time, at most, seconds: the trap and a birth that is recorded.
+const HIT_S: f64 = 3e-6;
 /// The largest size that has a class (runtime/sizeclasses.go).
 const SMALL_MAX_BYTES: u64 = 32 << 10;
 /// A page of the runtime's heap.
@@ -294,6 +296,8 @@ type LeftOut = Option<u8>;
 struct Slowed {
     left_out: LeftOut,
     factors: BTreeMap<u32, f64>,
+    /// The part of its time that a group spends in hits, in bursts of births.
+    trapped: BTreeMap<u32, f64>,
 }
 
 impl Slowed {
@@ -316,13 +320,14 @@ impl Slowed {
             let factor = (1.0 - cost) / (1.0 - lost).max(LEFT_MIN);
             if factor.is_finite() { factor.max(1.0) } else { 1.0 }
         };
-        Self { left_out, factors: groups.into_iter().map(|(group, sums)| (group, factor(sums))).collect() }
+        let trapped = groups.iter().map(|(group, (births, ..))| (*group, births / reading.window_s * HIT_S)).collect();
+        Self { left_out, factors: groups.into_iter().map(|(group, sums)| (group, factor(sums))).collect(), trapped }
     }
 
     /// Nobody is slowed by what is rare.
     fn none(clusters: &[u8]) -> Vec<Self> {
         let left_out = std::iter::once(None).chain(clusters.iter().copied().map(Some));
-        left_out.map(|left_out| Self { left_out, factors: BTreeMap::new() }).collect()
+        left_out.map(|left_out| Self { left_out, factors: BTreeMap::new(), trapped: BTreeMap::new() }).collect()
     }
 
     /// With nothing left out, and with each of the clusters.
@@ -348,6 +353,14 @@ impl Slowed {
             slots.is_finite().then(|| (class.size_bytes, slots.clamp(1.0, SLOTS_MAX)))
         });
         slots.collect()
+    }
+
+    /// As many refills as know the shares of these groups no better than their births do. Births err by what their goroutines were slowed, a part s/(1 − s) at
+    /// most where s of the time is spent in hits; n refills by a part 1/√n, and more of groups that have few of them.
+    fn refills_of_births<'g>(&self, groups: impl Iterator<Item = &'g u32>) -> f64 {
+        let trapped = groups.filter_map(|group| self.trapped.get(group)).copied().fold(0.0, f64::max);
+        let slowed = trapped / (1.0 - trapped).max(LEFT_MIN);
+        (slowed * slowed).recip().clamp(REFILLS_PRIOR, 1e9)
     }
 
     fn factor(&self, group: u32) -> f64 {
@@ -422,9 +435,10 @@ impl<'a> Class<'a> {
             None => 1.0 / (self.reading.window_s * kept),
         };
         let per_refill = if weight > 0.0 { number / weight } else { 0.0 };
+        let prior = slowed.refills_of_births(groups.keys());
         let factors = groups.into_iter().map(|(group, (own_bytes, own_weight))| {
             let share = own_bytes / bytes;
-            let refilled = (own_weight * per_refill + REFILLS_PRIOR * share) / (number + REFILLS_PRIOR);
+            let refilled = (own_weight * per_refill + prior * share) / (number + prior);
             (group, per_byte * refilled / share)
         });
         factors.filter(|(_, factor)| factor.is_finite()).collect()
