@@ -37,10 +37,10 @@ impl BurstPoint {
     ];
 }
 
-/// A register that holds what is wanted at a point, by its number in [`BurstConfig`]; 0: none does.
+/// A general register, by its number in [`BurstConfig`]; 0 is none.
 #[repr(u64)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holds {
+pub enum GeneralRegister {
     /// RAX.
     Ax = 1,
     /// RBX.
@@ -276,7 +276,7 @@ pub struct BurstConfig {
     pub gc_blacken_enabled: u64,
     /// Address of `runtime.mheap_.sweepgen` in the process.
     pub sweepgen: u64,
-    /// The register that holds the span at [`BurstPoint::SlotFound`], see [`Holds`].
+    /// The register that holds the span at [`BurstPoint::SlotFound`], see [`GeneralRegister`].
     pub slot_span_register: u64,
     /// The same of the slot's address.
     pub slot_address_register: u64,

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use tracer_common::{
-    bursts::{BurstConfig, Holds},
+    bursts::{BurstConfig, GeneralRegister},
     exact::TargetConfig,
 };
 
@@ -99,7 +99,7 @@ impl Registers {
     }
 }
 
-/// What is in the register with this number ([`Holds`]); 0: in none. All are read first: the compiler would otherwise make an offset into the
+/// What is in the register with this number ([`GeneralRegister`]); 0: in none. All are read first: the compiler would otherwise make an offset into the
 /// context of the number, which the verifier rejects.
 #[inline(always)]
 pub(crate) fn held(context: &ProbeContext, register: u64) -> u64 {
@@ -107,16 +107,16 @@ pub(crate) fn held(context: &ProbeContext, register: u64) -> u64 {
     // SAFETY: the kernel hands every uprobe program a valid `pt_regs`.
     let values = unsafe {
         [
-            (Holds::Ax, core::ptr::read_volatile(&raw const (*registers).rax)),
-            (Holds::Bx, core::ptr::read_volatile(&raw const (*registers).rbx)),
-            (Holds::Cx, core::ptr::read_volatile(&raw const (*registers).rcx)),
-            (Holds::Dx, core::ptr::read_volatile(&raw const (*registers).rdx)),
-            (Holds::Si, core::ptr::read_volatile(&raw const (*registers).rsi)),
-            (Holds::Di, core::ptr::read_volatile(&raw const (*registers).rdi)),
-            (Holds::R8, core::ptr::read_volatile(&raw const (*registers).r8)),
-            (Holds::R9, core::ptr::read_volatile(&raw const (*registers).r9)),
-            (Holds::R10, core::ptr::read_volatile(&raw const (*registers).r10)),
-            (Holds::R11, core::ptr::read_volatile(&raw const (*registers).r11)),
+            (GeneralRegister::Ax, core::ptr::read_volatile(&raw const (*registers).rax)),
+            (GeneralRegister::Bx, core::ptr::read_volatile(&raw const (*registers).rbx)),
+            (GeneralRegister::Cx, core::ptr::read_volatile(&raw const (*registers).rcx)),
+            (GeneralRegister::Dx, core::ptr::read_volatile(&raw const (*registers).rdx)),
+            (GeneralRegister::Si, core::ptr::read_volatile(&raw const (*registers).rsi)),
+            (GeneralRegister::Di, core::ptr::read_volatile(&raw const (*registers).rdi)),
+            (GeneralRegister::R8, core::ptr::read_volatile(&raw const (*registers).r8)),
+            (GeneralRegister::R9, core::ptr::read_volatile(&raw const (*registers).r9)),
+            (GeneralRegister::R10, core::ptr::read_volatile(&raw const (*registers).r10)),
+            (GeneralRegister::R11, core::ptr::read_volatile(&raw const (*registers).r11)),
         ]
     };
     let mut found = 0;

@@ -121,7 +121,7 @@ fn documents(files: &Path) -> Result<Vec<Value>> {
 }
 
 /// Not `with_extension`, which would cut the name at the last dot of a release.
-fn with_suffix(files: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn with_suffix(files: &Path, suffix: &str) -> PathBuf {
     let mut name = files.as_os_str().to_owned();
     name.push(format!(".{suffix}"));
     name.into()

@@ -29,6 +29,7 @@ use tracer_common::bursts::WindowState;
 
 use super::{
     AttachError, LinkPoint, Mechanism,
+    governor::CaughtCost,
     holding::COMMAND,
     messages::{DESCRIPTORS_MAX, End, Order, POINTS_MAX, Said, Step, Word, programs_max},
     perf_event,
@@ -98,7 +99,7 @@ impl Most {
 
     /// Whether it is reached.
     pub(super) fn is_reached(self, hits: u64, births: u64) -> bool {
-        hits >= self.hits || self.cost.is_some_and(|cost| cost.of(hits, births) >= cost.ns)
+        hits >= self.hits || self.cost.is_some_and(|most| most.caught.is_reached(hits, births))
     }
 }
 
@@ -107,18 +108,8 @@ impl Most {
 pub struct MostCost {
     /// The index of the counter of births, where hits are counted.
     pub births_index: u32,
-    /// All of them, ns.
-    pub ns: u64,
-    /// A hit, ns.
-    pub hit_ns: u64,
-    /// What a birth takes more, ns.
-    pub birth_ns: u64,
-}
-
-impl MostCost {
-    fn of(self, hits: u64, births: u64) -> u64 {
-        hits.saturating_mul(self.hit_ns).saturating_add(births.saturating_mul(self.birth_ns))
-    }
+    /// What each costs, and all of them at most.
+    pub caught: CaughtCost,
 }
 
 /// What has happened to a link.

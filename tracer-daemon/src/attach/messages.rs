@@ -8,6 +8,7 @@ use tracer_common::bursts::WindowState;
 
 use super::{
     LinkPoint, Mechanism,
+    governor::CaughtCost,
     holder::{Most, MostCost},
 };
 
@@ -66,7 +67,9 @@ impl End {
             Self::Silence { at_most_ns } => return [2, at_most_ns, 0, 0, 0, 0, 0, 0, 0],
         };
         let [births_index, cost_ns, hit_ns, birth_ns] = match most.cost {
-            Some(cost) => [cost.births_index.into(), cost.ns, cost.hit_ns, cost.birth_ns],
+            Some(MostCost { births_index, caught }) => {
+                [births_index.into(), caught.most_ns, caught.hit_ns, caught.birth_ns]
+            }
             None => [u64::MAX, 0, 0, 0],
         };
         let number_and_kind = u64::from(state.burst) << 32 | u64::from(state.kind);
@@ -76,8 +79,9 @@ impl End {
     /// None: no end.
     fn decode(words: [u64; END_WORDS]) -> Option<Self> {
         Some(match words {
-            [1, length_ns, hits, births, ns, hit_ns, birth_ns, mean_birth_bytes, number_and_kind] => {
-                let cost = index(births).ok()?.map(|births_index| MostCost { births_index, ns, hit_ns, birth_ns });
+            [1, length_ns, hits, births, most_ns, hit_ns, birth_ns, mean_birth_bytes, number_and_kind] => {
+                let caught = CaughtCost { most_ns, hit_ns, birth_ns };
+                let cost = index(births).ok()?.map(|births_index| MostCost { births_index, caught });
                 let burst = u32::try_from(number_and_kind >> 32).ok()?;
                 let kind = u32::try_from(number_and_kind & u64::from(u32::MAX)).ok()?;
                 let state = WindowState { until_ns: 0, mean_birth_bytes, burst, kind };
@@ -253,7 +257,8 @@ mod tests {
     }
 
     fn dear_window() -> End {
-        let cost = MostCost { births_index: 2, ns: 3_000_000, hit_ns: 600, birth_ns: 1_500 };
+        let caught = CaughtCost { most_ns: 3_000_000, hit_ns: 600, birth_ns: 1_500 };
+        let cost = MostCost { births_index: 2, caught };
         let most = Most { hits: 20_000, cost: Some(cost) };
         End::Window { length_ns: 10_000_000, most, state: WindowState::default() }
     }

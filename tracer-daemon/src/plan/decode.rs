@@ -11,7 +11,7 @@ use iced_x86::{
     Mnemonic, OpAccess, OpKind, Register,
 };
 
-use tracer_common::bursts::Holds;
+use tracer_common::bursts::GeneralRegister;
 
 use super::{Purpose, Refusal, RefusalReason};
 use crate::{
@@ -162,7 +162,7 @@ pub(super) fn result_of(code: &FunctionCode, callee: &FunctionCode, purpose: Pur
 }
 
 /// The last conditional jump before the function's one `ret`, and which register holds there what the function returns in AX.
-pub(super) fn before_return(code: &FunctionCode, purpose: Purpose) -> Result<(ProbePoint, Holds), Refusal> {
+pub(super) fn before_return(code: &FunctionCode, purpose: Purpose) -> Result<(ProbePoint, GeneralRegister), Refusal> {
     let instructions = whole(code)?;
     let refusal = |why: String| Refusal::new(RefusalReason::JumpNotFound, why);
     let mut returns =
@@ -201,7 +201,7 @@ pub(super) fn before_return(code: &FunctionCode, purpose: Purpose) -> Result<(Pr
 }
 
 /// The register that at the point of [`before_return`] holds what the function returns second, in BX. None: none is known to.
-pub(super) fn span_register(code: &FunctionCode) -> Option<Holds> {
+pub(super) fn span_register(code: &FunctionCode) -> Option<GeneralRegister> {
     let instructions = whole(code).ok()?;
     let end = instructions.iter().position(|instruction| instruction.mnemonic() == Mnemonic::Ret)?;
     let mut info = InstructionInfoFactory::new();
@@ -222,18 +222,18 @@ fn before(info: &mut InstructionInfoFactory, instruction: &Instruction, register
 }
 
 /// None: one that is not handed on.
-fn holds(register: Register) -> Option<Holds> {
+fn holds(register: Register) -> Option<GeneralRegister> {
     Some(match register {
-        Register::RAX => Holds::Ax,
-        Register::RBX => Holds::Bx,
-        Register::RCX => Holds::Cx,
-        Register::RDX => Holds::Dx,
-        Register::RSI => Holds::Si,
-        Register::RDI => Holds::Di,
-        Register::R8 => Holds::R8,
-        Register::R9 => Holds::R9,
-        Register::R10 => Holds::R10,
-        Register::R11 => Holds::R11,
+        Register::RAX => GeneralRegister::Ax,
+        Register::RBX => GeneralRegister::Bx,
+        Register::RCX => GeneralRegister::Cx,
+        Register::RDX => GeneralRegister::Dx,
+        Register::RSI => GeneralRegister::Si,
+        Register::RDI => GeneralRegister::Di,
+        Register::R8 => GeneralRegister::R8,
+        Register::R9 => GeneralRegister::R9,
+        Register::R10 => GeneralRegister::R10,
+        Register::R11 => GeneralRegister::R11,
         _ => return None,
     })
 }
@@ -375,10 +375,10 @@ mod tests {
         // jb +3; xor ecx,ecx; ret; int3
         let good = code(&[0x72, 0x03, 0x31, 0xc9, 0xc3, 0xcc]);
         let (point, held) = before_return(&good, Purpose::SlotFound).unwrap();
-        assert_eq!((point.address(), held), (Svma(0x40_1000), Holds::Ax));
+        assert_eq!((point.address(), held), (Svma(0x40_1000), GeneralRegister::Ax));
         // jb +4; mov rax,rdi; ret; int3: it was in DI.
         let moved = code(&[0x72, 0x04, 0x48, 0x89, 0xf8, 0xc3, 0xcc]);
-        assert_eq!(before_return(&moved, Purpose::SlotFound).unwrap().1, Holds::Di);
+        assert_eq!(before_return(&moved, Purpose::SlotFound).unwrap().1, GeneralRegister::Di);
         // jb +4; mov rax,r15; ret; int3: one that no kernel program reads.
         let far = code(&[0x72, 0x04, 0x4c, 0x89, 0xf8, 0xc3, 0xcc]);
         assert!(before_return(&far, Purpose::SlotFound).unwrap_err().text.contains("R15"));

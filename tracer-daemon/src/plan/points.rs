@@ -3,7 +3,7 @@
 //! A function that was inlined somewhere is not passed by those calls: where every call counts, that is a refusal, or
 //! another point serves instead.
 
-use tracer_common::bursts::Holds;
+use tracer_common::bursts::GeneralRegister;
 
 use super::{BirthPoints, ProbePoint, Purpose, Refusal, RefusalReason, decode};
 use crate::{
@@ -145,8 +145,8 @@ pub(super) struct SlotPoints {
     /// Points of which each such object passes one, where that is not so. Empty: there are none, or none are needed.
     pub(super) searches: Vec<ProbePoint>,
     /// What holds the slot's address at the end of `nextFree`, and the span.
-    pub(super) address: Option<Holds>,
-    pub(super) span: Option<Holds>,
+    pub(super) address: Option<GeneralRegister>,
+    pub(super) span: Option<GeneralRegister>,
 }
 
 /// `nextFree` asks `nextFreeIndex` about the span that is cached, and where that is full about the one that it takes instead. A compiler with a profile

@@ -129,8 +129,5 @@ pub(super) fn is_recorded(program: &Path, evidence: Evidence) -> bool {
 
 /// What the names of the files begin with that a cell leaves.
 fn files(program: &Path, evidence: Evidence) -> PathBuf {
-    // Not `with_extension`, which would cut the name at the last dot of the release.
-    let mut files = program.as_os_str().to_owned();
-    files.push(format!(".{}", evidence.name()));
-    files.into()
+    watch::with_suffix(program, evidence.name())
 }

@@ -166,6 +166,14 @@ pub struct CaughtCost {
     pub birth_ns: u64,
 }
 
+impl CaughtCost {
+    /// Whether so many cost all that they may.
+    pub(in crate::attach) fn is_reached(self, hits: u64, births: u64) -> bool {
+        let cost_ns = hits.saturating_mul(self.hit_ns).saturating_add(births.saturating_mul(self.birth_ns));
+        cost_ns >= self.most_ns
+    }
+}
+
 /// What became of a window. Hits cost whether or not they counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Outcome {

@@ -278,12 +278,7 @@ impl BurstTarget {
             burst: burst_number(plan),
             kind: kind as u32,
         };
-        let cost = Some(MostCost {
-            births_index: BurstTotal::Births as u32,
-            ns: plan.caught.most_ns,
-            hit_ns: plan.caught.hit_ns,
-            birth_ns: plan.caught.birth_ns,
-        });
+        let cost = Some(MostCost { births_index: BurstTotal::Births as u32, caught: plan.caught });
         let until = Until::Window {
             map: self.object.map_fd("WINDOW")?,
             state,
