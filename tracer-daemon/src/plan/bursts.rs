@@ -38,8 +38,6 @@ pub struct BurstPlan {
     pub cycle: Vec<ProbePoint>,
     /// Where goroutines are seen to begin and to end: all of them. The refusal: not all pass a point.
     pub goroutines: Result<Vec<ProbePoint>, Refusal>,
-    /// What is left out, and why.
-    pub refused: Vec<Refusal>,
     config: BurstConfig,
     constants: Constants,
 }
@@ -51,17 +49,11 @@ impl BurstPlan {
     /// Where not every allocation of a small object passes a point.
     pub fn of(facts: &BinaryFacts, which: BirthPoints) -> Result<Self, Refusal> {
         let (births, mallocgc) = points::births(facts, which)?;
-        let mut refused = Vec::new();
-        let mut rare = |found: Result<Vec<ProbePoint>, Refusal>| {
-            found.unwrap_or_else(|refusal| {
-                refused.push(refusal);
-                Vec::new()
-            })
-        };
+        // What is missing, and why, `RarePoints` says.
         let SlotPoints { found, searches, address, span } = points::slots(facts);
-        let slots = rare(found);
-        let large = rare(points::large_span_found(facts));
-        let cycle = rare(points::beginning_of(facts, "runtime.gcSweep", Purpose::CycleMarked));
+        let slots = found.unwrap_or_default();
+        let large = points::large_span_found(facts).unwrap_or_default();
+        let cycle = points::beginning_of(facts, "runtime.gcSweep", Purpose::CycleMarked).unwrap_or_default();
         let has = |purpose| births.iter().any(|point| point.purpose() == purpose);
         let config = BurstConfig {
             slot_span_register: span.map_or(0, |register| register as u64),
@@ -72,7 +64,7 @@ impl BurstPlan {
         };
         let constants = Constants { mallocgc, ..Constants::of(&facts.layout) };
         let goroutines = points::goroutines(facts);
-        Ok(Self { births, slots, searches, large, cycle, goroutines, refused, config, constants })
+        Ok(Self { births, slots, searches, large, cycle, goroutines, config, constants })
     }
 
     /// What the kernel programs must know of one process: where `gcBlackenEnabled` and `mheap_` are in it.
