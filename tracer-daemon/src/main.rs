@@ -288,7 +288,7 @@ fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
 
 fn diagnose(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut checks = host::examine();
-    let multi = MultiSupport::of_this_kernel();
+    let multi = MultiSupport::of_this_kernel().context("it cannot be tried now what this kernel can do")?;
     checks.push(multi.check());
     let costs = TrapCosts::measure(multi.mechanism());
     let costs = costs.inspect_err(|error| tracing::debug!(%error, "what a hit costs is not known")).ok();

@@ -1,6 +1,8 @@
 //! Do links of `uprobe_multi` do on this kernel what windows need? Tried on ourselves, once.
 
-use std::{sync::OnceLock, thread};
+use std::{io, iter, sync::OnceLock, thread};
+
+use rustix::io::Errno;
 
 use super::{
     AttachError, Mechanism,
@@ -27,9 +29,19 @@ pub enum MultiSupport {
 
 impl MultiSupport {
     /// What it is on this kernel. The first call takes some tens of ms, others nothing.
-    pub fn of_this_kernel() -> &'static Self {
+    ///
+    /// # Errors
+    /// Where the system lacks memory, descriptors or threads for the trial: that may be otherwise in a minute.
+    pub fn of_this_kernel() -> Result<&'static Self, AttachError> {
         static FOUND: OnceLock<MultiSupport> = OnceLock::new();
-        FOUND.get_or_init(|| try_it().unwrap_or_else(|error| Self::Unsupported { reason: with_cause(&error) }))
+        if let Some(found) = FOUND.get() {
+            return Ok(found);
+        }
+        match try_it() {
+            Ok(found) => Ok(FOUND.get_or_init(|| found)),
+            Err(error) if is_passing(&error) => Err(error),
+            Err(error) => Ok(FOUND.get_or_init(|| Self::Unsupported { reason: with_cause(&error) })),
+        }
     }
 
     /// Why it is not used: "…, since" this. `None`: it is.
@@ -87,6 +99,16 @@ fn try_it() -> Result<MultiSupport, AttachError> {
         });
     }
     Ok(unsupported("it cannot be tried, since no instruction of our own code can be probed"))
+}
+
+/// Whether it says nothing of the kernel, only of what there is room for now.
+fn is_passing(error: &AttachError) -> bool {
+    let first: &(dyn std::error::Error + 'static) = error;
+    let mut causes = iter::successors(Some(first), |error| error.source());
+    causes.any(|cause| {
+        let errno = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error).map(Errno::from_raw_os_error);
+        errno.is_some_and(|errno| [Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::AGAIN].contains(&errno))
+    })
 }
 
 fn with_cause(error: &AttachError) -> String {

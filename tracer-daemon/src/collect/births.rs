@@ -5,7 +5,7 @@
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use tracer_common::bursts::{
     BirthRecord, BurstTotal, CycleRecord, LARGE_WINDOW, PREFERENCES, RecordKind, SlotRecord, WindowState, birth_flags,
 };
@@ -244,9 +244,14 @@ impl PreferenceMap {
     }
 }
 
+/// A birth that waits for its slot, as the kernel side keeps it: its time, class and burst.
+type Pending = [u64; 3];
+
 /// What bursts of one target count beside the ring.
 pub struct BurstCounters {
     totals: PerCpuArray<MapData, u64>,
+    /// Births that wait for their slot, by the address of the `g`.
+    pending: HashMap<MapData, u64, Pending>,
 }
 
 impl fmt::Debug for BurstCounters {
@@ -261,7 +266,30 @@ impl BurstCounters {
     /// # Errors
     /// Where one is missing or of another kind.
     pub fn new(mut take: impl FnMut(&'static str) -> Option<Map>) -> Result<Self, CollectError> {
-        Ok(Self { totals: take!(take, "BURST_TOTALS") })
+        Ok(Self { totals: take!(take, "BURST_TOTALS"), pending: take!(take, "PENDING") })
+    }
+
+    /// Forgets the births that wait for their slot: those of a window that is over wait in vain, and take the room of others.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn forget_pending(&mut self) -> Result<(), CollectError> {
+        let waiting = self.pending.keys().collect::<Result<Vec<u64>, _>>().map_err(unreadable("PENDING"))?;
+        for g in waiting {
+            match self.pending.remove(&g) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(unreadable("PENDING")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hits of the hook on large objects so far.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn large_hits(&self) -> Result<u64, CollectError> {
+        sum(&self.totals, "BURST_TOTALS", BurstTotal::LargeHits as u32)
     }
 
     /// What was counted so far.
@@ -280,7 +308,7 @@ impl BurstCounters {
             slots: total(BurstTotal::Slots)?,
             pending_full: total(BurstTotal::PendingFull)?,
             recorded_ns: total(BurstTotal::RecordedNs)?,
-            large_hits: total(BurstTotal::LargeHits)?,
+            large_hits: self.large_hits()?,
         })
     }
 }

@@ -37,9 +37,10 @@ type Allocated = (Moment, u32, Vec<(Option<u64>, u64)>);
 /// What is known of births.
 #[derive(Debug, Default)]
 pub(super) struct BirthHistory {
-    stacks: Vec<Stack>,
-    /// The site of each stack; `None`: it has no frame.
-    sites: Vec<Option<SiteId>>,
+    /// By their number, with the site of each; `None`: it has no frame.
+    stacks: BTreeMap<u32, (Stack, Option<SiteId>)>,
+    /// Stacks so far: the number of the next.
+    stack_numbers: u32,
     cells: BTreeMap<u32, (CellKey, CellSum)>,
     /// Cells so far: the number of the next.
     numbers: u32,
@@ -71,10 +72,15 @@ impl BirthHistory {
     /// One more look.
     pub(super) fn observe(&mut self, at: Moment, look: &BirthLook, constants: &ProcessConstants) {
         let main_module = constants.main_module.as_deref();
-        let room = STACKS_MAX.saturating_sub(self.stacks.len());
-        for stack in look.new_stacks.iter().take(room) {
-            self.sites.push(place_allocation(stack, main_module).map(|placed| placed.id));
-            self.stacks.push(Arc::clone(stack));
+        for stack in &look.new_stacks {
+            if self.stacks.len() < STACKS_MAX {
+                let site = place_allocation(stack, main_module).map(|placed| placed.id);
+                self.stacks.insert(self.stack_numbers, (Arc::clone(stack), site));
+            }
+            self.stack_numbers = self.stack_numbers.saturating_add(1);
+        }
+        for gone in &look.gone_stacks {
+            self.stacks.remove(gone);
         }
         let slices: BTreeSet<u32> = look.slices.iter().map(|slice| slice.number).collect();
         self.cells.retain(|_, (key, _)| slices.contains(&key.slice));
@@ -161,7 +167,7 @@ impl BirthHistory {
     }
 
     fn site(&self, path: u32) -> Option<SiteId> {
-        self.sites.get(usize::try_from(path).ok()?).copied().flatten()
+        self.stacks.get(&path).and_then(|(_, site)| *site)
     }
 
     /// Bytes per second that each class has allocated since the oldest slice that is known began.
@@ -219,7 +225,7 @@ impl BirthHistory {
         let mut named: HashMap<Vec<Frame>, (f64, u32)> = HashMap::new();
         let mut placed = None;
         for path in paths {
-            let Some(stack) = usize::try_from(path.0).ok().and_then(|number| self.stacks.get(number)) else { continue };
+            let Some((stack, _)) = self.stacks.get(&path.0) else { continue };
             let Some(Placed { place, allocator, frames, .. }) = place_allocation(stack, program.main_module) else {
                 continue;
             };
@@ -231,8 +237,8 @@ impl BirthHistory {
         named.sort_by(|(frames, (share, _)), (others, (other, _))| {
             other.total_cmp(share).then_with(|| frames.cmp(others))
         });
-        let first = named.first().and_then(|(_, (_, path))| self.stacks.get(usize::try_from(*path).ok()?));
-        let first = first.map(Arc::clone).unwrap_or_default();
+        let first = named.first().and_then(|(_, (_, path))| self.stacks.get(path));
+        let first = first.map(|(stack, _)| Arc::clone(stack)).unwrap_or_default();
         let paths = named
             .into_iter()
             .map(|(frames, (part, _))| LivePath { share: if total > 0.0 { part / total } else { 0.0 }, frames });

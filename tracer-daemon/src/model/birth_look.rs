@@ -21,6 +21,8 @@ const AGE_STEPS: u32 = 16;
 pub struct BirthLook {
     /// Stacks that were not there before, numbered on from the last one; with the frames of the runtime.
     pub new_stacks: Vec<Stack>,
+    /// Numbers of stacks that are forgotten: no cell is of them any more. Should one come again, it is new.
+    pub gone_stacks: Vec<u32>,
     /// Cells that were not there before, numbered on from the last one.
     pub new_cells: Vec<CellKey>,
     /// Sums that are others than at the look before, by the number of the cell.
@@ -153,6 +155,8 @@ pub struct BirthCounts {
     pub ring_full: u64,
     /// Births whose slot cannot be told, since too many waited for theirs: counted and not followed.
     pub slots_untold: u64,
+    /// Births of stacks that were one too many: counted, and of no line.
+    pub stacks_no_room: u64,
 }
 
 impl BirthCounts {
@@ -164,11 +168,12 @@ impl BirthCounts {
     }
 
     /// What could not be kept, by stable identifiers.
-    pub fn losses(&self) -> [(&'static str, u64); 5] {
+    pub fn losses(&self) -> [(&'static str, u64); 6] {
         [
             ("births_ring_full", self.ring_full),
             ("births_slot_untold", self.slots_untold),
             ("births_no_room", self.no_room),
+            ("births_stack_no_room", self.stacks_no_room),
             ("births_without_end", self.no_end),
             ("collections_missed", self.cycles_missed),
         ]

@@ -10,7 +10,7 @@ use std::{
 use super::{
     Means, StartError, Subject,
     goroutines::monotonic_ns,
-    looks::{BirthLooks, Failures, GoroutineLooks, HeapLooks, Look, MemoryLooks, ProfileLooks},
+    looks::{BirthLooks, BirthStart, Failures, GoroutineLooks, HeapLooks, Look, MemoryLooks, ProfileLooks},
     own,
 };
 use crate::{
@@ -37,6 +37,8 @@ pub struct BooksSession {
     goroutines: Option<GoroutineLooks>,
     memory: MemoryLooks,
     births: Option<BirthLooks>,
+    /// How they begin. `None`: they are not to.
+    births_start: Option<BirthStart>,
     model: ProcessModel,
     /// What the model was told, for whoever records it. `None`: nobody does.
     told: Option<Vec<(Moment, Observation)>>,
@@ -95,9 +97,19 @@ impl BooksSession {
         if let Err(error) = subject.still_there() {
             return Err(Box::new((subject, error)));
         }
-        let births =
-            means.bursts.as_deref().map(|bursts| BirthLooks::start(&subject, exe, bursts, means.limits, now_ns));
-        let births = births.and_then(|started| started.map_err(|refusal| parts.refused.push(refusal)).ok());
+        let mut births_start = None;
+        if let Some(bursts) = &means.bursts {
+            let start = |exe| BirthStart::new(exe, Arc::clone(bursts), means.limits, now_ns, now);
+            births_start = match exe.try_clone() {
+                Ok(exe) => Some(start(exe)),
+                Err(source) => {
+                    let error = StartError::Exe { pid: subject.identity.pid, source };
+                    parts.refused.push(Refusal::new(error.reason(), format!("no bursts: {}", error.full_text())));
+                    None
+                }
+            };
+        }
+        let births = births_start.as_mut().and_then(|start| start.begin(&subject, now));
         let refused = parts.refused;
         let constants = subject.constants(means.warm_after);
         let mut session = Self {
@@ -107,6 +119,7 @@ impl BooksSession {
             goroutines,
             memory: MemoryLooks::new(),
             births,
+            births_start,
             model: ProcessModel::new(constants),
             told: means.is_recorded.then(Vec::new),
             began: now,
@@ -149,11 +162,14 @@ impl BooksSession {
 
     /// When it was. None: nothing was read.
     fn look(&mut self, must: bool) -> Option<Moment> {
-        let Self { subject, heap, profile, goroutines, memory, failures, births, .. } = self;
+        let Self { subject, heap, profile, goroutines, memory, failures, births, births_start, is_closed, .. } = self;
         if subject.still_there().is_err() {
             return None;
         }
         let due = own::now();
+        if births.is_none() && !*is_closed {
+            *births = births_start.as_mut().and_then(|start| start.begin(subject, due));
+        }
         if let Some((heap, births)) = heap.as_mut().zip(births.as_ref()) {
             heap.slow_down(births.reads_slower());
         }
@@ -286,7 +302,8 @@ impl BooksSession {
     /// What is not measured now, and why.
     pub fn refused(&self) -> Vec<Refusal> {
         let known = self.refused.iter().chain(self.failures.refusals()).chain(self.memory.refused()).cloned();
-        known.chain(self.births.as_ref().into_iter().flat_map(BirthLooks::refused)).collect()
+        let unstarted = self.births_start.as_ref().and_then(BirthStart::refused).cloned();
+        known.chain(unstarted).chain(self.births.as_ref().into_iter().flat_map(BirthLooks::refused)).collect()
     }
 
     /// Between the first look and the last.

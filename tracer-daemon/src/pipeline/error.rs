@@ -105,6 +105,16 @@ pub enum StartError {
     /// The maps could not be read.
     #[error(transparent)]
     Collect(#[from] CollectError),
+    /// The system gives no thread.
+    #[error(
+        "no thread to follow the objects of process {pid} with (is `pids.max` of the cgroup, or `ulimit -u`, reached?)"
+    )]
+    NoThread {
+        /// The process.
+        pid: u32,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// A message with its causes.
@@ -142,6 +152,7 @@ impl StartError {
             Self::NoEvidence { refused, .. } => refused.first().map_or("no_evidence", |refusal| refusal.reason.id()),
             Self::Attach(_) => "attach_failed",
             Self::Collect(_) => "collect_failed",
+            Self::NoThread { .. } => "no_thread",
             Self::Read { source, .. } => source.id(),
             Self::SamplerOff { .. } => "sampler_off",
             Self::Adopt { source, .. } => source.id(),
@@ -175,6 +186,7 @@ impl StartError {
             Self::Discover(DiscoverError::Unreadable { .. })
             | Self::Exe { .. }
             | Self::Collect(_)
+            | Self::NoThread { .. }
             | Self::Read { source: ReadError::Memory(MemoryError::System { .. }), .. }
             | Self::Adopt { source: AdoptError::System { .. } | AdoptError::Note { .. }, .. } => 1,
             Self::Discover(_)

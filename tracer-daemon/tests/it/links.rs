@@ -528,8 +528,8 @@ fn this_kernel_s_links_are_tried_on_ourselves() {
         return;
     }
     // Where this fails on an older kernel, all other tests of this file must, too.
-    assert_eq!(*MultiSupport::of_this_kernel(), MultiSupport::Works);
-    assert_eq!(MultiSupport::of_this_kernel().check().status, Status::Good);
+    assert_eq!(*MultiSupport::of_this_kernel().unwrap(), MultiSupport::Works);
+    assert_eq!(MultiSupport::of_this_kernel().unwrap().check().status, Status::Good);
     let before = text_bytes(std::process::id());
     for mechanism in MECHANISMS {
         let costs = TrapCosts::measure(mechanism).unwrap();
@@ -569,7 +569,9 @@ fn is_run_without_capabilities() -> bool {
     assert!(matches!(refused, AttachError::NotAllowed { .. }), "{refused:?}");
     let text = refused.to_string();
     assert!(text.contains("CAP_BPF") && text.contains("CAP_PERFMON") && text.contains("root"), "{text}");
-    let MultiSupport::Unsupported { reason } = MultiSupport::of_this_kernel() else { panic!("it works without them") };
+    let MultiSupport::Unsupported { reason } = MultiSupport::of_this_kernel().unwrap() else {
+        panic!("it works without them")
+    };
     assert!(reason.contains("CAP_BPF"), "{reason}");
     true
 }

@@ -83,6 +83,9 @@ pub(super) fn decide(hook: Hook, load: HookLoad, before: Mode) -> HookDecision {
         return decided(Mode::Off, format!("{name} off: shed to keep the budget"));
     }
     let Some(hits_per_s) = load.hits_per_s else {
+        if hook == Hook::Cycles && !load.has_jumped {
+            return decided(Mode::Continuous, format!("{name} on until it is known how often it is hit"));
+        }
         return decided(Mode::Off, format!("{name} off: how often it would be hit is not known"));
     };
     let cost_ns_per_s = hits_per_s * load.hit_ns;

@@ -108,12 +108,14 @@ pub use hooks::{Hook, HookDecision, Mode};
 pub use impulses::{Impulses, Jump, Pulse};
 pub use shed::Shed;
 pub use types::{
-    Account, CaughtCost, Cause, HookHits, Hooks, Impulse, Next, Observation, OpenFailure, Outcome, Refusal, Standing,
-    TargetFacts, TargetId, WindowKind, WindowPlan,
+    Account, CaughtCost, Cause, HookHits, Hooks, Impulse, Next, Observation, OpenFailure, Outcome, Paid, Refusal,
+    Standing, TargetFacts, TargetId, WindowKind, WindowPlan,
 };
 
 /// Nobody is told to wait longer than this, ns: what is not observed changes nothing, but the host's purse fills.
 const WAIT_MAX_NS: u64 = 1_000_000_000;
+/// Nor is anybody told to wait for less than this, ns.
+const WAIT_MIN_NS: u64 = 10_000_000;
 /// A window of which nothing was heard for so long behind its end is over, ns.
 const LOST_AFTER_NS: u64 = 10_000_000_000;
 /// What the host earns in one step is for no longer than this, ns: while we were stopped nobody was observed.
@@ -229,7 +231,7 @@ impl Governor {
                 return Next::Wait { until_ns: self.now_ns.saturating_add(WAIT_MAX_NS).min(lost_ns) };
             }
             let (target, window) = (open.plan.target, open.plan.window);
-            self.failed(self.now_ns, target, window, OpenFailure::Other);
+            self.failed(self.now_ns, target, window, OpenFailure::Other, Paid::default());
         }
         if self.now_ns < self.free_ns {
             return Next::Wait { until_ns: self.free_ns };
@@ -237,8 +239,11 @@ impl Governor {
         let latest_ns = self.now_ns.saturating_add(WAIT_MAX_NS);
         match self.due() {
             Some((due_ns, id, cause, per_s)) if due_ns <= self.now_ns => match self.try_open(id, cause, per_s) {
-                Some(plan) => Next::Open(Box::new(plan)),
-                None => Next::Wait { until_ns: self.now_ns.saturating_add(10_000_000) },
+                Ok(plan) => Next::Open(Box::new(plan)),
+                Err(wait_ns) => {
+                    let wait_ns = crate::units::whole(wait_ns).clamp(WAIT_MIN_NS, WAIT_MAX_NS);
+                    Next::Wait { until_ns: self.now_ns.saturating_add(wait_ns) }
+                }
             },
             Some((due_ns, ..)) => Next::Wait { until_ns: due_ns.min(latest_ns) },
             None => Next::Wait { until_ns: latest_ns },
@@ -263,23 +268,24 @@ impl Governor {
         first
     }
 
-    fn try_open(&mut self, id: TargetId, cause: Cause, per_s: f64) -> Option<WindowPlan> {
+    /// The window of a target that is due; else after how long to ask again, ns.
+    fn try_open(&mut self, id: TargetId, cause: Cause, per_s: f64) -> Result<WindowPlan, f64> {
         let host = self.host();
-        let target = self.targets.get_mut(&id)?;
-        let has_slots = target.facts.slot_points > 0 && !matches!(cause, Cause::Impulse(_));
-        let kind = if has_slots && self.random.random::<f64>() < target.slots_share(&self.config) {
-            WindowKind::Slots
-        } else {
+        let target = self.targets.get_mut(&id).ok_or(0.0)?;
+        let kind = if target.facts.slot_points == 0 || matches!(cause, Cause::Impulse(_)) {
             WindowKind::Births
+        } else {
+            let is_slots = self.random.random::<f64>() < target.slots_share(&self.config);
+            *target.next_kind.get_or_insert(if is_slots { WindowKind::Slots } else { WindowKind::Births })
         };
         let Some((shape, mean_bytes)) = target.plan(cause, kind, host, &self.config) else {
             target.forget_impulse();
-            return None;
+            return Err(0.0);
         };
         // Who is due waits for the host's purse; what an impulse asked for is forgotten after a while.
         let needed_ns = if cause == Cause::Floor { 0.0 } else { shape.most_ns.min(host.purse_capacity_ns) };
         if host.purse_ns < needed_ns {
-            return None;
+            return Err((needed_ns - host.purse_ns) / self.config.node_overhead.max(1e-6));
         }
         let stands_for_s = if matches!(cause, Cause::Impulse(_)) {
             target.forget_impulse();
@@ -310,7 +316,7 @@ impl Governor {
             is_long: shape.length_ns > crate::units::approximate(self.config.window_max_ns),
         };
         self.open = Some(Open { plan: plan.clone(), at_ns: self.now_ns });
-        Some(plan)
+        Ok(plan)
     }
 
     /// The window has closed, and all that its links cost is over. What is not the open window is passed over.
@@ -327,14 +333,15 @@ impl Governor {
         self.free(open.at_ns);
     }
 
-    /// The window could not be opened.
-    pub fn failed(&mut self, at_ns: u64, id: TargetId, window: u64, failure: OpenFailure) {
+    /// The window could not be opened, or nobody knows how it went: what it has cost all the same.
+    pub fn failed(&mut self, at_ns: u64, id: TargetId, window: u64, failure: OpenFailure, paid: Paid) {
         self.pass(at_ns);
         let Some(open) = self.open.take_if(|open| open.plan.target == id && open.plan.window == window) else {
             return;
         };
         if let Some(target) = self.targets.get_mut(&id) {
-            target.failed(self.now_ns, failure);
+            let cost_ns = target.failed(self.now_ns, &open.plan, failure, paid);
+            self.purse.spend(self.now_ns, cost_ns);
         }
         self.purse.spend(self.now_ns, self.config.own_burst_ns);
         self.own.add(self.now_ns, self.config.own_burst_ns);
@@ -410,11 +417,6 @@ impl Governor {
     /// What a target has paid.
     pub fn account(&self, id: TargetId) -> Option<Account> {
         self.targets.get(&id).map(Target::account)
-    }
-
-    /// What all targets and our bursts have cost in the last minute, as a share of one core.
-    pub fn node_ratio(&self) -> f64 {
-        self.purse.spent_ns() / 60e9
     }
 
     /// What has been given up to keep our own CPU time within what we may take.

@@ -5,8 +5,8 @@ use super::gap::Gap;
 use super::hooks::{self, Hook, HookLoad, Mode};
 use super::learnt::{self, Learnt};
 use super::types::{
-    Account, Cause, HookHits, Hooks, Impulse, Observation, OpenFailure, Outcome, Refusal, TargetFacts, WindowKind,
-    WindowPlan,
+    Account, Cause, HookHits, Hooks, Impulse, Observation, OpenFailure, Outcome, Paid, Refusal, TargetFacts,
+    WindowKind, WindowPlan,
 };
 use super::window::{Allowance, BIRTHS_MIN, HITS_GOAL, Outlook, SLOTS_GOAL, Shape, births_for_tracker};
 use super::{Config, Shed};
@@ -71,6 +71,9 @@ pub(super) struct Target {
     /// ns per second that the host leaves to it.
     pub(super) allowed_ns_per_s: f64,
     pub(super) gap: Gap,
+    /// What the window at the end of the gap is for, where that was decided: it may wait for the host's purse, and what can be paid for
+    /// sooner is not to be chosen more often.
+    pub(super) next_kind: Option<WindowKind>,
     /// Time in which no window could open, because of what the last had cost or since one was open, and for which none stood yet, ns.
     blocked_ns: u64,
     /// When it was added, ns.
@@ -102,13 +105,14 @@ impl Target {
             unshared: LastMinute::even(at_ns, income_ns),
             allowed_ns_per_s: f64::INFINITY,
             gap,
+            next_kind: None,
             blocked_ns: 0,
             since_ns: at_ns,
             hooks: Hooks::default(),
             account: Account::default(),
             cpu: LastMinute::default(),
             last_cpu: (at_ns, facts.cpu_ns),
-            seen: Observation { at_ns, wanted: 1.0, ..Observation::default() },
+            seen: Observation { at_ns, ..Observation::default() },
             learnt: Learnt::new(&facts.costs),
             last_end_ns: None,
             failed: None,
@@ -211,11 +215,11 @@ impl Target {
             WindowKind::Births => (costs.birth_trap_ns, self.facts.birth_points),
             WindowKind::Slots => (costs.slot_trap_ns, self.facts.slot_points),
         };
-        let beside = |decision: &hooks::HookDecision, per_s: Option<f64>, hit_ns: f64| match decision.mode {
-            Mode::Bursts => learnt::sane(per_s).unwrap_or(0.0) * hit_ns,
+        let seen = &self.seen;
+        let beside_ns_per_s = match self.hooks.large_objects.mode {
+            Mode::Bursts => learnt::sane(seen.large_per_s).unwrap_or(0.0) * self.large_ns(),
             Mode::Continuous | Mode::Off => 0.0,
         };
-        let seen = &self.seen;
         let collections_per_s = learnt::sane(seen.collections_per_s).unwrap_or(0.0);
         let (births_max, hits_goal) = match kind {
             WindowKind::Births => {
@@ -238,8 +242,7 @@ impl Target {
             hits_goal,
             switch_ns: f64::from(points) * costs.point_ns,
             tail_ns: self.learnt.tail_ns(),
-            beside_ns_per_s: beside(&self.hooks.large_objects, seen.large_per_s, self.large_ns())
-                + beside(&self.hooks.goroutines, seen.goroutines_per_s.map(|rate| 2.0 * rate), costs.goroutine_ns),
+            beside_ns_per_s,
         }
     }
 
@@ -298,7 +301,7 @@ impl Target {
         // For one target we pay ourselves at most half of what it may.
         let own_per_s = config.max_overhead * 1e9 / (2.0 * config.own_burst_ns).max(1.0);
         let most_per_s = RATE_MAX_PER_S.min(own_per_s).min(open_share / length_ns * 1e9);
-        let worth = (shape.peak_hits / HITS_WORTH).min(1.0) * self.wanted();
+        let worth = (shape.peak_hits / HITS_WORTH).min(1.0);
         Ok(rate_per_s.min(most_per_s) * worth / host.live)
     }
 
@@ -306,10 +309,6 @@ impl Target {
     /// is idle for most of the time and does what it has to do later.
     pub(super) fn slots_share(&self, config: &Config) -> f64 {
         config.slots_share.clamp(0.0, 1.0) * self.learnt.utilisation().max(SLOTS_LEAST)
-    }
-
-    fn wanted(&self) -> f64 {
-        if self.seen.wanted.is_finite() { self.seen.wanted.clamp(0.0, 1.0) } else { 1.0 }
     }
 
     /// Whether there would be anything to see.
@@ -421,6 +420,7 @@ impl Target {
     /// for most of all would be most of what is known.
     pub(super) fn begin(&mut self, gap: Gap, per_s: f64) -> f64 {
         self.gap = gap;
+        self.next_kind = None;
         self.impulse = None;
         let gap_s = 1.0 / per_s.max(1e-6);
         let blocked_s = (crate::units::approximate(self.blocked_ns) / 1e9).min(BLOCKED_GAPS * gap_s);
@@ -467,8 +467,7 @@ impl Target {
         if plan.kind == WindowKind::Births && !matches!(plan.cause, Cause::Impulse(_)) {
             self.learnt.learn_births(plan, &outcome);
         }
-        let cost_ns =
-            learnt::cost_ns(&outlook, &outcome, outside, &self.facts.costs) + self.hooks_cost_ns(outcome.beside);
+        let cost_ns = learnt::cost_ns(&outlook, &outcome, outside, &self.facts.costs);
         self.charge(at_ns, cost_ns, plan.cause);
         if plan.cause == Cause::Random {
             self.learnt.learn_cost(cost_ns);
@@ -484,8 +483,12 @@ impl Target {
         cost_ns
     }
 
-    /// A window could not be opened: the next is tried later each time.
-    pub(super) fn failed(&mut self, at_ns: u64, failure: OpenFailure) {
+    /// A window could not be opened, or nobody knows how it went: the next is tried later each time. Gives what it cost, ns.
+    pub(super) fn failed(&mut self, at_ns: u64, plan: &WindowPlan, failure: OpenFailure, paid: Paid) -> f64 {
+        let cost_ns = crate::units::approximate(paid.hits) * self.outlook(plan.kind).hit_ns
+            + crate::units::approximate(paid.recorded_ns);
+        self.charge(at_ns, cost_ns, plan.cause);
+        self.account.hits = self.account.hits.saturating_add(paid.hits);
         let (first_s, most_s) = match failure {
             OpenFailure::Frozen | OpenFailure::Other => (5_u64, 300),
             OpenFailure::Gone => (5, 60),
@@ -495,6 +498,7 @@ impl Target {
         let wait_s = first_s.saturating_mul(1 << (times - 1).min(20)).min(most_s);
         self.failed = Some((failure, times, at_ns.saturating_add(wait_s * 1_000_000_000)));
         self.account.failures += 1;
+        cost_ns
     }
 
     /// What it could use of the host's budget, ns per second: all that it earns if it spends that, else a little more than it spends.

@@ -61,8 +61,6 @@ pub struct Observation {
     pub tracked: u64,
     /// Hits at continuous hooks since the last observation.
     pub hits: HookHits,
-    /// How much of the budget the evidence is worth now, from 0 (nothing is gained by more) to 1.
-    pub wanted: f64,
     /// Whether some size class grows, so that births are chosen from it.
     pub prefers: bool,
 }
@@ -191,8 +189,15 @@ pub struct Outcome {
     pub frames: u64,
     /// What the program took to record them, ns; 0: not known.
     pub recorded_ns: u64,
-    /// Hits at other hooks that were on in it.
-    pub beside: HookHits,
+}
+
+/// What a window has cost of which it is not known how it went: it could not be opened, or whoever held it was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Paid {
+    /// Hits, inside of it or not.
+    pub hits: u64,
+    /// What the program took at those that it recorded, ns.
+    pub recorded_ns: u64,
 }
 
 /// Why a window could not be opened.

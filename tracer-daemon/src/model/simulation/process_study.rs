@@ -2,7 +2,6 @@
 //! it.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use rand::Rng as _;
@@ -163,9 +162,9 @@ fn watch(seconds: u64, has_births: bool, has_profile: bool, seed: u64, mut each:
                 let is_alive = dies[(object.address.0 - 1) as usize] > collection;
                 if is_alive { Look::Alive { cycle } } else { Look::Dead { cycle } }
             };
-            let looked: Result<(), Infallible> =
-                tracked.look(cycle, |objects| Ok(objects.iter().map(answer).collect()));
-            looked.unwrap();
+            let objects = tracked.objects().to_vec();
+            let looks: Vec<Look> = objects.iter().map(answer).collect();
+            tracked.looked_at(cycle, &objects, &looks);
         }
         if has_births && tenths % 30 == 0 {
             let mut taken = tracked.take(at.at_ns);

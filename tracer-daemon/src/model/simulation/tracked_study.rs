@@ -2,7 +2,6 @@
 //! another for about five collections, and those of a third die at once; followed at few and many collections a second, with looks
 //! that are missed and addresses that were foretold wrong.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use rand::Rng as _;
@@ -128,9 +127,9 @@ fn run(followed: Followed, seed: u64) -> (BirthEstimates, BirthCounts) {
                     _ => Look::Censored(Censored::MissedCycle),
                 }
             };
-            let looked: Result<(), Infallible> =
-                tracked.look(cycle, |objects| Ok(objects.iter().map(answer).collect()));
-            looked.unwrap();
+            let objects = tracked.objects().to_vec();
+            let looks: Vec<Look> = objects.iter().map(answer).collect();
+            tracked.looked_at(cycle, &objects, &looks);
         }
         if from_s > told_s + 4.0 || from_s >= followed.seconds {
             told_s = from_s;

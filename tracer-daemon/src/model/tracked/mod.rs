@@ -382,23 +382,27 @@ impl Tracked {
         self.counts.slots_untold = slots_untold;
     }
 
-    /// A collection's marking has ended: looks at all objects by `look`, which is given them and gives an answer for each, in their
-    /// order ([`crate::read::marks::MarksReader::look`]). On an error nothing is known of this cycle.
-    ///
-    /// # Errors
-    /// That of `look`.
-    pub fn look<E>(
-        &mut self,
-        cycle: Cycle,
-        look: impl FnOnce(&[TrackedObject]) -> Result<Vec<Look>, E>,
-    ) -> Result<(), E> {
-        let looks = look(&self.objects)?;
+    /// What is to be looked at when a collection's marking has ended, in their order. Looking takes its time: it is done with a copy of
+    /// these, and answered by [`Self::looked_at`].
+    pub fn objects(&self) -> &[TrackedObject] {
+        &self.objects
+    }
+
+    /// A collection's marking has ended, and these objects were looked at, with an answer for each
+    /// ([`crate::read::marks::MarksReader::look`]). Those that went meanwhile are passed over; of those that came nothing is known.
+    pub fn looked_at(&mut self, cycle: Cycle, objects: &[TrackedObject], looks: &[Look]) {
         let since = self.looked.map_or(1, |before| cycle.since(before)).max(0).unsigned_abs();
         self.counts.cycles_looked = self.counts.cycles_looked.saturating_add(u64::from(since > 0));
         self.counts.cycles_missed = self.counts.cycles_missed.saturating_add(u64::from(since.saturating_sub(1)));
         self.looked = Some(cycle);
+        // Objects keep their order.
+        let mut answers = objects.iter().zip(looks);
+        let answer = |object: &TrackedObject| {
+            let is_same = |asked: &TrackedObject| asked.address == object.address && asked.born == object.born;
+            answers.find(|(asked, _)| is_same(asked)).map_or(Look::Censored(Censored::NotYetKnown), |(_, look)| *look)
+        };
+        let looks: Vec<Look> = self.objects.iter().map(answer).collect();
         self.answered(&looks);
-        Ok(())
     }
 
     fn answered(&mut self, looks: &[Look]) {
@@ -447,19 +451,23 @@ impl Tracked {
         let alive = alive.filter_map(|(object, detail)| Some((life(object, detail, false)?, detail.weight)));
         let (new_cells, changed, refused) = self.sums.changed_with(alive);
         self.counts.no_room = self.counts.no_room.saturating_add(refused);
+        self.counts.stacks_no_room = self.paths.refused();
+        let (new_paths, gone_stacks) = self.paths.take_news();
         let look = BirthLook {
             new_stacks: Vec::new(),
+            gone_stacks,
             new_cells,
             changed,
             slices: self.slices.iter().copied().collect(),
             refill_trap: self.refill_trap,
             counts: self.counts,
         };
-        Taken { look, new_paths: self.paths.take_new() }
+        Taken { look, new_paths }
     }
 
     /// Slices that ended before this go, with their objects.
     fn forget_before(&mut self, at_ns: u64) {
+        let known = self.slices.len();
         while self.slices.get(1).is_some_and(|second| second.began_ns <= at_ns) {
             self.slices.pop_front();
         }
@@ -470,6 +478,16 @@ impl Tracked {
         for open in &mut self.open {
             open.ended.retain(|(key, _)| key.slice >= oldest);
         }
+        if self.slices.len() == known {
+            return;
+        }
+        let ended = self.open.iter().flat_map(|open| open.ended.iter().map(|(key, _)| key));
+        let of_cells = ended.chain(self.sums.keys()).filter_map(|key| match key.seen {
+            Seen::Lives { path, .. } => Some(path),
+            Seen::Refills => None,
+        });
+        let used = self.details.iter().map(|detail| detail.key.path).chain(of_cells).collect();
+        self.paths.keep(&used);
     }
 
     /// Each object with probability one half.

@@ -52,6 +52,10 @@ impl Sums {
         Some(self.cells.entry(key).or_default())
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &CellKey> {
+        self.cells.keys()
+    }
+
     pub(super) fn forget_before(&mut self, slice: u32) {
         self.cells.retain(|key, _| key.slice >= slice);
     }

@@ -1,7 +1,5 @@
 //! The laws of the book-keeping.
 
-use std::convert::Infallible;
-
 use super::*;
 use crate::addr::Avma;
 use crate::model::birth_look::CellSum;
@@ -38,9 +36,9 @@ fn end(number: u32, began_ns: u64) -> BurstEnd<'static> {
 }
 
 fn look(tracked: &mut Tracked, cycle: u32, answer: impl Fn(&TrackedObject) -> Look) {
-    let looked: Result<(), Infallible> =
-        tracked.look(Cycle(cycle), |objects| Ok(objects.iter().map(&answer).collect()));
-    looked.unwrap();
+    let objects = tracked.objects().to_vec();
+    let looks: Vec<Look> = objects.iter().map(answer).collect();
+    tracked.looked_at(Cycle(cycle), &objects, &looks);
 }
 
 /// What was told so far, as whoever is told keeps it.
@@ -213,7 +211,7 @@ fn a_burst_whose_end_is_never_told_is_lost_and_counted() {
 fn bounds_hold_under_any_births() {
     let limits = Limits { objects: 500, cells: 200, paths: 50, ..Limits::default() };
     let mut tracked = Tracked::new(limits);
-    let (mut numbers, mut stacks) = (0_u64, 0);
+    let mut numbers = 0_u64;
     for number in 0..20_000_u64 {
         let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let burst = u32::try_from(number / 100).unwrap();
@@ -235,11 +233,44 @@ fn bounds_hold_under_any_births() {
             });
             let taken = tracked.take(mixed * 1_000);
             numbers += u64::try_from(taken.look.new_cells.len()).unwrap();
-            stacks += taken.new_paths.len();
+            assert!(taken.new_paths.len() <= 50);
             assert!(taken.look.changed.iter().all(|(cell, _)| u64::from(*cell) < numbers));
             assert!(tracked.followed() <= 500 && tracked.sums.len() <= 200);
         }
     }
-    assert_eq!(stacks, 50);
+    assert!(tracked.counts().stacks_no_room > 0, "not all of the 7,000 stacks find room");
     assert!(tracked.memory_bytes() < 4 << 20);
+}
+
+#[test]
+fn stacks_that_no_birth_is_of_any_more_make_room_for_others() {
+    let mut tracked = Tracked::new(Limits { paths: 4, ..Limits::default() });
+    let mut known: Vec<(u32, u64)> = Vec::new();
+    let mut next = 0;
+    for minute in 0..120_u32 {
+        let at_ns = u64::from(minute) * 60 * S;
+        // One stack is there all the time, and every ten minutes comes a new one.
+        for frame in [7, 100 + u64::from(minute / 10)] {
+            tracked.born(&BirthEvent { frames: &[frame], ..event(at_ns, minute, 0, 10) });
+        }
+        tracked.burst_ended(&end(minute, at_ns));
+        let taken = tracked.take(at_ns);
+        for path in &taken.new_paths {
+            known.push((next, path[0]));
+            next += 1;
+        }
+        known.retain(|(number, _)| !taken.look.gone_stacks.contains(number));
+        assert!(known.len() <= 4, "{minute}: {known:?}");
+        let of = |frame: u64| known.iter().any(|(_, known)| *known == frame);
+        assert!(of(7) && of(100 + u64::from(minute / 10)), "{minute}: {known:?}");
+        let told = taken.look.new_cells.iter().filter_map(|key| match key.seen {
+            Seen::Lives { path, .. } => Some(path),
+            Seen::Refills => None,
+        });
+        for path in told {
+            assert!(known.iter().any(|(number, _)| *number == path), "{minute}: a cell of a stack that is gone");
+        }
+    }
+    assert_eq!(tracked.counts().stacks_no_room, 0);
+    assert!(next > 10);
 }

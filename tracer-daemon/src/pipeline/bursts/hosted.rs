@@ -18,14 +18,52 @@ const LATE_NS: u64 = 2_000_000_000;
 /// As long as it may take to put probes in place, on a host that has no time.
 const OPENING_NS: u64 = 10_000_000_000;
 
+/// A link that stays and has ended is made again after twice as long each time, up to this, ns.
+const RETRY_MOST_NS: u64 = 300_000_000_000;
+/// One that has held so long has done well, ns: the next wait is a short one again.
+const HELD_NS: u64 = 60_000_000_000;
+
+/// When a link that stays is made again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Retry {
+    from_ns: u64,
+    /// Waits since it has held for some time.
+    waits: u32,
+    made_ns: u64,
+}
+
+impl Retry {
+    pub(super) fn is_due(&self, now_ns: u64) -> bool {
+        now_ns >= self.from_ns
+    }
+
+    /// It is being made.
+    pub(super) fn made(&mut self, now_ns: u64) {
+        self.made_ns = now_ns;
+    }
+
+    /// It has ended, or could not be made; `first_ns`: how long to wait the first time.
+    pub(super) fn ended(&mut self, now_ns: u64, first_ns: u64) {
+        if now_ns.saturating_sub(self.made_ns) >= HELD_NS {
+            self.waits = 0;
+        }
+        self.not_before(now_ns.saturating_add(first_ns.saturating_mul(1 << self.waits.min(20)).min(RETRY_MOST_NS)));
+        self.waits = self.waits.saturating_add(1);
+    }
+
+    pub(super) fn not_before(&mut self, at_ns: u64) {
+        self.from_ns = self.from_ns.max(at_ns);
+    }
+}
+
 /// A target that has its place.
 pub(super) struct Hosted {
     pub(super) target: BurstTarget,
     pub(super) cycle: Option<Holder>,
     pub(super) goroutines: StayingHook,
     pub(super) large: StayingHook,
-    /// Before this time the cycle's link is not tried again.
-    pub(super) retry_ns: u64,
+    /// When the cycle's link is made again.
+    pub(super) retry: Retry,
     /// Why collections are not seen as they end.
     pub(super) cycle_failure: Option<String>,
     /// Why the last window could not be opened.
@@ -120,4 +158,28 @@ pub(super) fn show(hosted: &Hosted, id: TargetId, governor: &Governor, now_ns: u
         failure: hosted.failures(),
         goroutine_hooks_off: hosted.goroutines.why_off(now_ns, decision, &hosted.target),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HELD_NS, RETRY_MOST_NS, Retry};
+
+    #[test]
+    fn what_ends_again_and_again_is_tried_ever_more_seldom_until_it_holds() {
+        const FIRST_NS: u64 = 500_000_000;
+        let mut retry = Retry::default();
+        let (mut now_ns, mut waits) = (1_000_000_000, Vec::new());
+        for _ in 0..15 {
+            assert!(retry.is_due(now_ns));
+            retry.made(now_ns);
+            retry.ended(now_ns, FIRST_NS);
+            waits.push(retry.from_ns - now_ns);
+            now_ns = retry.from_ns;
+        }
+        assert_eq!(waits[..3], [FIRST_NS, 2 * FIRST_NS, 4 * FIRST_NS]);
+        assert_eq!(waits[14], RETRY_MOST_NS);
+        retry.made(now_ns);
+        retry.ended(now_ns + HELD_NS, FIRST_NS);
+        assert_eq!(retry.from_ns, now_ns + HELD_NS + FIRST_NS);
+    }
 }

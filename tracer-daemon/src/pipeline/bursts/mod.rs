@@ -14,7 +14,8 @@ mod tracker;
 
 use std::{
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 pub(super) use self::desk::{BookRates, Desk};
@@ -27,7 +28,7 @@ use crate::{
         governor::{Config, Costs},
     },
     export::Refusal,
-    pipeline::error::with_causes,
+    pipeline::{error::with_causes, own},
 };
 
 /// Bursts on this host: begun when the first target asks for them.
@@ -38,13 +39,18 @@ pub struct Bursts {
     holder: Option<PathBuf>,
     /// Whether windows are opened by perf events, also where links of `uprobe_multi` work.
     by_perf_events: bool,
-    host: OnceLock<Result<BurstHost, Refusal>>,
+    host: OnceLock<BurstHost>,
+    /// Why there is none, and since when.
+    refused: Mutex<Option<(Instant, Refusal)>>,
 }
+
+/// Why the host has no bursts is asked again after so long: it may have lacked memory, descriptors or threads.
+const AGAIN: Duration = Duration::from_secs(60);
 
 impl Bursts {
     /// Targets may pay this share of their CPU time, and of one core.
     pub fn new(max_overhead: f64) -> Self {
-        Self { max_overhead, holder: None, by_perf_events: false, host: OnceLock::new() }
+        Self { max_overhead, holder: None, by_perf_events: false, host: OnceLock::new(), refused: Mutex::default() }
     }
 
     /// Windows are held by this program `leakline` instead of the one that runs.
@@ -65,15 +71,35 @@ impl Bursts {
     }
 
     /// The scheduler; the first call takes about a tenth of a second.
-    pub(super) fn host(&self) -> Result<&BurstHost, &Refusal> {
-        self.host.get_or_init(|| self.begin()).as_ref()
+    pub(super) fn host(&self) -> Result<&BurstHost, Refusal> {
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
+        // Who comes second waits for who came first.
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
+        let now = own::now();
+        if let Some((since, refusal)) = &*refused
+            && now.saturating_duration_since(*since) < AGAIN
+        {
+            return Err(refusal.clone());
+        }
+        match self.begin() {
+            Ok(host) => Ok(self.host.get_or_init(|| host)),
+            Err(refusal) => {
+                *refused = Some((now, refusal.clone()));
+                Err(refusal)
+            }
+        }
     }
 
     fn begin(&self) -> Result<BurstHost, Refusal> {
         let why_slow = if self.by_perf_events {
             Some("nothing else is to be used".to_owned())
         } else {
-            MultiSupport::of_this_kernel().why_not()
+            MultiSupport::of_this_kernel().map_err(|error| refused(&with_causes(&error)))?.why_not()
         };
         let mechanism = if why_slow.is_some() { Mechanism::PerfEvents } else { Mechanism::UprobeMulti };
         let guess = Costs::of(mechanism);

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -22,7 +22,7 @@ use rustix::{
 use tracer_common::bursts::WindowKind;
 
 use super::{
-    hosted::{Hosted, OpenWindow, Traps, show},
+    hosted::{Hosted, OpenWindow, Retry, Traps, show},
     staying::StayingHook,
     target::{BurstTarget, burst_number},
     tracker::EndedWindow,
@@ -31,7 +31,8 @@ use crate::{
     attach::{
         AttachError, Holder, Holders, Mechanism, News,
         governor::{
-            self, Config, Costs, Governor, Hook, HookHits, Mode, Next, Observation, OpenFailure, Outcome, TargetId,
+            self, Config, Costs, Governor, Hook, HookHits, Mode, Next, Observation, OpenFailure, Outcome, Paid,
+            TargetId,
         },
     },
     pipeline::{
@@ -48,7 +49,7 @@ const OBSERVE_NS: u64 = 1_000_000_000;
 const BEAT_NS: u64 = 300_000_000;
 /// The thread sleeps no longer than this, so that heartbeats come in time.
 const NAP_NS: u64 = 200_000_000;
-/// Before a link that stays is tried again that could not be made.
+/// Before a link that stays is tried again that could not be made, the first time.
 const RETRY_NS: u64 = 10_000_000_000;
 /// Before it is made again after it has ended: by itself where we were stopped, or since its process was killed.
 const AGAIN_NS: u64 = 500_000_000;
@@ -77,6 +78,8 @@ struct Shared {
     bell: OwnedFd,
     /// Targets that have a place.
     targets: AtomicUsize,
+    /// Targets so far: the number of the next.
+    numbers: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -139,7 +142,8 @@ impl BurstHost {
         why_slow: Option<String>,
     ) -> std::io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let shared = Arc::new(Shared { commands: Mutex::default(), bell, targets: AtomicUsize::new(0) });
+        let (targets, numbers) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let shared = Arc::new(Shared { commands: Mutex::default(), bell, targets, numbers });
         let now_ns = monotonic_ns();
         let mut scheduler = Scheduler {
             shared: Arc::clone(&shared),
@@ -175,8 +179,8 @@ impl BurstHost {
 
     /// From now on windows are opened in this target, until the place is dropped.
     pub(in crate::pipeline) fn add(&self, target: BurstTarget) -> Place {
-        // A process begins once; its number may come again.
-        let id = TargetId(target.identity.start_ticks << 22 ^ u64::from(target.identity.pid));
+        // A process that became another program is another target, which may come before the first has gone.
+        let id = TargetId(self.shared.numbers.fetch_add(1, Ordering::Relaxed));
         self.shared.targets.fetch_add(1, Ordering::Relaxed);
         self.shared.command(Command::Add(id, Box::new(target)));
         Place { shared: Arc::clone(&self.shared), id }
@@ -293,7 +297,7 @@ impl Scheduler {
             cycle: None,
             goroutines: StayingHook::new(Hook::Goroutines),
             large: StayingHook::new(Hook::LargeObjects),
-            retry_ns: 0,
+            retry: Retry::default(),
             cycle_failure: None,
             failure: None,
             cycles: 0,
@@ -344,7 +348,7 @@ impl Scheduler {
             if is_over {
                 hosted.cycle = None;
                 let again_ns = if hosted.cycle_failure.is_some() { RETRY_NS } else { AGAIN_NS };
-                hosted.retry_ns = monotonic_ns().saturating_add(again_ns);
+                hosted.retry.ended(monotonic_ns(), again_ns);
             }
         }
         if let Some(mut window) = self.window.take() {
@@ -382,9 +386,9 @@ impl Scheduler {
     }
 
     /// Hits count no more: its births can be told.
-    fn window_closed(&self, window: &OpenWindow) {
+    fn window_closed(&mut self, window: &OpenWindow) {
         let (Some(opened_ns), Some(closed_ns)) = (window.opened_ns, window.closed_ns) else { return };
-        let Some(hosted) = self.targets.get(&window.plan.target).filter(|_| !window.is_abandoned) else { return };
+        let Some(hosted) = self.targets.get_mut(&window.plan.target).filter(|_| !window.is_abandoned) else { return };
         let tracker = &hosted.target.tracker;
         if !hosted.is_there() {
             tracker.lost(burst_number(&window.plan));
@@ -392,6 +396,11 @@ impl Scheduler {
         }
         let after = hosted.target.counters.totals().unwrap_or(window.before);
         tracker.losses(&after);
+        if after.pending_full > window.before.pending_full
+            && let Err(error) = hosted.target.counters.forget_pending()
+        {
+            tracing::debug!(pid = hosted.target.identity.pid, %error, "births that waited for their slot keep their room");
+        }
         let told = (after.births + after.slots).saturating_sub(window.before.births + window.before.slots);
         let lost = after.lost.saturating_sub(window.before.lost);
         tracker.ended(EndedWindow {
@@ -424,7 +433,13 @@ impl Scheduler {
                 .map_or_else(|| "the process that held the probes ended".into(), |error| with_causes(error));
             tracing::debug!(pid = hosted.target.identity.pid, why, "a window could not be opened");
             hosted.failure = Some(why);
-            self.governor.failed(now_ns, id, number, failure);
+            // It may have been open all the same.
+            let after = hosted.target.counters.totals().unwrap_or(window.before);
+            let paid = Paid {
+                hits: after.hits.saturating_sub(window.before.hits),
+                recorded_ns: after.recorded_ns.saturating_sub(window.before.recorded_ns),
+            };
+            self.governor.failed(now_ns, id, number, failure, paid);
             show(hosted, id, &self.governor, now_ns);
             return;
         };
@@ -440,7 +455,6 @@ impl Scheduler {
             births: (after.births + after.slots).saturating_sub(window.before.births + window.before.slots),
             frames: after.frames.saturating_sub(window.before.frames),
             recorded_ns: after.recorded_ns.saturating_sub(window.before.recorded_ns),
-            beside: HookHits::default(),
         };
         tracing::debug!(
             pid = hosted.target.identity.pid,
@@ -465,6 +479,7 @@ impl Scheduler {
         let beats = now_ns.saturating_sub(self.beat_ns) >= BEAT_NS;
         if beats {
             self.beat_ns = now_ns;
+            self.leave_those_whom_nobody_follows(now_ns);
         }
         for (id, hosted) in &mut self.targets {
             let hooks = self.governor.hooks(*id);
@@ -477,22 +492,53 @@ impl Scheduler {
                     self.observed_ns = 0;
                 }
             }
+            let off = hooks.map(|hooks| &hooks.cycles).filter(|cycles| cycles.mode != Mode::Continuous);
+            match (hosted.cycle.take_if(|_| off.is_some()), off) {
+                (Some(cycle), Some(off)) => {
+                    cycle.close();
+                    self.leaving.push((cycle, now_ns.saturating_add(LEAVE_NS)));
+                    hosted.cycle_failure = Some(off.reason.clone());
+                }
+                (None, Some(_)) => continue,
+                _ => {}
+            }
             match &hosted.cycle {
                 Some(cycle) if beats => cycle.beat(),
-                None if now_ns >= hosted.retry_ns => match hosted.target.open_hook(Hook::Cycles, &mut self.holders) {
-                    Some(Ok(cycle)) => hosted.cycle = Some(cycle),
-                    Some(Err(error)) => {
-                        hosted.cycle_failure = Some(with_causes(&error));
-                        hosted.retry_ns = now_ns.saturating_add(RETRY_NS);
+                None if hosted.retry.is_due(now_ns) => {
+                    hosted.retry.made(now_ns);
+                    match hosted.target.open_hook(Hook::Cycles, &mut self.holders) {
+                        Some(Ok(cycle)) => hosted.cycle = Some(cycle),
+                        Some(Err(error)) => {
+                            hosted.cycle_failure = Some(with_causes(&error));
+                            hosted.retry.ended(now_ns, RETRY_NS);
+                        }
+                        None => hosted.retry.not_before(u64::MAX),
                     }
-                    None => hosted.retry_ns = u64::MAX,
-                },
+                }
                 _ => {}
             }
         }
         if !self.targets.is_empty() && self.window.is_none() {
             // Without one the next window starts its own.
             let _none = self.holders.prepare();
+        }
+    }
+
+    /// What is caught in them would be for nothing, and the ring full.
+    fn leave_those_whom_nobody_follows(&mut self, now_ns: u64) {
+        let left: Vec<TargetId> =
+            self.targets.iter().filter(|(_, hosted)| !hosted.target.tracker.runs()).map(|(id, _)| *id).collect();
+        for id in left {
+            if let Some(hosted) = self.targets.get_mut(&id) {
+                let pid = hosted.target.identity.pid;
+                tracing::error!(
+                    pid,
+                    "the thread that follows its objects has ended, so no window opens any more: please report this"
+                );
+                hosted.failure = Some("the thread that follows its objects has ended; please report this".to_owned());
+                show(hosted, id, &self.governor, now_ns);
+            }
+            self.remove(id);
         }
     }
 
@@ -521,7 +567,6 @@ impl Scheduler {
                         collections_per_s: rates.collections_per_s,
                         tracked: target.tracker.followed(),
                         hits: HookHits { cycles, large_objects, goroutines },
-                        wanted: 1.0,
                         prefers: target.desk.preferences().is_any(),
                     },
                 );
@@ -566,7 +611,7 @@ impl Scheduler {
             return now_ns;
         };
         if !hosted.is_there() {
-            self.governor.failed(now_ns, id, number, OpenFailure::Gone);
+            self.governor.failed(now_ns, id, number, OpenFailure::Gone, Paid::default());
             return now_ns;
         }
         let before = hosted.target.counters.totals().unwrap_or_default();
@@ -605,7 +650,7 @@ impl Scheduler {
                     AttachError::NotAllowed { .. } => OpenFailure::NotAllowed,
                     _ => OpenFailure::Other,
                 };
-                self.governor.failed(now_ns, id, number, failure);
+                self.governor.failed(now_ns, id, number, failure, Paid::default());
             }
         }
         now_ns.saturating_add(NAP_NS)

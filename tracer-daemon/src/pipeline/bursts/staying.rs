@@ -6,7 +6,7 @@
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::{scheduler::ended, target::BurstTarget};
+use super::{hosted::Retry, scheduler::ended, target::BurstTarget};
 use crate::attach::{
     Holder, Holders, News,
     governor::{Hook, HookDecision, Mode},
@@ -31,8 +31,8 @@ pub(super) struct StayingHook {
     link: Option<Holder>,
     /// Whether hits count.
     counts: bool,
-    /// Before this time the link is not made.
-    retry_ns: u64,
+    /// When the link is made again.
+    retry: Retry,
     /// Since when hits are held against the cap, and how many there were then.
     second: (u64, u64),
     /// How many hits the governor knows of.
@@ -45,7 +45,16 @@ pub(super) struct StayingHook {
 impl StayingHook {
     /// It is not on yet.
     pub(super) fn new(hook: Hook) -> Self {
-        Self { hook, link: None, counts: false, retry_ns: 0, second: (0, 0), told: 0, failure: None, asked_ns: None }
+        Self {
+            hook,
+            link: None,
+            counts: false,
+            retry: Retry::default(),
+            second: (0, 0),
+            told: 0,
+            failure: None,
+            asked_ns: None,
+        }
     }
 
     /// Whether hits count now.
@@ -75,7 +84,7 @@ impl StayingHook {
         if is_over {
             self.count_until(now_ns, 0, target);
             self.link = None;
-            self.retry_ns = now_ns.saturating_add(RETRY_NS);
+            self.retry.ended(now_ns, RETRY_NS);
             self.failure = Some(failure.unwrap_or_else(|| String::from("the process that held the probes ended")));
         }
     }
@@ -93,14 +102,14 @@ impl StayingHook {
         let wanted = decision.filter(|decision| decision.mode == Mode::Continuous);
         let Some(decision) = wanted else { return (self.end(now_ns, target), false) };
         if self.link.is_none() {
-            if now_ns >= self.retry_ns {
+            if self.retry.is_due(now_ns) {
                 self.begin(now_ns, target, holders);
             }
             return (None, false);
         }
         let hits = target.hook_hits(self.hook);
         if hits.saturating_sub(self.second.1) >= decision.hits_per_s_max {
-            self.retry_ns = now_ns.saturating_add(JUMPED_NS);
+            self.retry.not_before(now_ns.saturating_add(JUMPED_NS));
             return (self.end(now_ns, target), true);
         }
         if now_ns.saturating_sub(self.second.0) >= CAP_OVER_NS {
@@ -118,13 +127,14 @@ impl StayingHook {
     }
 
     fn begin(&mut self, now_ns: u64, target: &BurstTarget, holders: &mut Holders) {
+        self.retry.made(now_ns);
         match target.open_hook(self.hook, holders) {
             Some(Ok(link)) => self.link = Some(link),
             Some(Err(error)) => {
                 self.failure = Some(with_causes(&error));
-                self.retry_ns = now_ns.saturating_add(RETRY_NS);
+                self.retry.ended(now_ns, RETRY_NS);
             }
-            None => self.retry_ns = u64::MAX,
+            None => self.retry.not_before(u64::MAX),
         }
         self.second = (now_ns, target.hook_hits(self.hook));
     }

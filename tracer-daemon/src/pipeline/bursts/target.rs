@@ -9,7 +9,11 @@ use std::{
 
 use tracer_common::bursts::{BurstPoint, BurstTotal, WindowKind, WindowState};
 
-use super::{desk::Desk, large::LargeObjects, tracker::Tracker};
+use super::{
+    desk::Desk,
+    large::LargeObjects,
+    tracker::{Tracker, TrackerError},
+};
 use crate::{
     addr::Avma,
     attach::{
@@ -20,14 +24,14 @@ use crate::{
     },
     collect::{
         CollectError,
-        births::{BurstCounters, BurstReader, BurstTotals, PreferenceMap},
+        births::{BurstCounters, BurstReader, PreferenceMap},
         hooks::{HookGate, HookReader, HookTotals, take_hooks},
     },
     discover::ProcessIdentity,
     export::Refusal,
     inspect::Global,
     model::{preferences::Preferences, tracked},
-    pipeline::{StartError, Subject},
+    pipeline::{StartError, Subject, looks::NoBirths},
     plan::{BirthPoints, BurstPlan, ProbePoint, Purpose},
     units::{approximate, whole},
 };
@@ -104,14 +108,17 @@ impl BurstTarget {
         limits: Limits,
         epoch_ns: u64,
         mechanism: Mechanism,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, NoBirths> {
         let which = match mechanism {
             Mechanism::UprobeMulti => BirthPoints::Certain,
             Mechanism::PerfEvents => BirthPoints::Few,
         };
         let plan = BurstPlan::of(&subject.facts, which)
-            .map_err(|refusal| Refusal::new(refusal.reason.id(), format!("no bursts: {}", refusal.text)))?;
-        let failed = |error: StartError| Refusal::new(error.reason(), format!("no bursts: {}", error.full_text()));
+            .map_err(|refusal| Refusal::new(refusal.reason.id(), format!("no bursts: {}", refusal.text)))
+            .map_err(NoBirths::is_final)?;
+        let failed = |error: StartError| {
+            NoBirths::may_pass(Refusal::new(error.reason(), format!("no bursts: {}", error.full_text())))
+        };
         Self::of_plan(subject, exe, &plan, limits, epoch_ns, mechanism).map_err(failed)
     }
 
@@ -163,8 +170,13 @@ impl BurstTarget {
             gate,
             totals: hook_totals,
         });
-        let tracker = Tracker::start(pid, &runtime, reader, tracked::Limits::default(), epoch_ns)
-            .map_err(|error| subject.unread(error))?;
+        let tracker =
+            Tracker::start(pid, &runtime, reader, tracked::Limits::default(), epoch_ns).map_err(
+                |error| match error {
+                    TrackerError::Read(error) => subject.unread(error),
+                    TrackerError::NoThread(source) => StartError::NoThread { pid, source },
+                },
+            )?;
         Ok(Self {
             identity: subject.identity,
             desk: Arc::default(),
@@ -335,10 +347,9 @@ impl BurstTarget {
 
     /// Its hits since the programs were loaded; 0 where they cannot be read.
     pub(super) fn hook_hits(&self, hook: Hook) -> u64 {
-        let total = |of: fn(&BurstTotals) -> u64| self.counters.totals().map(|totals| of(&totals)).unwrap_or_default();
         match hook {
-            Hook::Cycles => total(|totals| totals.cycles),
-            Hook::LargeObjects => total(|totals| totals.large_hits),
+            Hook::Cycles => self.counters.totals().map(|totals| totals.cycles).unwrap_or_default(),
+            Hook::LargeObjects => self.counters.large_hits().unwrap_or_default(),
             Hook::Goroutines => {
                 self.goroutines.as_ref().ok().and_then(|hooks| hooks.totals.hits().ok()).unwrap_or_default()
             }

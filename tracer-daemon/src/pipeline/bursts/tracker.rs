@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -26,6 +26,7 @@ use crate::{
         impulses::{Catch, Catching, Unserved},
         tracked::{BirthEvent, BurstEnd, BurstKind, Goroutine, LARGE_BURSTS, Limits, Refill, Taken, Tracked},
     },
+    pipeline::own,
     read::{
         ReadError, Runtime,
         marks::{Cycle, MarksReader, TrackedObject},
@@ -38,6 +39,9 @@ use crate::{
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// While births come, it does not look at the ring for each of them.
 const BREATH: Duration = Duration::from_millis(1);
+/// A window is told as over so long after its end: a program that was interrupted between taking room in the ring and filling it keeps
+/// back what came behind it.
+const SETTLE: Duration = Duration::from_millis(20);
 /// Between the end of marking and the beginning of the next cycle the world is stopped for some microseconds.
 const SPIN: Duration = Duration::from_micros(20);
 /// So often it is looked whether the cycle has begun: in all some milliseconds.
@@ -141,6 +145,17 @@ fn push<T>(queue: &mut VecDeque<T>, item: T) {
     }
 }
 
+/// Why nobody follows what is caught.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::pipeline) enum TrackerError {
+    /// The marks cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The system gives no thread.
+    #[error(transparent)]
+    NoThread(std::io::Error),
+}
+
 /// The thread and what it shares.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Tracker {
@@ -158,8 +173,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     tracked: Tracked,
-    /// Windows that are over and were not told to `tracked` yet.
-    left: VecDeque<Left>,
+    /// Windows that are over and were not told to `tracked` yet, and since when that is known.
+    left: VecDeque<(Instant, Left)>,
     impulses: ImpulseBursts,
     undecodable: u64,
     /// Allocations that births stand for, by the instruction that was probed.
@@ -199,7 +214,7 @@ impl Tracker {
         reader: BurstReader,
         limits: Limits,
         epoch_ns: u64,
-    ) -> Result<Self, ReadError> {
+    ) -> Result<Self, TrackerError> {
         let marks = MarksReader::new(runtime)?;
         let state = State {
             tracked: Tracked::new(limits),
@@ -218,20 +233,30 @@ impl Tracker {
             epoch_ns,
             waiting: HashMap::new(),
             refills: HashMap::new(),
+            asked: Vec::new(),
             looked: None,
         };
         let thread = thread::Builder::new().name(format!("marks-{pid}")).spawn(move || follower.run());
-        Ok(Self { shared, thread: thread.ok() })
+        Ok(Self { shared, thread: Some(thread.map_err(TrackerError::NoThread)?) })
+    }
+
+    /// Whether anybody follows what is caught. Nobody does where the thread has panicked.
+    pub(super) fn runs(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// A window has ended.
     pub(super) fn ended(&self, window: EndedWindow) {
-        self.shared.state().left.push_back(Left::Ended(window));
+        self.leave(Left::Ended(window));
+    }
+
+    fn leave(&self, left: Left) {
+        self.shared.state().left.push_back((own::now(), left));
     }
 
     /// A window is over, and what it caught means nothing: it is not known when it ended, or the target was another by then.
     pub(super) fn lost(&self, burst: u32) {
-        self.shared.state().left.push_back(Left::Lost(burst));
+        self.leave(Left::Lost(burst));
     }
 
     /// The window of this burst, which is about to open, is an impulse's.
@@ -302,6 +327,8 @@ struct Follower {
     waiting: HashMap<(Avma, u64), Birth>,
     /// Of windows that weigh goroutines: who asked for slots of which size, how often.
     refills: HashMap<(u32, Goroutine, u64), u64>,
+    /// The objects of the last look.
+    asked: Vec<TrackedObject>,
     /// The cycle of the last look.
     looked: Option<Cycle>,
 }
@@ -318,27 +345,34 @@ impl Follower {
 
     fn follow(&mut self) {
         while !self.shared.stop.load(Ordering::Relaxed) {
-            // Interrupted or not: the ring says what there is.
-            let _interrupted = poll(&mut [PollFd::new(&self.reader.descriptor(), PollFlags::IN)], Some(&NAP));
-            let left = std::mem::take(&mut self.shared.state().left);
-            let (births, marked) = self.drain();
+            // Interrupted or not: the ring says what there is. It says so also of what cannot be taken yet.
+            let ready = poll(&mut [PollFd::new(&self.reader.descriptor(), PollFlags::IN)], Some(&NAP));
+            let left = self.settled();
+            let marked = self.drain();
             self.windows_left(left);
             self.look(marked);
-            if births > 0 && marked.is_none() {
+            if ready != Ok(0) && marked.is_none() {
                 thread::sleep(BREATH);
             }
         }
     }
 
-    /// Hands on what is in the ring; the number of births, and the last collection.
-    fn drain(&mut self) -> (u64, Option<CycleMarked>) {
-        let (mut births, mut marked) = (0, None);
+    /// The windows all of whose births are in the ring by now, or were taken from it.
+    fn settled(&self) -> Vec<Left> {
+        let now = own::now();
+        let mut state = self.shared.state();
+        let settled = state.left.partition_point(|(since, _)| now.saturating_duration_since(*since) >= SETTLE);
+        state.left.drain(..settled).map(|(_, left)| left).collect()
+    }
+
+    /// Hands on what is in the ring; the last collection.
+    fn drain(&mut self) -> Option<CycleMarked> {
+        let mut marked = None;
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
         let Self { reader, waiting, refills, epoch_ns, .. } = self;
         reader.drain(|event| match event {
             BurstEvent::Birth(birth) => {
-                births += 1;
                 state.hit(&birth);
                 if state.impulses.born(&birth) {
                     return;
@@ -360,11 +394,11 @@ impl Follower {
             BurstEvent::Cycle(cycle) => marked = Some(cycle),
         });
         state.undecodable = reader.undecodable();
-        (births, marked)
+        marked
     }
 
     /// All births of these windows are in the ring no more.
-    fn windows_left(&mut self, left: VecDeque<Left>) {
+    fn windows_left(&mut self, left: Vec<Left>) {
         if left.is_empty() {
             return;
         }
@@ -420,11 +454,10 @@ impl Follower {
         taken
     }
 
-    /// Looks at all objects where a collection has ended since the last look.
+    /// Looks at all objects where a collection has ended since the last look. Nobody waits meanwhile: memory that is slow to be read, as where
+    /// it was swapped out, is no matter of the others.
     fn look(&mut self, marked: Option<CycleMarked>) {
-        let shared = Arc::clone(&self.shared);
-        let mut state = shared.state();
-        if state.tracked.followed() == 0 && marked.is_none() {
+        if self.shared.state().tracked.followed() == 0 && marked.is_none() {
             return;
         }
         let outcome = self.cycle(marked).and_then(|cycle| {
@@ -433,10 +466,13 @@ impl Follower {
                 return Ok(());
             }
             self.looked = Some(cycle);
-            let Self { marks, memory, .. } = self;
-            state.tracked.look(cycle, |objects| marks.look(memory, objects, cycle))
+            self.asked.clear();
+            self.asked.extend_from_slice(self.shared.state().tracked.objects());
+            let looks = self.marks.look(&self.memory, &self.asked, cycle)?;
+            self.shared.state().tracked.looked_at(cycle, &self.asked, &looks);
+            Ok(())
         });
-        state.failure = outcome.err();
+        self.shared.state().failure = outcome.err();
     }
 
     /// The present cycle; after the end of a marking the one that begins with it.

@@ -34,6 +34,81 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Rates of the books are over at least so long.
 const RATES_OVER: Duration = Duration::from_secs(1);
 
+/// Where there are no bursts for a reason that may pass they are tried again after so long, and after twice as long each time.
+const AGAIN: Duration = Duration::from_secs(30);
+/// But after this at the latest.
+const AGAIN_MOST: Duration = Duration::from_secs(600);
+
+/// What it takes to begin with bursts in one target.
+#[derive(Debug)]
+pub(in crate::pipeline) struct BirthStart {
+    exe: File,
+    bursts: Arc<Bursts>,
+    limits: Limits,
+    /// From when the model counts, ns of the monotonic clock.
+    epoch_ns: u64,
+    /// Why there are none.
+    refused: Option<Refusal>,
+    /// When they are tried, and how long after that again. `None`: never any more.
+    next: Option<(Instant, Duration)>,
+}
+
+impl BirthStart {
+    /// They are to be tried now. `epoch_ns`: from when the model counts, by the monotonic clock.
+    pub(in crate::pipeline) fn new(
+        exe: File,
+        bursts: Arc<Bursts>,
+        limits: Limits,
+        epoch_ns: u64,
+        now: Instant,
+    ) -> Self {
+        Self { exe, bursts, limits, epoch_ns, refused: None, next: Some((now, AGAIN)) }
+    }
+
+    /// Begins, where it is time to and works.
+    pub(in crate::pipeline) fn begin(&mut self, subject: &Subject, now: Instant) -> Option<BirthLooks> {
+        let (_, wait) = self.next.filter(|(at, _)| now >= *at)?;
+        let started = BirthLooks::start(subject, &self.exe, &self.bursts, self.limits, self.epoch_ns);
+        self.next = None;
+        self.refused = None;
+        match started {
+            Ok(births) => Some(births),
+            Err(no) => {
+                if no.may_pass {
+                    self.next = Some((now + wait, (wait * 2).min(AGAIN_MOST)));
+                }
+                self.refused = Some(no.why);
+                None
+            }
+        }
+    }
+
+    /// Why there are none.
+    pub(in crate::pipeline) fn refused(&self) -> Option<&Refusal> {
+        self.refused.as_ref()
+    }
+}
+
+/// Why there are no bursts.
+#[derive(Debug)]
+pub(in crate::pipeline) struct NoBirths {
+    pub(in crate::pipeline) why: Refusal,
+    /// Whether it may be otherwise later, with the same process.
+    pub(in crate::pipeline) may_pass: bool,
+}
+
+impl NoBirths {
+    /// For ever.
+    pub(in crate::pipeline) fn is_final(why: Refusal) -> Self {
+        Self { why, may_pass: false }
+    }
+
+    /// For now.
+    pub(in crate::pipeline) fn may_pass(why: Refusal) -> Self {
+        Self { why, may_pass: true }
+    }
+}
+
 /// The bursts of one target, as its session sees them.
 #[derive(Debug)]
 pub(in crate::pipeline) struct BirthLooks {
@@ -97,17 +172,11 @@ impl BirthLooks {
     ///
     /// # Errors
     /// The reason for which there are no bursts.
-    pub(in crate::pipeline) fn start(
-        subject: &Subject,
-        exe: &File,
-        bursts: &Bursts,
-        limits: Limits,
-        epoch_ns: u64,
-    ) -> Result<Self, Refusal> {
-        let host = bursts.host().map_err(Clone::clone)?;
+    fn start(subject: &Subject, exe: &File, bursts: &Bursts, limits: Limits, epoch_ns: u64) -> Result<Self, NoBirths> {
+        let host = bursts.host().map_err(NoBirths::may_pass)?;
         if !host.has_room() {
             let text = format!("no bursts: windows are opened in {TARGETS_MAX} processes already");
-            return Err(Refusal::new("bursts_many_targets", text));
+            return Err(NoBirths::may_pass(Refusal::new("bursts_many_targets", text)));
         }
         let mut target = BurstTarget::load(subject, exe, limits, epoch_ns, host.mechanism())?;
         let (tracker, desk) = (target.tracker(), target.desk());

@@ -9,7 +9,7 @@ mod hooks;
 mod memory;
 mod profile;
 
-pub(super) use self::births::BirthLooks;
+pub(super) use self::births::{BirthLooks, BirthStart, NoBirths};
 pub(super) use self::failures::{Failures, Look};
 pub(super) use self::goroutines::GoroutineLooks;
 pub(super) use self::heap::HeapLooks;

@@ -183,6 +183,7 @@ impl Draw {
         changed.dedup_by_key(|(number, _)| *number);
         BirthLook {
             new_stacks: self.list(5, |draw| draw.list(5, Self::frame).into()),
+            gone_stacks: self.list(5, |draw| u32::try_from(draw.below(40)).unwrap()),
             new_cells: self.list(5, key),
             changed,
             slices: self.list(3, |draw| Slice {

@@ -137,9 +137,6 @@ fn nothing_is_spent_where_nothing_is_gained() {
     let idle = run(Config::default(), vec![Program::constant(0.0, 1.0)], 300.0, 1);
     assert!(idle.windows.is_empty());
     assert_eq!(idle.governor.standing(id(0)), Standing::Refused(Refusal::NothingAllocated));
-    let enough = Program { wanted: 0.1, ..Program::constant(1e6, 1.0) };
-    let little = run(Config::default(), vec![enough], 300.0, 1).use_of_budget(0);
-    assert!((0.02..0.25).contains(&little), "{little}");
     let moderate = run(Config::default(), vec![Program::constant(1e4, 1.0)], 300.0, 1);
     assert!(moderate.use_of_budget(0) < 0.25, "a quarter of all allocations are seen already");
 }

@@ -33,7 +33,6 @@ fn busy(at_ns: u64) -> Observation {
         goroutines_per_s: Some(10.0),
         large_per_s: Some(1.0),
         collections_per_s: Some(1.0),
-        wanted: 1.0,
         ..Observation::default()
     }
 }
@@ -139,6 +138,23 @@ fn windows_that_fail_are_tried_ever_later_and_soon_after_they_work_again() {
 }
 
 #[test]
+fn a_window_of_which_nobody_knows_how_it_went_is_paid_for() {
+    let mut governor = governor();
+    for second in 0..10 {
+        governor.observe(id(0), busy(BEGIN_NS + second * SECOND_NS));
+    }
+    let before = governor.account(id(0)).unwrap();
+    let (at_ns, plan) = open(&mut governor, BEGIN_NS + 10 * SECOND_NS);
+    let paid = Paid { hits: 100_000, recorded_ns: 5_000_000 };
+    governor.failed(at_ns + SECOND_NS, id(0), plan.window, OpenFailure::Other, paid);
+    let after = governor.account(id(0)).unwrap();
+    assert_eq!((after.hits - before.hits, after.failures), (100_000, 1));
+    let costs = facts().costs;
+    let cost_ns = 1e5 * (costs.birth_trap_ns.min(costs.slot_trap_ns) + costs.count_ns) + 5e6;
+    assert!(after.cost_ns - before.cost_ns >= cost_ns, "{after:?}");
+}
+
+#[test]
 fn hooks_follow_the_rates_of_the_books() {
     let modes = |program: Program| {
         let run = run(Config::default(), vec![program], 100.0, 4);
@@ -235,7 +251,6 @@ proptest! {
                 collections_per_s: collections,
                 tracked: cpu_ns,
                 hits,
-                wanted: allocations.unwrap_or(1.0),
                 prefers: false,
             });
             if let Next::Open(plan) = governor.next(at_ns) {
@@ -252,14 +267,12 @@ proptest! {
                     births,
                     hits_outside: (hits % 2 == 0).then_some(births),
                     frames: opened_ns,
-                    beside: HookHits::default(),
                 };
                 governor.closed(at_ns, id(0), plan.window, &outcome);
             }
             let account = governor.account(id(0)).unwrap();
             prop_assert!(account.cost_ns.is_finite() && account.cost_ns >= 0.0);
             prop_assert!(account.ratio.is_finite() && account.ratio_last_minute.is_finite());
-            prop_assert!(governor.node_ratio().is_finite());
             if let Standing::Scheduled { gap_s } = governor.standing(id(0)) {
                 prop_assert!(gap_s.is_finite() && gap_s > 0.0);
             }

@@ -34,7 +34,6 @@ pub(super) struct Program {
     pub(super) age_s: f64,
     /// Whether the books can be read.
     pub(super) has_books: bool,
-    pub(super) wanted: f64,
     /// From when windows fail, and when they work again.
     pub(super) frozen_s: (f64, f64),
     pub(super) tracked: u64,
@@ -57,7 +56,6 @@ impl Default for Program {
             has_slots: true,
             age_s: 600.0,
             has_books: true,
-            wanted: 1.0,
             frozen_s: (f64::INFINITY, f64::INFINITY),
             tracked: 0,
             impulses_s: Vec::new(),
@@ -263,7 +261,6 @@ impl Run {
             collections_per_s: Some(program.collections_per_s),
             tracked: program.tracked,
             hits: state.hook_cap_hits,
-            wanted: program.wanted,
             prefers: false,
         };
         let core_s = (state.cpu_s - state.last_cpu_s).min(passed_s);
@@ -289,7 +286,7 @@ impl Run {
         let frozen = self.states[index].program.frozen_s;
         if (frozen.0..frozen.1).contains(&at_s) {
             self.now_ns += 10 * MILLISECOND_NS;
-            self.governor.failed(self.now_ns, plan.target, plan.window, OpenFailure::Frozen);
+            self.governor.failed(self.now_ns, plan.target, plan.window, OpenFailure::Frozen, Paid::default());
             return;
         }
         let costs = Costs::default();
@@ -330,7 +327,6 @@ impl Run {
             hits_outside: Some(whole(outside)),
             births,
             frames: births * 10,
-            beside: HookHits::default(),
         };
         self.now_ns = outcome.closed_ns + 26 * MILLISECOND_NS;
         // Looks go on meanwhile.
