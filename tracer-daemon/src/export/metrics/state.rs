@@ -353,7 +353,9 @@ impl Group {
         let alive = snapshot.profile.iter().flat_map(|profile| profile.sites.iter()).map(|site| (site.id, &site.place));
         let running = snapshot.goroutines.iter().flat_map(|table| &table.sites).map(|site| (site.id, &site.place));
         let hooked = snapshot.goroutine_hooks.iter().flat_map(|hooks| &hooks.sites).map(|site| (site.id, &site.place));
-        for (id, place) in counted.chain(alive).chain(running).chain(hooked) {
+        let born = snapshot.births.iter().flat_map(|births| births.sites.iter()).map(|site| (site.id, &site.place));
+        // The last one names it: births come first, as the heap profile is asked before them.
+        for (id, place) in born.chain(counted).chain(alive).chain(running).chain(hooked) {
             if self.is_visible(id) {
                 self.places.insert(id, Place::of(place));
             }
