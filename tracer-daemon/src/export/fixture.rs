@@ -7,8 +7,8 @@ use tracer_common::loss::Loss;
 use super::report::{CostFacts, ProcessFacts, Refusal, Report};
 use crate::{
     model::{
-        BirthSite, Births, ClassAccount, Counted, Evidence, ExactCounts, GoroutineSite, Heap, Limit, LimitSource, LossCount, Path,
-        Profile, Rate, Site, SiteId, Snapshot, Totals, Turnover,
+        BirthSite, Births, ClassAccount, Counted, Evidence, ExactCounts, GoroutineSite, Heap, Limit, LimitSource,
+        LossCount, Path, Profile, Rate, Site, SiteId, Snapshot, Totals, Turnover,
         assess::{Assessment, ClassAssessment, SiteAssessment},
         birth_look::BirthCounts,
         forecast::Forecast,
@@ -311,6 +311,7 @@ pub(crate) fn births() -> Births {
         caught,
         stayed: 0.0,
         alloc_bytes_per_s: None,
+        alloc_objects_per_s: None,
         survival: None,
         is_settled: false,
         hint: None,
@@ -324,6 +325,7 @@ pub(crate) fn births() -> Births {
     let sites = [
         BirthSite {
             alloc_bytes_per_s: Some(rate(22e6, 1.1e6)),
+            alloc_objects_per_s: Some(rate(210e3, 11e3)),
             survival: Some(rate(0.004_5, 0.000_3)),
             is_settled: true,
             stayed: 31.0,
@@ -336,7 +338,8 @@ pub(crate) fn births() -> Births {
         },
         site(0xffee_0000_1234_5678, &copy, &copy, 1),
     ];
-    Births { window_s: 28.0, bursts: 260, counts: BirthCounts::default(), sites: Arc::new(sites) }
+    let counts = BirthCounts { born: 12_776, cycles_looked: 28, ..BirthCounts::default() };
+    Births { window_s: 28.0, bursts: 260, counts, all_bytes_per_s: 44e6, sites: Arc::new(sites) }
 }
 
 /// [`growing`] without a heap profile: who grows is known by births alone.
