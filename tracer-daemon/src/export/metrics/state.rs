@@ -34,7 +34,7 @@ const MAX_REFUSAL_REASONS: usize = 256;
 /// What leakline knows about its own process. None means that it could not be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct OwnFacts {
-    /// User and system time used since start.
+    /// User and system time used since start, that of child processes that have ended included.
     pub cpu_seconds: Option<f64>,
     /// Resident memory.
     pub resident_memory_bytes: Option<u64>,

@@ -493,7 +493,7 @@ pub(super) const TABLE: &[Definition] = &[
         unit: Some(Base::Seconds),
         by_identity: false,
         labels: &[],
-        help: "User and system CPU time that leakline itself has used.",
+        help: "User and system CPU time that leakline itself has used, that of its processes that held probes and have ended included.",
         samples: |state| state.own.cpu_seconds.map(|seconds| own([""; 0], Value::Real(seconds))).into_iter().collect(),
     },
     Definition {
