@@ -84,7 +84,9 @@ pub enum AttachError {
         source: io::Error,
     },
     /// The process that is to hold a link could not be started, or not told what to do.
-    #[error("cannot {doing} the process that holds probes")]
+    #[error(
+        "cannot {doing} the process that holds probes; it is tried again: limits on processes or open files may be why"
+    )]
     Holder {
         /// What was tried.
         doing: &'static str,
@@ -92,7 +94,7 @@ pub enum AttachError {
         source: io::Error,
     },
     /// Object and daemon do not fit together.
-    #[error("the kernel object has no `{name}`: object and daemon are of different builds")]
+    #[error("the kernel object has no `{name}`: object and daemon are of different builds; build leakline anew")]
     NotInObject {
         /// What is missing.
         name: &'static str,
@@ -106,7 +108,7 @@ pub enum AttachError {
         offset: FileOffset,
     },
     /// The executable could not be read.
-    #[error("cannot read the code at file offset {offset} of the executable")]
+    #[error("cannot read the code at file offset {offset} of the executable; is it being replaced? Try again")]
     ReadCode {
         /// The file offset.
         offset: FileOffset,
@@ -120,7 +122,9 @@ pub enum AttachError {
         pid: u32,
     },
     /// The kernel refused a probe.
-    #[error("the kernel does not attach a probe at {function} (file offset {offset}) of process {pid}")]
+    #[error(
+        "the kernel does not attach a probe at {function} (file offset {offset}) of process {pid} (see `leakline doctor`)"
+    )]
     Attach {
         /// The function.
         function: String,
@@ -132,7 +136,7 @@ pub enum AttachError {
         source: io::Error,
     },
     /// The kernel refused the probes of a link.
-    #[error("the kernel does not attach {points} probes of process {pid}")]
+    #[error("the kernel does not attach probes to process {pid}, {points} at once (see `leakline doctor`)")]
     Link {
         /// How many.
         points: usize,
@@ -141,14 +145,22 @@ pub enum AttachError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The same, tried on ourselves.
+    #[error("the kernel does not attach probes to leakline itself, where it tries them first, {points} at once")]
+    OwnLink {
+        /// How many.
+        points: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// Our own program file cannot be read or found.
-    #[error("cannot find our own code, to try probes on it")]
+    #[error("cannot find our own code in /proc/self, to try probes on it (is /proc mounted?)")]
     OwnCode {
         /// What the kernel said.
         source: io::Error,
     },
     /// The totals of the kernel programs could not be read.
-    #[error("cannot read map `TOTALS`")]
+    #[error("cannot read map `TOTALS` of our kernel programs (please report this)")]
     Totals {
         /// aya's account of it.
         source: MapError,
@@ -162,7 +174,7 @@ pub enum AttachError {
         expected: u64,
     },
     /// A map could not be read or written by the process that holds a link.
-    #[error("the process that holds the probes of process {pid} cannot use map `{map}`")]
+    #[error("the process that holds the probes of process {pid} cannot use map `{map}` (please report this)")]
     HolderMap {
         /// The process.
         pid: u32,
@@ -172,7 +184,7 @@ pub enum AttachError {
         source: io::Error,
     },
     /// The gate could not be moved.
-    #[error("cannot write map `GATE`")]
+    #[error("cannot write map `GATE` of our kernel programs (please report this)")]
     Gate {
         /// aya's account of it.
         source: MapError,

@@ -166,7 +166,10 @@ impl OwnProbes {
             Mechanism::UprobeMulti => bpf::link_uprobe_multi(program, &path, points, pid).map(|link| vec![link]),
             Mechanism::PerfEvents => perf_event::open_all(program, &path, points, pid),
         };
-        let links = links.map_err(|error| link_error(error, mechanism, points.len(), pid))?;
+        let links = links.map_err(|error| match link_error(error, mechanism, points.len(), pid) {
+            AttachError::Link { points, source, .. } => AttachError::OwnLink { points, source },
+            other => other,
+        })?;
         Ok(Self { object, _links: links })
     }
 

@@ -28,13 +28,13 @@ use ring::Records;
 #[derive(Debug, Error)]
 pub enum CollectError {
     /// The kernel object has no map of that name.
-    #[error("the kernel object has no map `{name}`: object and daemon are of different builds")]
+    #[error("the kernel object has no map `{name}`: object and daemon are of different builds; build leakline anew")]
     NoSuchMap {
         /// Name in the object.
         name: &'static str,
     },
     /// The kernel refused a read.
-    #[error("cannot read map `{name}`")]
+    #[error("cannot read map `{name}` of our kernel programs (please report this)")]
     Unreadable {
         /// Name in the object.
         name: &'static str,

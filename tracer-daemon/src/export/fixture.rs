@@ -7,9 +7,10 @@ use tracer_common::loss::Loss;
 use super::report::{CostFacts, ProcessFacts, Refusal, Report};
 use crate::{
     model::{
-        ClassAccount, Counted, Evidence, ExactCounts, GoroutineSite, Heap, Limit, LimitSource, LossCount, Path,
-        Profile, Rate, Site, SiteId, Snapshot, Totals, Turnover,
+        BirthSite, Births, ClassAccount, Counted, Evidence, ExactCounts, GoroutineSite, Heap, Limit, LimitSource,
+        LossCount, Path, Profile, Rate, Site, SiteId, Snapshot, Totals, Turnover,
         assess::{Assessment, ClassAssessment, SiteAssessment},
+        birth_look::BirthCounts,
         forecast::Forecast,
         impulses::{CaughtSite, Impulse, ImpulseBurst, ImpulseKind, Impulses, Noticed},
         live::{LivePath, LiveSite},
@@ -298,6 +299,58 @@ pub(crate) fn growing() -> Snapshot {
         growth_bytes_per_s: rate(240_000.0, 20_000.0),
     };
     Snapshot { assessment: Some(Arc::new(assessment)), forecast: Some(forecast), ..books() }
+}
+
+/// What windows caught: a line that keeps a part, one of which that is not known yet, and one of which few were caught.
+pub(crate) fn births() -> Births {
+    let rate = |value: f64, half_width: f64| Rate { value, low: value - half_width, high: Some(value + half_width) };
+    let site = |id, place: &Frame, allocator: &Frame, caught| BirthSite {
+        id: SiteId(id),
+        place: place.clone(),
+        allocator: allocator.clone(),
+        caught,
+        stayed: 0.0,
+        alloc_bytes_per_s: None,
+        alloc_objects_per_s: None,
+        survival: None,
+        is_settled: false,
+        hint: None,
+        is_behind_pool: false,
+        paths: vec![LivePath { share: 1.0, frames: vec![allocator.clone(), place.clone()] }],
+    };
+    let put = frame("main.(*store).put", "/src/shop/store.go", 42);
+    let unmarshal = frame("encoding/json.Unmarshal", "/usr/local/go/src/encoding/json/decode.go", 108);
+    let clone = frame("example.com/shop/internal/cache.(*LRU[...]).Clone", "/src/shop/internal/cache/lru.go", 217);
+    let copy = frame("main.copy", "/src/shop/copy.go", 9);
+    let sites = [
+        BirthSite {
+            alloc_bytes_per_s: Some(rate(22e6, 1.1e6)),
+            alloc_objects_per_s: Some(rate(210e3, 11e3)),
+            survival: Some(rate(0.004_5, 0.000_3)),
+            is_settled: true,
+            stayed: 31.0,
+            ..site(0x3f9c_2a1b_77d0_e4c1, &put, &unmarshal, 6_871)
+        },
+        BirthSite {
+            alloc_bytes_per_s: Some(rate(19e6, 0.9e6)),
+            survival: Some(Rate { value: 0.3, low: 0.0, high: Some(1.0) }),
+            ..site(0x0000_0000_0000_00aa, &clone, &clone, 5_904)
+        },
+        site(0xffee_0000_1234_5678, &copy, &copy, 1),
+    ];
+    let counts = BirthCounts { born: 12_776, cycles_looked: 28, ..BirthCounts::default() };
+    Births { window_s: 28.0, bursts: 260, counts, all_bytes_per_s: 44e6, sites: Arc::new(sites) }
+}
+
+/// [`growing`] without a heap profile: who grows is known by births alone.
+pub(crate) fn growing_by_births() -> Snapshot {
+    Snapshot {
+        evidence: vec![Evidence::Books, Evidence::Bursts, Evidence::Marks],
+        profile: None,
+        births: Some(Arc::new(births())),
+        birth_counts: Some(births().counts),
+        ..growing()
+    }
 }
 
 /// What stands on [`counts`] alone.

@@ -21,6 +21,7 @@ mod memory_words;
 pub mod metrics;
 pub mod plan;
 pub mod pprof;
+mod rates;
 mod report;
 pub mod text;
 pub mod untrusted;

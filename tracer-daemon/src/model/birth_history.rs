@@ -186,7 +186,7 @@ impl BirthHistory {
     }
 
     /// What is said of each site, most bytes first. Those without a name are left out.
-    pub(super) fn births(&self, estimates: &BirthEstimates, window_s: f64, program: Program<'_>) -> Births {
+    pub(super) fn births(&self, estimates: &BirthEstimates, reading: &BirthReading, program: Program<'_>) -> Births {
         let mut by_site: BTreeMap<SiteId, Vec<&SiteBirths>> = BTreeMap::new();
         for births in &estimates.sites {
             if let Some(site) = births.site {
@@ -208,7 +208,15 @@ impl BirthHistory {
         let rate = |site: &BirthSite| site.alloc_bytes_per_s.map_or(0.0, |rate| rate.value);
         sites.sort_by(|one, other| rate(other).total_cmp(&rate(one)).then_with(|| one.id.cmp(&other.id)));
         let bursts = self.slices.iter().flat_map(|slice| slice.birth_bursts).fold(0, u32::saturating_add);
-        Births { window_s, bursts, counts: self.counts, sites: sites.into() }
+        let estimated: f64 = estimates.sites.iter().filter_map(|site| site.allocates).map(|rate| rate.growth).sum();
+        let known: f64 = reading.classes.iter().map(|class| class.bytes_per_s).sum();
+        Births {
+            window_s: reading.window_s,
+            bursts,
+            counts: self.counts,
+            all_bytes_per_s: estimated.max(known),
+            sites: sites.into(),
+        }
     }
 
     fn site_of(
@@ -248,7 +256,8 @@ impl BirthHistory {
             allocator,
             caught: classes.iter().fold(0, |sum, class| sum.saturating_add(class.caught)),
             stayed: classes.iter().map(|class| class.stayed).sum(),
-            alloc_bytes_per_s: allocation(classes),
+            alloc_bytes_per_s: allocation(classes, |_| Some(1.0)),
+            alloc_objects_per_s: allocation(classes, |class| class.object_bytes),
             survival: survival(classes),
             is_settled: classes.iter().all(|class| class.is_settled),
             hint: hints::of_allocation(&first, program),
@@ -265,13 +274,13 @@ fn allocated(books: &Books) -> Vec<(Option<u64>, u64)> {
     small.chain([(None, books.large_alloc_bytes)]).collect()
 }
 
-/// Over all classes. `None`: of some it is not known how sure it is.
-fn allocation(classes: &[&SiteBirths]) -> Option<Rate> {
+/// Over all classes, in units of so many bytes. `None`: of some it is not known how sure it is, or what the unit is.
+fn allocation(classes: &[&SiteBirths], unit_bytes: impl Fn(&SiteBirths) -> Option<f64>) -> Option<Rate> {
     let (mut value, mut variance) = (0.0, 0.0);
     for class in classes {
-        let allocates = class.allocates?;
-        value += allocates.growth;
-        variance += allocates.variance;
+        let (allocates, unit_bytes) = (class.allocates?, unit_bytes(class)?);
+        value += allocates.growth / unit_bytes;
+        variance += allocates.variance / (unit_bytes * unit_bytes);
     }
     let half_width = Z * variance.sqrt();
     Some(Rate { value, low: (value - half_width).max(0.0), high: Some(value + half_width) })

@@ -159,6 +159,17 @@ pub struct BirthCounts {
     pub stacks_no_room: u64,
 }
 
+/// One reason for which something that windows saw could not be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BirthLoss {
+    /// Stable identifier.
+    pub id: &'static str,
+    /// Why, for the operator.
+    pub text: &'static str,
+    /// How often.
+    pub count: u64,
+}
+
 impl BirthCounts {
     /// Whether next to nobody was lost sight of, of those that were followed.
     pub fn all_followed(&self) -> bool {
@@ -167,15 +178,36 @@ impl BirthCounts {
         lost.saturating_mul(LOST_PART) <= self.born
     }
 
-    /// What could not be kept, by stable identifiers.
-    pub fn losses(&self) -> [(&'static str, u64); 6] {
+    /// What could not be kept.
+    pub fn losses(&self) -> [BirthLoss; 6] {
+        let loss = |id, text, count| BirthLoss { id, text, count };
         [
-            ("births_ring_full", self.ring_full),
-            ("births_slot_untold", self.slots_untold),
-            ("births_no_room", self.no_room),
-            ("births_stack_no_room", self.stacks_no_room),
-            ("births_without_end", self.no_end),
-            ("collections_missed", self.cycles_missed),
+            loss(
+                "births_ring_full",
+                "an object that a window recorded found no room on its way to leakline; the others of that window stand for it",
+                self.ring_full,
+            ),
+            loss(
+                "births_slot_untold",
+                "the address of an object is not known, so it is counted and not followed",
+                self.slots_untold,
+            ),
+            loss("births_no_room", "leakline had no room for an object that a window recorded", self.no_room),
+            loss(
+                "births_stack_no_room",
+                "leakline had no room for a stack that it had not seen before, so an object is counted and of no line",
+                self.stacks_no_room,
+            ),
+            loss(
+                "births_without_end",
+                "it is not known when the window ended in which an object was recorded",
+                self.no_end,
+            ),
+            loss(
+                "collections_missed",
+                "a collection went by without a look at the objects that are followed",
+                self.cycles_missed,
+            ),
         ]
     }
 }

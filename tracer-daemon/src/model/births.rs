@@ -36,6 +36,8 @@ const REFILLS_PRIOR: f64 = 2.0;
 const HIT_S: f64 = 3e-6;
 /// The largest size that has a class (runtime/sizeclasses.go).
 const SMALL_MAX_BYTES: u64 = 32 << 10;
+/// The slot that tiny objects share (`maxTinySize`, runtime/malloc.go).
+const TINY_SLOT_BYTES: u64 = 16;
 /// A page of the runtime's heap.
 const PAGE_BYTES: u64 = 8192;
 /// Slots that a processor looks at before it asks for more, at most (`mspan.allocCache`, runtime/mheap.go).
@@ -186,6 +188,8 @@ pub struct SiteBirths {
     pub size_bytes: Option<u64>,
     /// Bytes per second that it allocates, and the variance of that. `None`: bursts are too few.
     pub allocates: Option<Estimate>,
+    /// Mean bytes of its objects. `None`: some may be tiny, of which several share a slot.
+    pub object_bytes: Option<f64>,
     /// Growth in bytes per second and its variance. `None`: nothing is known of what stays.
     pub growth: Option<Estimate>,
     /// How it would be without each cluster of bursts: from this follows how sure sums over sites are, whose parts of a class are at each
@@ -508,6 +512,7 @@ impl<'a> Class<'a> {
             site: cells.first().and_then(|cell| cell.site),
             size_bytes: self.size_bytes,
             allocates: allocation.filter(is_finite),
+            object_bytes: object_bytes(self.size_bytes, cells),
             growth: grows.map(|(growth, _)| growth).filter(is_finite),
             without: grows.map(|(_, without)| without).filter(|without| without.variance().is_finite()),
             survival,
@@ -578,6 +583,16 @@ fn held(allocates: Estimate, tested: &Weights, alive: &Weights) -> Estimate {
     let part = (alive.sum / tested.sum).clamp(0.0, 1.0);
     let chance = allocates.growth * allocates.growth * part * (1.0 - part) / tested.effective();
     Estimate { growth: allocates.growth * part, variance: chance + allocates.variance * part * part }
+}
+
+/// Mean bytes of the objects of a class. `None`: some may be tiny.
+fn object_bytes(size_bytes: Option<u64>, cells: &[BirthCell]) -> Option<f64> {
+    if size_bytes == Some(TINY_SLOT_BYTES) {
+        return None;
+    }
+    let objects: f64 = cells.iter().map(|cell| cell.lives.weight).sum();
+    let mean = cells.iter().map(bytes_of).sum::<f64>() / objects;
+    (mean.is_finite() && mean > 0.0).then_some(mean)
 }
 
 fn bytes_of(cell: &BirthCell) -> f64 {

@@ -60,9 +60,22 @@ impl<'a> Judged<'a> {
     }
 }
 
-/// All sites that hold anything, or were seen to allocate: those that grow first, the fastest of them at the top; then by what they
-/// hold, then by what they allocate.
+/// The sites that are told, and what is summed up of the others.
+#[derive(Clone, Debug)]
+pub struct AllJudged<'a> {
+    /// Those that grow first, the fastest of them at the top; then by what they hold, then by what they allocate.
+    pub told: Vec<Judged<'a>>,
+    /// Those of which only births are known, that do not grow, and that allocate least. In no order.
+    pub rest: Vec<&'a BirthSite>,
+}
+
+/// The sites that are told, of all that hold anything or were seen to allocate.
 pub fn judged(snapshot: &Snapshot) -> Vec<Judged<'_>> {
+    all_judged(snapshot).told
+}
+
+/// All sites that hold anything, or were seen to allocate.
+pub fn all_judged(snapshot: &Snapshot) -> AllJudged<'_> {
     let assessment = snapshot.assessment.as_deref();
     let growths = assessment.map_or(&[][..], |assessment| &assessment.sites);
     let growths: HashMap<SiteId, &SiteAssessment> = growths.iter().map(|site| (site.site, site)).collect();
@@ -93,13 +106,15 @@ pub fn judged(snapshot: &Snapshot) -> Vec<Judged<'_>> {
             .then_with(|| other_holds.total_cmp(&one_holds))
             .then_with(|| other_allocates.total_cmp(&one_allocates))
     });
-    let mut allocating = 0;
+    let (mut allocating, mut rest) = (0, Vec::new());
     judged.retain(|site| {
         let is_rest = site.live.is_none() && site.growth.is_none();
         allocating += usize::from(is_rest);
-        !is_rest || allocating <= ALLOCATING_MAX
+        let is_told = !is_rest || allocating <= ALLOCATING_MAX;
+        rest.extend(site.births.filter(|_| !is_told));
+        is_told
     });
-    judged
+    AllJudged { told: judged, rest }
 }
 
 /// What is said of a site that is not among those that may grow.

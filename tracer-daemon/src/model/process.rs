@@ -305,7 +305,7 @@ impl ProcessModel {
             return;
         };
         let estimates = estimate(&reading);
-        let report = self.births.births(&estimates, reading.window_s, self.constants.program());
+        let report = self.births.births(&estimates, &reading, self.constants.program());
         self.births_report = Some(Arc::new(report));
         self.assessor.observe_births(BirthEvidence {
             caught: reading.caught(),

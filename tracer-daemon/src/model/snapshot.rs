@@ -256,6 +256,8 @@ pub struct Births {
     pub bursts: u32,
     /// What happened to all births that were caught so far.
     pub counts: BirthCounts,
+    /// What all that allocates has in that time, bytes per second: those without a name and those of whom nothing was caught included.
+    pub all_bytes_per_s: f64,
     /// Most bytes allocated first.
     pub sites: Arc<[BirthSite]>,
 }
@@ -275,6 +277,8 @@ pub struct BirthSite {
     pub stayed: f64,
     /// Bytes per second. `None`: bursts are too few to say how sure it is.
     pub alloc_bytes_per_s: Option<Rate>,
+    /// Objects per second. `None`: the same, or some may be tiny, of which several share a slot.
+    pub alloc_objects_per_s: Option<Rate>,
     /// The part of the bytes that stays; `None`: not known yet.
     pub survival: Option<Rate>,
     /// Whether it is known what stays: else it is the part that has stayed so far.

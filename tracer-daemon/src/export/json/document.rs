@@ -292,6 +292,33 @@ pub struct Site {
     pub paths: Vec<Path>,
 }
 
+impl Site {
+    /// What belongs to no site that is told, of which nothing is known yet.
+    pub(super) fn other(evidence: String) -> Self {
+        Self {
+            site: super::OTHER.into(),
+            function: None,
+            file: None,
+            line: None,
+            allocator: None,
+            verdict: None,
+            why: None,
+            hint: None,
+            behind_pool: None,
+            growth_bytes_per_s: None,
+            alloc_bytes_per_s: None,
+            alloc_objects_per_s: None,
+            survival: None,
+            counted: None,
+            live_bytes: None,
+            live_objects: None,
+            samples: None,
+            evidence,
+            paths: Vec::new(),
+        }
+    }
+}
+
 /// What something looks like. It is advice: the shape is seen, its cause is guessed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hint {

@@ -22,7 +22,7 @@ pub use document::{
 };
 
 use super::{
-    human,
+    human, rates,
     report::{ProcessFacts, Report},
     untrusted,
 };
@@ -30,7 +30,7 @@ use crate::{
     model::{
         self,
         birth_look::BirthCounts,
-        judged::{Judged, judged},
+        judged::{AllJudged, Judged, all_judged},
         verdict::Verdict,
     },
     symbolize,
@@ -197,25 +197,10 @@ fn sites(snapshot: &model::ExactCounts) -> Vec<Site> {
         paths: site.paths.iter().map(path).collect(),
     });
     let other = (snapshot.other != model::Counted::default()).then(|| Site {
-        site: OTHER.into(),
-        function: None,
-        file: None,
-        line: None,
-        allocator: None,
-        verdict: None,
-        why: None,
-        hint: None,
-        behind_pool: None,
-        growth_bytes_per_s: None,
         alloc_bytes_per_s: per_second(snapshot.other.bytes, snapshot.window_s),
         alloc_objects_per_s: per_second(snapshot.other.objects, snapshot.window_s),
-        survival: None,
         counted: Some(snapshot.other.into()),
-        live_bytes: None,
-        live_objects: None,
-        samples: None,
-        evidence: evidence.to_owned(),
-        paths: Vec::new(),
+        ..Site::other(evidence.to_owned())
     });
     named.chain(other).collect()
 }
@@ -234,7 +219,7 @@ fn judged_sites(snapshot: &model::Snapshot) -> Vec<Site> {
         behind_pool: (site.is_behind_pool && site.verdict >= Verdict::Growing).then_some(true),
         growth_bytes_per_s: site.growth.and_then(|growth| rate(growth.growth_bytes_per_s)),
         alloc_bytes_per_s: site.births.and_then(|births| rate(births.alloc_bytes_per_s?)),
-        alloc_objects_per_s: None,
+        alloc_objects_per_s: site.births.and_then(|births| rate(births.alloc_objects_per_s?)),
         survival: site.births.filter(|births| births.is_settled).and_then(|births| rate(births.survival?)),
         counted: None,
         live_bytes: site.live.and_then(|live| rate(live.bytes)),
@@ -251,7 +236,20 @@ fn judged_sites(snapshot: &model::Snapshot) -> Vec<Site> {
             })
             .collect(),
     };
-    judged(snapshot).iter().map(site).collect()
+    let AllJudged { told, rest } = all_judged(snapshot);
+    told.iter().map(site).chain(other_births(&rest)).collect()
+}
+
+/// What lines allocate that are not told. `None`: there are none.
+fn other_births(rest: &[&model::BirthSite]) -> Option<Site> {
+    let allocates: Option<Vec<model::Rate>> = rest.iter().map(|site| site.alloc_bytes_per_s).collect();
+    let evidence = [model::Evidence::Bursts, model::Evidence::Marks].map(model::Evidence::name).join("+");
+    let other = Site {
+        alloc_bytes_per_s: allocates.and_then(rates::sum).and_then(rate),
+        samples: Some(rest.iter().fold(0, |sum: u64, site| sum.saturating_add(site.caught))),
+        ..Site::other(evidence)
+    };
+    (!rest.is_empty()).then_some(other)
 }
 
 /// Sampled objects that say that it grows; where none are asked, those in use, or those that were caught.
@@ -339,8 +337,13 @@ fn net(created: u64, exited: u64) -> i128 {
 /// Every counter by its id. A reason that the snapshot does not name was not counted, and is absent.
 fn loss(snapshot: &model::Snapshot) -> BTreeMap<&'static str, u64> {
     let lost = snapshot.exact.iter().flat_map(|exact| &exact.losses).map(|loss| (loss.reason.id(), loss.count));
-    let of_births = snapshot.birth_counts.iter().flat_map(BirthCounts::losses);
-    lost.chain(of_births).chain(snapshot.discards.iter().map(|(reason, count)| (reason.id(), count))).collect()
+    let of_births = snapshot.birth_counts.iter().flat_map(BirthCounts::losses).map(|loss| (loss.id, loss.count));
+    // The contract has this name for the same number.
+    let looks_missed = snapshot.birth_counts.iter().map(|counts| ("looks_missed", counts.cycles_missed));
+    lost.chain(of_births)
+        .chain(looks_missed)
+        .chain(snapshot.discards.iter().map(|(reason, count)| (reason.id(), count)))
+        .collect()
 }
 
 fn frame(frame: &symbolize::Frame) -> Frame {

@@ -1,5 +1,7 @@
 //! Laws of the document: valid by its schema, deterministic, nothing unmeasured, nothing raw.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tracer_common::loss::Loss;
@@ -58,6 +60,34 @@ fn a_report_by_the_books_says_who_holds_what() {
     assert_eq!(document["heap"]["gc_cycles"], 28);
     assert_eq!(document["heap"]["size_classes"][2], json!({ "live_objects": 3, "live_bytes": 8_912_000 }));
     assert!(document.get("memory").is_none() && document.get("goroutines").is_none(), "nobody looked");
+}
+
+#[test]
+fn what_windows_saw_is_told_of_the_lines_that_allocate_most_and_summed_up_of_the_others() {
+    let mut snapshot = fixture::growing_by_births();
+    let births = snapshot.births.as_mut().map(Arc::make_mut).unwrap();
+    let [put, clone, _] = &births.sites[..] else { unreachable!() };
+    let many = (1..=52_u64).map(|id| model::BirthSite { id: model::SiteId(id), ..clone.clone() });
+    births.sites = std::iter::once(put.clone()).chain(many).collect();
+    let counts = BirthCounts { cycles_missed: 3, ..births.counts };
+    snapshot.birth_counts = Some(counts);
+    let document = assert_valid(&fixture::report_of(snapshot));
+    let sites = document["sites"].as_array().unwrap();
+    assert_eq!(
+        (sites.len(), &sites[0]["site"]),
+        (52, &json!("3f9c2a1b77d0e4c1")),
+        "the one that grows, 50, and the rest"
+    );
+    assert_eq!(sites[0]["alloc_objects_per_s"]["value"], 210e3);
+    assert_eq!(sites[0]["survival"], json!({ "value": 0.0045, "low": 0.0045 - 0.0003, "high": 0.0045 + 0.0003 }));
+    assert!(sites[1].get("survival").is_none() && sites[1].get("counted").is_none());
+    let half_width = 0.9e6 * 2.0_f64.sqrt();
+    let other = &sites[51];
+    assert_eq!((&other["site"], &other["samples"], other.get("function")), (&json!("other"), &json!(2 * 5_904), None));
+    assert_eq!(other["alloc_bytes_per_s"]["value"], 38e6);
+    assert!((other["alloc_bytes_per_s"]["low"].as_f64().unwrap() - (38e6 - half_width)).abs() < 1.0);
+    let loss = &document["loss"];
+    assert_eq!((&loss["looks_missed"], &loss["collections_missed"]), (&json!(3), &json!(3)));
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! Metrics in the words of DESIGN 7.3, as `OpenMetrics` or classic Prometheus text.
 //!
 //! [`Metrics`] is the handle: the pipeline tells it about snapshots, ends and refusals; the HTTP pages ask it for text.
-//! `table` says what exists, `state` holds the numbers, `top_sites` keeps counters from falling, `classic` rewrites the
+//! `table` says what exists, `state` holds the numbers, `top_sites` keeps counters from falling, `estimates` makes counters of rates, `classic` rewrites the
 //! text for older clients. Refuses to measure anything itself: facts about our own process are given to it.
 
 pub mod classic;
 mod costs;
+mod estimates;
 mod identity;
 mod outlook;
-mod rates;
+mod reference;
 mod runtime;
 mod site_gauges;
 mod state;
@@ -32,8 +33,9 @@ use prometheus_client::{
 };
 
 pub use identity::Identity;
+pub use reference::reference;
 pub use state::{MAX_ENDED_IDENTITIES, OwnFacts};
-pub use table::{OTHER, reference};
+pub use table::OTHER;
 pub use top_sites::ProcessKey;
 
 use self::{

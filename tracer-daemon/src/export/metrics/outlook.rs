@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{rates, top_sites::ProcessKey};
+use super::top_sites::ProcessKey;
+use crate::export::rates;
 use crate::model::{Rate, Snapshot, verdict::Verdict};
 
 /// What becomes of one process.

@@ -7,8 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{rates, top_sites::ProcessKey};
-use crate::model::{Rate, SiteId, verdict::Verdict};
+use super::top_sites::ProcessKey;
+use crate::{
+    export::rates,
+    model::{Rate, SiteId, verdict::Verdict},
+};
 
 /// For so long a site counts as one that grows after it was last said to, seconds: what comes and goes with the load is to be
 /// one series.

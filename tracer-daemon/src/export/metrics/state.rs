@@ -8,6 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use super::{
     MetricsSettings,
     costs::{Costs, Paid},
+    estimates::Estimates,
     identity::Identity,
     outlook::{Outlook, Outlooks},
     runtime::{MemoryGauges, RuntimeBooks},
@@ -33,7 +34,7 @@ const MAX_REFUSAL_REASONS: usize = 256;
 /// What leakline knows about its own process. None means that it could not be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct OwnFacts {
-    /// User and system time used since start.
+    /// User and system time used since start, that of child processes that have ended included.
     pub cpu_seconds: Option<f64>,
     /// Resident memory.
     pub resident_memory_bytes: Option<u64>,
@@ -62,6 +63,8 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) allocations: TopSites,
+    /// The same by the books, shared by what windows see.
+    pub(super) estimated: TopSites,
     pub(super) goroutines: TopSites,
     pub(super) places: BTreeMap<SiteId, Place>,
     pub(super) runtime: RuntimeBooks,
@@ -96,6 +99,7 @@ struct Process {
     losses: BTreeMap<&'static str, u64>,
     impulses: [u64; ImpulseKind::ALL.len()],
     paid: Paid,
+    estimates: Estimates,
 }
 
 impl State {
@@ -108,7 +112,7 @@ impl State {
             losses: tracer_common::loss::Loss::ALL
                 .map(tracer_common::loss::Loss::id)
                 .into_iter()
-                .chain(BirthCounts::default().losses().map(|(id, _)| id))
+                .chain(BirthCounts::default().losses().map(|loss| loss.id))
                 .map(|id| (id, 0))
                 .collect(),
             discards: BTreeMap::new(),
@@ -134,8 +138,12 @@ impl State {
                 losses: BTreeMap::new(),
                 impulses: Default::default(),
                 paid: Paid::default(),
+                estimates: Estimates::default(),
             }
         });
+        if let Some((total, sites)) = process.estimates.observe(snapshot) {
+            group.estimated.observe(key, total, sites);
+        }
         group.observe(key, snapshot);
 
         process.best_evidence = snapshot.evidence.iter().copied().max();
@@ -152,9 +160,9 @@ impl State {
         if let Some(counts) = &snapshot.birth_counts {
             group.costs.looked(&mut process.paid, counts);
         }
-        for (reason, count) in snapshot.birth_counts.iter().flat_map(BirthCounts::losses) {
-            let before = process.losses.entry(reason).or_default();
-            *self.losses.entry(reason).or_default() += grown(before, count);
+        for loss in snapshot.birth_counts.iter().flat_map(BirthCounts::losses) {
+            let before = process.losses.entry(loss.id).or_default();
+            *self.losses.entry(loss.id).or_default() += grown(before, loss.count);
         }
         let Some(exact) = &snapshot.exact else { return };
         self.probe_hits += grown(&mut process.probe_hits, exact.totals.probe_hits);
@@ -234,6 +242,7 @@ impl State {
 #[derive(Debug, Default)]
 struct Stood {
     allocations: Option<Cursor>,
+    estimated: Option<Cursor>,
     goroutines: Option<Cursor>,
     heap: Option<Heap>,
     memory: Option<Arc<MemoryStatement>>,
@@ -249,6 +258,7 @@ impl Group {
         self.costs.end(key);
         Stood {
             allocations: self.allocations.end(key),
+            estimated: self.estimated.end(key),
             goroutines: self.goroutines.end(key),
             heap: self.runtime.end(key),
             memory: self.memory.end(key),
@@ -260,9 +270,12 @@ impl Group {
     }
 
     fn go_on(&mut self, key: ProcessKey, stood: Stood) {
-        let Stood { allocations, goroutines, heap, memory, limit, live, table, outlook } = stood;
+        let Stood { allocations, estimated, goroutines, heap, memory, limit, live, table, outlook } = stood;
         if let Some(stood) = allocations {
             self.allocations.go_on(key, stood);
+        }
+        if let Some(stood) = estimated {
+            self.estimated.go_on(key, stood);
         }
         if let Some(stood) = goroutines {
             self.goroutines.go_on(key, stood);
@@ -286,8 +299,10 @@ impl Group {
     }
 
     fn new(capacity: usize) -> Self {
+        let by_bytes = Choice { capacity, rank: |[bytes, _]| *bytes, margin: 0 };
         Self {
-            allocations: TopSites::new(Choice { capacity, rank: |[bytes, _]| *bytes, margin: 0 }),
+            allocations: TopSites::new(by_bytes),
+            estimated: TopSites::new(by_bytes),
             // Growth decides: a place that starts a million goroutines and ends them is no news. The margin keeps
             // places that hover around zero from taking turns.
             goroutines: TopSites::new(Choice {
@@ -353,7 +368,9 @@ impl Group {
         let alive = snapshot.profile.iter().flat_map(|profile| profile.sites.iter()).map(|site| (site.id, &site.place));
         let running = snapshot.goroutines.iter().flat_map(|table| &table.sites).map(|site| (site.id, &site.place));
         let hooked = snapshot.goroutine_hooks.iter().flat_map(|hooks| &hooks.sites).map(|site| (site.id, &site.place));
-        for (id, place) in counted.chain(alive).chain(running).chain(hooked) {
+        let born = snapshot.births.iter().flat_map(|births| births.sites.iter()).map(|site| (site.id, &site.place));
+        // The last one names it: births come first, as the heap profile is asked before them.
+        for (id, place) in born.chain(counted).chain(alive).chain(running).chain(hooked) {
             if self.is_visible(id) {
                 self.places.insert(id, Place::of(place));
             }
@@ -383,6 +400,7 @@ impl Group {
 
     fn is_visible(&self, site: SiteId) -> bool {
         self.allocations.is_visible(site)
+            || self.estimated.is_visible(site)
             || self.goroutines.is_visible(site)
             || self.live.is_visible(site)
             || self.table.is_visible(site)
@@ -408,6 +426,6 @@ pub(super) fn grown(before: &mut u64, now: u64) -> u64 {
 
 /// An estimate as a gauge of whole bytes.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and bytes of one process")]
-fn whole(bytes: f64) -> u64 {
+pub(super) fn whole(bytes: f64) -> u64 {
     bytes.max(0.0) as u64
 }

@@ -1,9 +1,7 @@
 //! The one table of all metrics: name, kind, unit, labels, help, and where the samples come from.
 //!
-//! The collector walks it, `docs/metrics.md` is made from it: a metric that is not here does not exist. Names are those
+//! The collector walks it, `reference` makes `docs/metrics.md` from it: a metric that is not here does not exist. Names are those
 //! of `OpenMetrics` families; `_total` and `_info` are added where the text is written.
-
-use std::fmt::Write as _;
 
 use prometheus_client::{metrics::MetricType, registry::Unit};
 
@@ -13,6 +11,7 @@ use super::{
     outlook::Outlooks,
     runtime::{Pauses, RuntimeBooks},
     state::{Group, State},
+    top_sites::TopSites,
 };
 use crate::model::{Evidence, Rate, SiteId, impulses::ImpulseKind};
 
@@ -75,8 +74,8 @@ pub(super) const TABLE: &[Definition] = &[
         unit: Some(Base::Bytes),
         by_identity: true,
         labels: &["site", "evidence"],
-        help: "Bytes allocated at a site. Volume is not a leak. The site other has what sites without a series did.",
-        samples: |state| allocated(state, |[bytes, _]| bytes),
+        help: "Bytes allocated at a site: exact by hooks on every allocation, or an estimate, what the runtime's books have counted shared as windows see it. Volume is not a leak. The site other has what sites without a series did.",
+        samples: |state| allocated(state, |[bytes, _]| bytes).into_iter().chain(estimated(state)).collect(),
     },
     Definition {
         stem: "leakline_site_allocated_objects",
@@ -84,7 +83,7 @@ pub(super) const TABLE: &[Definition] = &[
         unit: None,
         by_identity: true,
         labels: &["site", "evidence"],
-        help: "Objects allocated at a site.",
+        help: "Objects allocated at a site, by hooks on every allocation.",
         samples: |state| allocated(state, |[_, objects]| objects),
     },
     Definition {
@@ -494,7 +493,7 @@ pub(super) const TABLE: &[Definition] = &[
         unit: Some(Base::Seconds),
         by_identity: false,
         labels: &[],
-        help: "User and system CPU time that leakline itself has used.",
+        help: "User and system CPU time that leakline itself has used, that of its processes that held probes and have ended included.",
         samples: |state| state.own.cpu_seconds.map(|seconds| own([""; 0], Value::Real(seconds))).into_iter().collect(),
     },
     Definition {
@@ -546,7 +545,7 @@ impl Kind {
         }
     }
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
@@ -557,7 +556,7 @@ impl Kind {
 }
 
 impl Base {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
             Self::BytesPerSecond => "bytes_per_second",
@@ -574,56 +573,34 @@ impl Base {
     }
 }
 
-/// `docs/metrics.md`.
-pub fn reference() -> String {
-    let mut page = String::from(
-        "# Metrics\n\n\
-         Made from the table in `tracer-daemon/src/export/metrics/table.rs`; to make it again: \
-         `UPDATE_EXPECT=1 cargo test -p tracer-daemon --lib metrics_reference`.\n\n\
-         *identity* stands for the labels `namespace`, `pod`, `container` (each only where it is known) and `service` (the \
-         container's name, else the executable's); with `--pid-label` also `pid`. Processes of one identity are summed, and \
-         a counter stays when a process ends. `site` is 16 hex digits, the same over restarts and rebuilds, or `other`.\n\n\
-         Served as OpenMetrics 1.0.0 to a client that accepts it, else in the classic text format, where the names are the \
-         same and an info is a gauge. What was not measured has no series.\n\n\
-         | metric | type | unit | labels | |\n|---|---|---|---|---|\n",
-    );
-    for definition in TABLE {
-        let labels = definition.by_identity.then_some("*identity*".to_owned()).into_iter();
-        let labels: Vec<String> = labels.chain(definition.labels.iter().map(|label| format!("`{label}`"))).collect();
-        // Writing to a String cannot fail.
-        writeln!(
-            page,
-            "| `{}` | {} | {} | {} | {} |",
-            definition.sample_name(),
-            definition.kind.name(),
-            definition.unit.map_or("", Base::name),
-            labels.join(", "),
-            definition.help,
-        )
-        .unwrap_or_default();
-    }
-    page
-}
-
 fn own<'a>(labels: impl IntoIterator<Item = impl AsRef<str> + 'a>, value: Value) -> Sample {
     Sample { identity: None, labels: labels.into_iter().map(|label| label.as_ref().to_owned()).collect(), value }
 }
 
 fn allocated(state: &State, pick: fn([u64; 2]) -> u64) -> Vec<Sample> {
-    by_identity(state, |group| {
-        let visible = group.allocations.visible().map(|(site, amounts)| (site.to_string(), pick(amounts)));
-        let other = group.allocations.is_known().then(|| (OTHER.to_owned(), pick(group.allocations.other())));
-        let all = visible.chain(other);
-        all.map(|(site, count)| (vec![site, Evidence::Exact.name().to_owned()], Value::Count(count))).collect()
-    })
+    by_site(state, |group| &group.allocations, pick, Some(Evidence::Exact.name()))
+}
+
+fn estimated(state: &State) -> Vec<Sample> {
+    by_site(state, |group| &group.estimated, |[bytes, _]| bytes, Some("estimate"))
 }
 
 fn goroutines(state: &State, pick: fn([u64; 2]) -> u64) -> Vec<Sample> {
+    by_site(state, |group| &group.goroutines, pick, None)
+}
+
+fn by_site(
+    state: &State,
+    sites: fn(&Group) -> &TopSites,
+    pick: fn([u64; 2]) -> u64,
+    evidence: Option<&str>,
+) -> Vec<Sample> {
     by_identity(state, |group| {
-        let visible = group.goroutines.visible().map(|(site, amounts)| (site.to_string(), pick(amounts)));
-        let other = group.goroutines.is_known().then(|| (OTHER.to_owned(), pick(group.goroutines.other())));
-        let all = visible.chain(other);
-        all.map(|(site, count)| (vec![site], Value::Count(count))).collect()
+        let sites = sites(group);
+        let visible = sites.visible().map(|(site, amounts)| (site.to_string(), pick(amounts)));
+        let other = sites.is_known().then(|| (OTHER.to_owned(), pick(sites.other())));
+        let labels = |site| [site].into_iter().chain(evidence.map(str::to_owned)).collect();
+        visible.chain(other).map(|(site, count)| (labels(site), Value::Count(count))).collect()
     })
 }
 

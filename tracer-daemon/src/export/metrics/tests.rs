@@ -2,7 +2,11 @@
 
 #![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Arc,
+};
 
 use expect_test::{expect, expect_file};
 use proptest::prelude::*;
@@ -167,6 +171,48 @@ fn a_slow_leak_has_a_series_and_a_name_whatever_others_hold() {
     assert_eq!(value(&metrics, "leakline_site_live_bytes{site=\"3f9c2a1b77d0e4c1\"}"), Some(1_000.0));
     let count = |prefix: &str| text.lines().filter(|line| line.starts_with(prefix)).count();
     assert_eq!((count("leakline_site_live_bytes{"), count("leakline_site_verdict{")), (4, 3));
+}
+
+#[test]
+fn a_site_that_only_births_know_has_a_name() {
+    let metrics = metrics();
+    metrics.observe(FIRST, &facts(), &fixture::growing_by_births());
+    let text = metrics.classic_text().unwrap();
+    let site_of = |line: &str| Some(line.split_once("site=\"")?.1.split_once('"')?.0.to_owned());
+    let is_info = |line: &&str| line.starts_with("leakline_site_info{");
+    let sites =
+        |of: &dyn Fn(&&str) -> bool| -> BTreeSet<String> { text.lines().filter(of).filter_map(site_of).collect() };
+    let served = sites(&|line| !is_info(line));
+    assert!(served.contains("3f9c2a1b77d0e4c1"), "{text}");
+    assert_eq!(served.iter().filter(|site| *site != OTHER).cloned().collect::<BTreeSet<_>>(), sites(&is_info));
+    assert!(
+        text.contains(
+            "site=\"3f9c2a1b77d0e4c1\",function=\"main.(*store).put\",file=\"/src/shop/store.go\",line=\"42\""
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_windows_see_is_counted_as_an_estimate_that_sums_to_the_books_and_never_falls() {
+    let metrics = metrics();
+    let at = |site: &str| {
+        value(&metrics, &format!("leakline_site_allocated_bytes_total{{site=\"{site}\",evidence=\"estimate\"}}"))
+    };
+    let mut snapshot = fixture::growing_by_births();
+    metrics.observe(FIRST, &ProcessFacts { pod: None, ..facts() }, &snapshot);
+    for _ in 0..2 {
+        snapshot.heap.as_mut().unwrap().allocated_bytes += 44_000;
+        metrics.observe(FIRST, &facts(), &snapshot);
+        metrics.observe(FIRST, &facts(), &snapshot);
+    }
+    let counted = ["3f9c2a1b77d0e4c1", "00000000000000aa", OTHER].map(at);
+    assert_eq!(counted, [Some(44_000.0), Some(38_000.0), Some(6_000.0)], "the second name of the process goes on");
+    assert_eq!(at("ffee000012345678"), None, "too few were caught");
+    assert!(metrics.classic_text().unwrap().contains("site=\"00000000000000aa\",function=\"example.com/shop"));
+    metrics.end(FIRST);
+    assert_eq!(at("3f9c2a1b77d0e4c1"), Some(44_000.0));
+    assert!(!metrics.classic_text().unwrap().contains(",evidence=\"exact\""));
 }
 
 #[test]

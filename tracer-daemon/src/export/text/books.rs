@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{binary, go_version, goroutine_table, layout::Page, live, memory, series, verdict, workload};
+use super::{binary, births, go_version, goroutine_table, layout::Page, live, memory, series, verdict, workload};
 use crate::{
     export::{CostFacts, human, report::Report, untrusted},
     model::{Heap, Turnover, assess::Assessment, verdict::Verdict},
@@ -21,6 +21,9 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     if let Some(profile) = &report.snapshot.profile {
         live::table(page, profile);
     }
+    if let Some(born) = &report.snapshot.births {
+        births::table(page, born, &report.cost);
+    }
     if let Some(impulses) = &report.snapshot.impulses {
         series::impulses(page, impulses);
     }
@@ -35,6 +38,9 @@ pub(super) fn write(page: &mut Page, report: &Report) {
         memory::lines(page, statement);
         memory::findings(page, statement);
         memory::advice(page, statement);
+    }
+    if let Some(counts) = &report.snapshot.birth_counts {
+        births::losses(page, counts);
     }
 }
 
@@ -108,14 +114,9 @@ fn facts(page: &mut Page, report: &Report) {
 
 /// How it was looked at, and what that has cost it.
 fn how(cost: &CostFacts) -> String {
-    let Some(bursts) = cost.bursts else {
+    let Some(windows) = windows(cost) else {
         return "read from its memory; it was neither stopped nor probed".to_owned();
     };
-    let windows = match bursts {
-        1 => "1 window".to_owned(),
-        _ => format!("{} windows", human::count(human::approximate(bursts))),
-    };
-    let open = cost.bursts_open_s.map_or_else(String::new, |open_s| format!(" of {} in all", human::seconds(open_s)));
     let share = |ratio: f64| format!("{:.2}\u{a0}%", 100.0 * ratio);
     let paid = match (cost.target_ratio, cost.budget_ratio) {
         (Some(paid), Some(budget)) => {
@@ -124,7 +125,21 @@ fn how(cost: &CostFacts) -> String {
         (Some(paid), None) => format!("; that took {} of its CPU time", share(paid)),
         (None, _) => String::new(),
     };
-    format!("read from its memory; its allocations were probed in {windows}{open}{paid}")
+    format!("read from its memory; its allocations were probed in {windows}{paid}")
+}
+
+/// How many windows, and how long they were open. `None`: none were to be opened.
+pub(super) fn windows(cost: &CostFacts) -> Option<String> {
+    let windows = match cost.bursts? {
+        1 => "1 window".to_owned(),
+        bursts => format!("{} windows", human::count(human::approximate(bursts))),
+    };
+    let length = |open_s: f64| match open_s {
+        ..1.0 => format!("{:.0}\u{a0}ms", 1e3 * open_s),
+        _ => human::seconds(open_s),
+    };
+    let open = cost.bursts_open_s.map_or_else(String::new, |open_s| format!(" of {} in all", length(open_s)));
+    Some(format!("{windows}{open}"))
 }
 
 fn collector(heap: &Heap) -> String {

@@ -109,11 +109,15 @@ fn losses(page: &mut Page, snapshot: &ExactCounts) {
     }
     page.section("LOST ON THE WAY", "");
     for loss in counted {
-        let times = if loss.count == 1 { "time" } else { "times" };
-        let count = human::count(human::approximate(loss.count));
-        page.item(&format!("{count} {times}: {} ({})", loss.reason.text(), loss.reason.id()));
+        lost(page, loss.count, loss.reason.text(), loss.reason.id());
     }
     page.blank();
+}
+
+/// How often something was lost, and why.
+pub(super) fn lost(page: &mut Page, count: u64, text: &str, id: &str) {
+    let times = if count == 1 { "time" } else { "times" };
+    page.item(&format!("{} {times}: {text} ({id})", human::count(human::approximate(count))));
 }
 
 fn next(page: &mut Page, report: &Report, snapshot: &ExactCounts, first: Option<&places::Place<'_>>) {

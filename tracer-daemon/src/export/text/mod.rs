@@ -5,6 +5,7 @@
 //! "leak" of an allocation rate: in `exact` evidence volume is all that is known. Reads no environment: width and colour
 //! are input.
 
+mod births;
 mod books;
 mod check;
 pub mod diff;

@@ -11,7 +11,7 @@ use tracer_common::loss::Loss;
 use super::*;
 use crate::{
     export::{fixture, report::CostFacts},
-    model::{Counted, ExactCounts, LossCount, Totals, Turnover},
+    model::{Counted, ExactCounts, LossCount, Totals, Turnover, birth_look::BirthCounts},
 };
 
 #[test]
@@ -50,6 +50,68 @@ fn the_report_of_a_program_that_jumps() {
         14:13:32 UTC (9.6 s): a collection stopped the program for 31.4 ms
           no window was opened"#]]
     .assert_eq(&format!("{}\n{}", peaks.join("\n"), text[from..].split("\n\n").next().unwrap()));
+}
+
+/// [`fixture::growing_by_births`], seen by windows.
+fn by_windows() -> Report {
+    let report = fixture::report_of(fixture::growing_by_births());
+    let cost = CostFacts {
+        bursts: Some(264),
+        bursts_open_s: Some(0.352),
+        target_ratio: Some(0.0042),
+        budget_ratio: Some(0.01),
+        ..report.cost
+    };
+    Report { cost, ..report }
+}
+
+#[test]
+fn the_report_by_windows_says_who_allocates() {
+    expect_file!["testdata/windows_100.txt"].assert_eq(&render(&by_windows(), Style::default()));
+}
+
+#[test]
+fn who_allocates_is_a_line_once_and_the_least_are_summed_up() {
+    let mut snapshot = fixture::growing_by_births();
+    let births = snapshot.births.as_mut().map(Arc::make_mut).unwrap();
+    let put = births.sites[0].clone();
+    let site = |id: u32| crate::model::BirthSite {
+        id: crate::model::SiteId(u64::from(id)),
+        place: fixture::frame("main.f", "/src/f.go", id / 2),
+        ..put.clone()
+    };
+    births.sites = (2..30).map(site).collect();
+    let text = render(&Report { snapshot: Arc::new(snapshot), ..by_windows() }, Style { width: 60, colour: false });
+    let table = text.split_once("WHO ALLOCATES\n").unwrap().1.split_once("\n\n").unwrap().0;
+    let rows: Vec<&str> = table.lines().skip_while(|line| !line.contains("bytes/s")).collect();
+    expect![[r#"
+        |   bytes/s  objects/s    stays recorded  function and line
+        |  42.0 MiB      420 k   0.45 %   13,742  main.f  /src/f.go:1
+        |                              40.5 MiB to 43.4 MiB/s, 0.42 %
+        |                              to 0.48 % stays
+        |   168 MiB                       54,968  4 more lines (--output json)"#]]
+    .assert_eq(&format!("|{}", [&rows[..4], &rows[rows.len() - 1..]].concat().join("\n|")));
+}
+
+#[test]
+fn where_no_window_was_opened_nothing_is_said_of_them() {
+    let text = render(&fixture::report_of(fixture::growing()), Style::default());
+    assert!(!text.contains("WHO ALLOCATES") && !text.contains("LOST"), "{text}");
+}
+
+#[test]
+fn what_windows_lost_is_said_as_that_of_hooks_on_everything() {
+    let mut snapshot = fixture::growing_by_births();
+    let counts = snapshot.birth_counts.unwrap();
+    snapshot.birth_counts = Some(BirthCounts { ring_full: 1, cycles_missed: 12_345, ..counts });
+    let text = render(&Report { snapshot: Arc::new(snapshot), ..by_windows() }, Style::default());
+    expect![[r#"
+        - 1 time: an object that a window recorded found no room on its way to leakline; the others of that
+          window stand for it (births_ring_full)
+        - 12.3 k times: a collection went by without a look at the objects that are followed
+          (collections_missed)
+    "#]]
+    .assert_eq(text.split_once("LOST ON THE WAY\n").unwrap().1);
 }
 
 #[test]

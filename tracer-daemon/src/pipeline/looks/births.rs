@@ -314,16 +314,26 @@ impl BirthLooks {
         let standing = match shown.standing {
             None | Some(Standing::Scheduled { .. }) => None,
             Some(Standing::Floor(why @ governor::Refusal::Debt { .. })) => {
-                Some(Refusal::new("bursts_wait", format!("no window for a while: {why} (--max-overhead)")))
+                Some(Refusal::new("bursts_wait", format!("no window for a while: {}", with_option(&why))))
             }
             Some(Standing::Floor(why)) => {
-                Some(Refusal::new("bursts_few", format!("about one window a minute: {why} (--max-overhead)")))
+                Some(Refusal::new("bursts_few", format!("about one window a minute: {}", with_option(&why))))
             }
             Some(Standing::Refused(why)) => Some(Refusal::new("bursts_refused", format!("no windows: {why}"))),
         };
         let failure = shown.failure.map(|failure| Refusal::new("bursts_failed", failure));
         let hooks = shown.goroutine_hooks_off.map(|why| Refusal::new("goroutine_hooks_off", why));
         standing.into_iter().chain(self.slow.clone()).chain(failure).chain(hooks).collect()
+    }
+}
+
+/// Why there are few windows, with the option that allows more, if one does.
+fn with_option(why: &governor::Refusal) -> String {
+    use governor::Refusal::{BudgetTooSmall, Debt, Node};
+    match why {
+        BudgetTooSmall { .. } | Debt { .. } => format!("{why} (--max-overhead)"),
+        Node { .. } => format!("{why} (3 %, or twice --max-overhead if that is more)"),
+        _ => why.to_string(),
     }
 }
 
@@ -358,7 +368,16 @@ fn known(mut frames: Vec<Frame>) -> Vec<Frame> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frame, Origin, known};
+    use super::{Frame, Origin, governor, known, with_option};
+
+    #[test]
+    fn the_option_is_named_where_it_helps() {
+        let helps = |why: governor::Refusal| with_option(&why).contains("--max-overhead");
+        assert!(helps(governor::Refusal::Debt { owed_ns: 1e6 }));
+        assert!(helps(governor::Refusal::BudgetTooSmall { window_ns: 5e6, minute_ns: 1e6 }));
+        assert!(helps(governor::Refusal::Node { share: 0.03 }));
+        assert!(!helps(governor::Refusal::Shed) && !helps(governor::Refusal::NothingAllocated));
+    }
 
     fn frame(function: &str, origin: Origin) -> Frame {
         Frame { function: function.into(), origin, ..Frame::unknown() }
