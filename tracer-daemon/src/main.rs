@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tracer_daemon::{
-    attach::{Limits, MultiSupport, TrapCosts, holding},
+    attach::{Limits, MultiSupport, TrapCosts, holding, probe_checks},
     cli::{
         AttachArgs, CheckArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, FailOn, LookArgs, MeansArgs,
         OutputFormat, PlanArgs, RecordArgs, ReplayArgs, RestoreArgs, RunArgs, SnapshotArgs, SuperviseArgs,
@@ -288,15 +288,14 @@ fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
 
 fn diagnose(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut checks = host::examine();
-    let multi = MultiSupport::of_this_kernel();
-    checks.push(multi.check());
-    let costs = TrapCosts::measure(multi.mechanism());
+    checks.extend(probe_checks());
+    let costs = TrapCosts::measure(MultiSupport::of_this_kernel().mechanism());
     let costs = costs.inspect_err(|error| tracing::debug!(%error, "what a hit costs is not known")).ok();
     print(&match args.output {
         OutputFormat::Text => doctor::text(&checks, costs.as_ref()),
         OutputFormat::Json => doctor::line(&checks, costs.as_ref()).context("cannot write the checks as JSON")?,
     })?;
-    Ok(if doctor::can_attach(&checks) { ExitCode::SUCCESS } else { ExitCode::from(3) })
+    Ok(if doctor::can_look(&checks) { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
 fn target(pid: Option<u32>, name: Option<&str>) -> Result<Target, StartError> {
