@@ -21,7 +21,7 @@ pub(super) fn of_this_process() -> [Check; 2] {
 fn reading(may_read_any: Option<bool>) -> Check {
     let found = match may_read_any {
         Some(true) => return Check::good("reading", "CAP_SYS_PTRACE: processes of all users"),
-        Some(false) => "lacking CAP_SYS_PTRACE: only processes of the same user",
+        Some(false) => "lacking CAP_SYS_PTRACE: only processes of the same user that have no capability that we lack",
         None => "only processes of the same user, unless we have CAP_SYS_PTRACE, which /proc/self/status does not say",
     };
     Check::not_good("reading", Status::Limited, &Evidence::ALL, found, GRANT)
