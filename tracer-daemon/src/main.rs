@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tracer_daemon::{
-    attach::{Limits, MultiSupport, TrapCosts, holding},
+    attach::{Limits, MultiSupport, TrapCosts, holding, probe_checks},
     cli::{
         AttachArgs, CheckArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, FailOn, LookArgs, MeansArgs,
         OutputFormat, PlanArgs, RecordArgs, ReplayArgs, RestoreArgs, RunArgs, SnapshotArgs, SuperviseArgs,
@@ -289,14 +289,14 @@ fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
 fn diagnose(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut checks = host::examine();
     let multi = MultiSupport::of_this_kernel().context("it cannot be tried now what this kernel can do")?;
-    checks.push(multi.check());
+    checks.extend(probe_checks(multi));
     let costs = TrapCosts::measure(multi.mechanism());
     let costs = costs.inspect_err(|error| tracing::debug!(%error, "what a hit costs is not known")).ok();
     print(&match args.output {
         OutputFormat::Text => doctor::text(&checks, costs.as_ref()),
         OutputFormat::Json => doctor::line(&checks, costs.as_ref()).context("cannot write the checks as JSON")?,
     })?;
-    Ok(if doctor::can_attach(&checks) { ExitCode::SUCCESS } else { ExitCode::from(3) })
+    Ok(if doctor::can_look(&checks) { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
 fn target(pid: Option<u32>, name: Option<&str>) -> Result<Target, StartError> {

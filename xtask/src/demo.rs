@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: leakline on a service with two planted leaks, from nothing to the lines that are to blame.
 //!
-//! Sets up what it needs, builds leakline and `leakyservice`, records it without a probe, prints the report, and checks by
+//! Sets up what it needs, builds leakline and `leakyservice`, records it by the default evidence, prints the report, and checks by
 //! itself that both planted lines are accused in it; then counts for a moment with hooks on every allocation and checks that, too.
 //! The lines are found by the marks in the service's source, never by number. The report and
 //! the closing words go to stdout, progress to stderr. Whatever happens, the service ends by the time we do; should we be
@@ -256,8 +256,8 @@ impl Planted {
         Ok(Self { session_line: line("//site:session")?, price_line: line("//site:price")? })
     }
 
-    /// Says where the planted leaks are in the reports, and fails where one is not: in what was read without probes, and in
-    /// what was counted with hooks.
+    /// Says where the planted leaks are in the reports, and fails where one is not: in what the default tells, and in what
+    /// was counted with hooks on every allocation.
     fn judge(&self, read: &Value, counted: &Value, last_words: &str) -> ExitCode {
         println!("\nWHAT WAS PLANTED");
         let found = [self.judge_session(read, counted), self.judge_price(read, counted)];
@@ -278,7 +278,7 @@ impl Planted {
             return false;
         };
         println!(
-            "  memory leak: {} at main.go:{}\n    keeps every session for ever. Without a probe: {}, {:.0} kB/s (nominal: \
+            "  memory leak: {} at main.go:{}\n    keeps every session for ever. By default: {}, {:.0} kB/s (nominal: \
              970).\n    With `exact`, in {} s: it allocated {} objects.",
             holds["function"].as_str().unwrap_or_default(),
             self.session_line,
@@ -298,7 +298,7 @@ impl Planted {
             return false;
         };
         println!(
-            "  goroutine leak: {} at main.go:{}\n    starts goroutines that wait for ever. Without a probe: {}, {} of them wait, the \
+            "  goroutine leak: {} at main.go:{}\n    starts goroutines that wait for ever. By default: {}, {} of them wait, the \
              most for {}.\n    With `exact`, in {} s: {} were started and {} ended.",
             waits["function"].as_str().unwrap_or_default(),
             self.price_line,

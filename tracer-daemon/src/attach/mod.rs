@@ -40,7 +40,7 @@ pub use limits::Limits;
 pub use object::{KernelObject, Mechanism};
 pub use own_code::InstructionKind;
 use perf_event::PerfEventLinks;
-pub use self_test::MultiSupport;
+pub use self_test::{MultiSupport, probe_checks};
 
 /// The kernel object that `cargo xtask ebpf` built from `tracer-ebpf/`.
 static KERNEL_OBJECT: &[u8] = include_bytes_aligned!(env!("LEAKLINE_EBPF_OBJECT"));

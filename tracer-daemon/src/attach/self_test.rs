@@ -7,8 +7,9 @@ use rustix::io::Errno;
 use super::{
     AttachError, Mechanism,
     own_code::{InstructionKind, OwnProbes, own_file, point_of},
+    perf_event,
 };
-use crate::host::{Check, Status};
+use crate::host::{Check, Evidence, Status};
 
 /// Calls of the probed function in another thread.
 const CALLS: u64 = 64;
@@ -61,7 +62,7 @@ impl MultiSupport {
         }
     }
 
-    /// For `leakline doctor`.
+    /// For `leakline doctor`. Whether perf events do is another check.
     pub fn check(&self) -> Check {
         const ID: &str = "uprobe_multi";
         match self {
@@ -69,17 +70,59 @@ impl MultiSupport {
             Self::ThreadsMissed => Check::not_good(
                 ID,
                 Status::Limited,
-                "only the first thread of a process hits its probes: bursts take perf events, which are slow to detach: fewer bursts",
+                &[Evidence::Bursts],
+                "only the first thread of a process hits its probes: bursts then need perf events, which are slow to detach: fewer bursts",
                 "boot a kernel of 6.10 or newer, or one with the fix \"bpf: fix multi-uprobe PID filtering logic\"",
             ),
             Self::Unsupported { reason } => Check::not_good(
                 ID,
                 Status::Limited,
-                format!("not to be had: {reason}; bursts take perf events, which are slow to detach: fewer bursts"),
+                &[Evidence::Bursts],
+                format!(
+                    "not to be had: {reason}; bursts then need perf events, which are slow to detach: fewer bursts"
+                ),
                 "boot a kernel of 6.6 or newer, and grant CAP_BPF and CAP_PERFMON",
             ),
         }
     }
+}
+
+/// For `leakline doctor`: probes on ourselves by each mechanism, by all that attaching takes. The first call takes about 0.2 s, most of it
+/// waiting.
+pub fn probe_checks(multi: &MultiSupport) -> [Check; 2] {
+    [multi.check(), perf_events_check(multi, try_perf_events())]
+}
+
+/// `tried`: how a probe by perf event ended.
+fn perf_events_check(multi: &MultiSupport, tried: Result<(), AttachError>) -> Check {
+    const ID: &str = "perf_uprobes";
+    let Err(error) = tried else { return Check::good(ID, "work (about 100 ms a probe to detach)") };
+    if matches!(error, AttachError::OwnCode { .. }) {
+        let fix = "give leakline /proc, with its own program in it";
+        return Check::not_good(ID, Status::Limited, &[], format!("not tried: {}", with_cause(&error)), fix);
+    }
+    // Where links do, windows need none.
+    let concerns: &'static [Evidence] =
+        if *multi == MultiSupport::Works { &[Evidence::Exact] } else { Evidence::WITH_PROBES };
+    let fix = match &error {
+        AttachError::NotAllowed { needs, .. } => format!("run as root, or grant {needs}"),
+        AttachError::Events { .. } => {
+            "mount /sys into the container, or boot a kernel built with CONFIG_UPROBE_EVENTS".to_owned()
+        }
+        _ => "boot a kernel built with CONFIG_BPF_EVENTS and CONFIG_UPROBE_EVENTS".to_owned(),
+    };
+    Check::not_good(ID, Status::Missing, concerns, with_cause(&error), fix)
+}
+
+fn try_perf_events() -> Result<(), AttachError> {
+    perf_event::source().map_err(|source| AttachError::Events { source })?;
+    let exe = own_file()?;
+    for kind in InstructionKind::ALL {
+        if let Some(point) = point_of(kind, &exe).map_err(|source| AttachError::OwnCode { source })? {
+            return OwnProbes::attach(&exe, &[point], Mechanism::PerfEvents).map(drop);
+        }
+    }
+    Ok(())
 }
 
 fn try_it() -> Result<MultiSupport, AttachError> {
@@ -115,5 +158,24 @@ fn with_cause(error: &AttachError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_need_perf_events_only_where_there_are_no_links() {
+        let refused = || Err(perf_event::not_allowed());
+        let none = MultiSupport::Unsupported { reason: "old".into() };
+        let of = |multi| perf_events_check(multi, refused());
+        assert_eq!(of(&MultiSupport::Works).concerns, [Evidence::Exact]);
+        assert_eq!(of(&none).concerns, [Evidence::Bursts, Evidence::Exact]);
+        assert_eq!(
+            of(&none).fix.unwrap(),
+            "run as root, or grant CAP_PERFMON and, on kernels patched since mid-2025, CAP_SYS_ADMIN"
+        );
+        assert_eq!(perf_events_check(&none, Ok(())).status, Status::Good);
     }
 }

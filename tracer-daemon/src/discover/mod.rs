@@ -111,8 +111,8 @@ pub enum DiscoverError {
     /// The kernel does not let this user look.
     #[error(
         "not allowed to look at process {pid} while {doing}: run as root, or as the user of the process, or with \
-         CAP_SYS_PTRACE (and CAP_DAC_READ_SEARCH for the memory statement; only --evidence exact needs CAP_BPF, CAP_PERFMON \
-         and CAP_SYS_ADMIN, too)"
+         CAP_SYS_PTRACE (and CAP_DAC_READ_SEARCH for the memory statement; windows need CAP_BPF and CAP_PERFMON, too, and \
+         --evidence exact CAP_SYS_ADMIN beside these)"
     )]
     NotAllowed {
         /// The id asked for.

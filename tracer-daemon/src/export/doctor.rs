@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::json::SCHEMA;
 use crate::{
     attach::{InstructionKind, TrapCost, TrapCosts},
-    host::{Check, Status},
+    host::{Check, Evidence, Status},
 };
 
 #[derive(Serialize)]
@@ -19,10 +19,20 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct Doctor<'a> {
     can_attach: bool,
+    evidence: [EvidenceDocument<'a>; 3],
     checks: Vec<CheckDocument<'a>>,
     /// Missing: not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     hit_costs: Option<Vec<CostDocument>>,
+}
+
+#[derive(Serialize)]
+struct EvidenceDocument<'a> {
+    name: &'static str,
+    possible: bool,
+    /// Ids of checks.
+    missing: Vec<&'a str>,
+    limited: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -36,13 +46,20 @@ struct CostDocument {
 struct CheckDocument<'a> {
     id: &'a str,
     status: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    concerns: Vec<&'static str>,
     found: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     fix: Option<&'a str>,
 }
 
-/// Whether nothing that attaching needs is missing.
-pub fn can_attach(checks: &[Check]) -> bool {
+/// Whether evidence of some kind is possible.
+pub fn can_look(checks: &[Check]) -> bool {
+    Evidence::ALL.iter().any(|evidence| evidence.is_possible(checks))
+}
+
+/// Whether evidence of every kind is.
+fn can_attach(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.status != Status::Missing)
 }
 
@@ -53,6 +70,7 @@ pub fn line(checks: &[Check], costs: Option<&TrapCosts>) -> serde_json::Result<S
         .map(|check| CheckDocument {
             id: check.id,
             status: check.status.name(),
+            concerns: check.concerns.iter().map(|evidence| evidence.name()).collect(),
             found: &check.found,
             fix: check.fix.as_deref(),
         })
@@ -61,10 +79,20 @@ pub fn line(checks: &[Check], costs: Option<&TrapCosts>) -> serde_json::Result<S
         schema: SCHEMA,
         doctor: Doctor {
             can_attach: can_attach(checks),
+            evidence: Evidence::ALL.map(|evidence| evidence_document(evidence, checks)),
             checks: checks_document,
             hit_costs: costs.map(cost_documents),
         },
     })
+}
+
+fn evidence_document(evidence: Evidence, checks: &[Check]) -> EvidenceDocument<'_> {
+    EvidenceDocument {
+        name: evidence.name(),
+        possible: evidence.is_possible(checks),
+        missing: evidence.missing(checks).map(|check| check.id).collect(),
+        limited: evidence.limited(checks).map(|check| check.id).collect(),
+    }
 }
 
 fn cost_documents(costs: &TrapCosts) -> Vec<CostDocument> {
@@ -94,13 +122,22 @@ pub fn text(checks: &[Check], costs: Option<&TrapCosts>) -> String {
         });
         let _infallible = writeln!(text, "\nA hit of a probe costs the program CPU time: {}.", costs.join(", "));
     }
-    let verdict = if can_attach(checks) {
-        "leakline can attach on this host (evidence: exact)."
-    } else {
-        "leakline cannot attach on this host before what is missing is fixed."
-    };
-    let _infallible = writeln!(text, "\n{verdict}");
+    let _infallible = writeln!(text, "\nEvidence that is possible on this host:");
+    for evidence in Evidence::ALL {
+        let _infallible = writeln!(text, "{:<6}  {}", evidence.name(), verdict(evidence, checks));
+    }
     text
+}
+
+/// Whether it is possible, and the checks that say why not, or why it is limited.
+fn verdict(evidence: Evidence, checks: &[Check]) -> String {
+    let missing: Vec<&str> = evidence.missing(checks).map(|check| check.id).collect();
+    let limited: Vec<&str> = evidence.limited(checks).map(|check| check.id).collect();
+    match (missing.is_empty(), limited.is_empty()) {
+        (false, _) => format!("not possible before this is fixed: {}", missing.join(", ")),
+        (true, false) => format!("possible, with limits: {}", limited.join(", ")),
+        (true, true) => "possible".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -111,13 +148,9 @@ mod tests {
 
     fn checks() -> Vec<Check> {
         vec![
-            Check { id: "kernel", status: Status::Good, found: "Linux 6.12.1".into(), fix: None },
-            Check {
-                id: "capabilities",
-                status: Status::Missing,
-                found: "lacking CAP_BPF".into(),
-                fix: Some("run as root".into()),
-            },
+            Check::good("kernel", "Linux 6.12.1"),
+            Check::not_good("capabilities", Status::Missing, Evidence::WITH_PROBES, "lacking CAP_BPF", "run as root"),
+            Check::not_good("reading", Status::Limited, &Evidence::ALL, "the same user", "grant CAP_SYS_PTRACE"),
         ]
     }
 
@@ -127,28 +160,40 @@ mod tests {
             good     kernel        Linux 6.12.1
             missing  capabilities  lacking CAP_BPF
                                    -> run as root
+            limited  reading       the same user
+                                   -> grant CAP_SYS_PTRACE
 
-            leakline cannot attach on this host before what is missing is fixed.
+            Evidence that is possible on this host:
+            books   possible, with limits: reading
+            bursts  not possible before this is fixed: capabilities
+            exact   not possible before this is fixed: capabilities
         "]]
         .assert_eq(&text(&checks(), None));
-        expect![[r#"{"schema":"leakline/1","doctor":{"can_attach":false,"checks":[{"id":"kernel","status":"good","found":"Linux 6.12.1"},{"id":"capabilities","status":"missing","found":"lacking CAP_BPF","fix":"run as root"}]}}"#]]
-        .assert_eq(&line(&checks(), None).unwrap());
+        expect![[r#"{"schema":"leakline/1","doctor":{"can_attach":false,"evidence":[{"name":"books","possible":true,"missing":[],"limited":["reading"]},{"name":"bursts","possible":false,"missing":["capabilities"],"limited":["reading"]},{"name":"exact","possible":false,"missing":["capabilities"],"limited":["reading"]}],"checks":[{"id":"kernel","status":"good","found":"Linux 6.12.1"},{"id":"capabilities","status":"missing","concerns":["bursts","exact"],"found":"lacking CAP_BPF","fix":"run as root"},{"id":"reading","status":"limited","concerns":["books","bursts","exact"],"found":"the same user","fix":"grant CAP_SYS_PTRACE"}]}}"#]].assert_eq(&line(&checks(), None).unwrap());
     }
 
     #[test]
-    fn what_a_hit_costs_stands_below() {
+    fn one_kind_of_evidence_is_enough() {
+        let mut checks = checks();
+        assert!(can_look(&checks) && !can_attach(&checks));
+        checks.push(Check::not_good("yama_ptrace_scope", Status::Missing, Evidence::READING, "3", "boot"));
+        assert!(!can_look(&checks));
+    }
+
+    #[test]
+    fn what_a_hit_costs_stands_before_the_verdicts() {
         let cost = |ns, is_measured| TrapCost { ns, is_measured };
         let costs = TrapCosts { push: cost(570.4, true), call: cost(650.0, true), jump: cost(610.2, false) };
         expect![[r"
-            good     kernel        Linux 6.12.1
-            missing  capabilities  lacking CAP_BPF
-                                   -> run as root
+            good     kernel  Linux 6.12.1
 
             A hit of a probe costs the program CPU time: 570 ns at a push, 650 ns at a call, 610 ns at a jump (not measured: as the others).
 
-            leakline cannot attach on this host before what is missing is fixed.
-        "]]
-        .assert_eq(&text(&checks(), Some(&costs)));
+            Evidence that is possible on this host:
+            books   possible
+            bursts  possible
+            exact   possible
+        "]].assert_eq(&text(&[Check::good("kernel", "Linux 6.12.1")], Some(&costs)));
         let document = line(&[], Some(&costs)).unwrap();
         assert!(document.contains(r#"{"instruction":"jump","cpu_ns":610.0,"measured":false}"#), "{document}");
     }

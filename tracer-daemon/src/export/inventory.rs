@@ -15,9 +15,13 @@ const PIDS_SHOWN: usize = 12;
 /// Notes below the table.
 const NOTES_SHOWN: usize = 100;
 /// Stands below every table.
-const EXACT_MEANS: &str = "exact: all allocations can be counted, by a trap on each of about 1 µs";
-/// What a column makes room for; Go versions with experiments can be longer.
-const COLUMN_MAX: usize = 28;
+const EVIDENCE_MEANS: [&str; 3] = [
+    "books, profile: what the runtime knows can be read, without a probe; profile names lines",
+    "bursts: allocations can be caught in short windows, within a budget; names lines",
+    "exact: all allocations can be counted, by a trap on each of about 1 µs",
+];
+/// What a column makes room for: all kinds of evidence. Go versions with experiments can be longer.
+const COLUMN_MAX: usize = 29;
 
 /// One binary.
 #[derive(Clone, Debug)]
@@ -145,6 +149,8 @@ pub struct Summary {
     pub other_files: u64,
     /// Go programs, refused ones included.
     pub programs: u64,
+    /// Go programs in which windows could be opened.
+    pub with_bursts: u64,
     /// Go programs in which all allocations could be counted.
     pub with_exact: u64,
     /// Go programs of a kind that we do not know.
@@ -168,6 +174,7 @@ impl Summary {
         match finding {
             Finding::Program(program) => {
                 self.programs += 1;
+                self.with_bursts += u64::from(program.evidence.contains(&"bursts"));
                 self.with_exact += u64::from(program.evidence.contains(&"exact"));
             }
             Finding::Refused(reason) if reason.is_packed() => self.packed += 1,
@@ -197,8 +204,9 @@ impl Summary {
             ),
         };
         let mut lines = vec![format!(
-            "{searched}: {}, {} with exact, {} refused",
+            "{searched}: {}, {} with bursts, {} with exact, {} refused",
             counted(self.programs, "Go program", "Go programs"),
+            self.with_bursts,
             self.with_exact,
             self.refused,
         )];
@@ -267,7 +275,9 @@ pub fn text(rows: &[Row], summary: &Summary, width: usize) -> String {
     }
     if !rows.is_empty() {
         text.push('\n');
-        line(&mut text, EXACT_MEANS);
+        for sentence in EVIDENCE_MEANS {
+            line(&mut text, sentence);
+        }
     }
     summary.lines().iter().for_each(|sentence| line(&mut text, sentence));
     text
@@ -454,11 +464,15 @@ mod tests {
                     newest_minor: 27,
                 }),
             ),
-            row("/srv/shop", 812..813, program("go1.26.6", &["exact"], &[])),
+            row("/srv/shop", 812..813, program("go1.26.6", &["books", "profile", "bursts", "exact"], &[])),
             row(
                 "/usr/lib/x86_64-linux-gnu/a/rather/long/path/to/a/daemon",
                 900..949,
-                program("go1.19.8", &["exact"], &["runtime.gdestroy is not in the function table (function_missing)"]),
+                program(
+                    "go1.19.8",
+                    &["books", "bursts", "exact"],
+                    &["runtime.gdestroy is not in the function table (function_missing)"],
+                ),
             ),
             row(
                 "/usr/bin/broken",
@@ -488,14 +502,15 @@ mod tests {
     fn the_table_as_a_person_sees_it() {
         let rows = rows();
         expect![[r"
-            GO VERSION  STRIPPED  PIE  CGO  EVIDENCE  NOTES  PATH
-            go1.15.9    -         -    -    none      1      /opt/old
-            go1.26.6    yes       no   yes  exact            /srv/shop  pid 812
-            go1.19.8    yes       no   yes  exact     2      /usr/lib/x86_64-linux-gnu/a/rather/long/path/to/a/daemon
+            GO VERSION  STRIPPED  PIE  CGO  EVIDENCE                       NOTES  PATH
+            go1.15.9    -         -    -    none                           1      /opt/old
+            go1.26.6    yes       no   yes  books, profile, bursts, exact         /srv/shop
+                pid 812
+            go1.19.8    yes       no   yes  books, bursts, exact           2      /usr/lib/x86_64-linux-gnu/a/rather/long/path/to/a/daemon
                 pids 900, 901, 902, 903, 904, 905, 906, 907, 908, 909, 910, 911 … and 37
                 more
-            ?           -         -    -    none      3      /usr/bin/broken
-            not Go      -         -    -    none      4      /bin/ls
+            ?           -         -    -    none                           3      /usr/bin/broken
+            not Go      -         -    -    none                           4      /bin/ls
 
               1  built by go1.15.9, and only go1.19 to go1.27 are supported
                  (go_version_unsupported)
@@ -503,8 +518,10 @@ mod tests {
               3  malformed ELF program headers: count is 0xffff (binary_malformed)
               4  not a Go program: it has neither build info nor a function table (not_go)
 
+            books, profile: what the runtime knows can be read, without a probe; profile names lines
+            bursts: allocations can be caught in short windows, within a budget; names lines
             exact: all allocations can be counted, by a trap on each of about 1 µs
-            5 ELF files: 3 Go programs, 2 with exact, 1 refused
+            5 ELF files: 3 Go programs, 2 with bursts, 2 with exact, 1 refused
             1 file is damaged or could not be read
             3 folders could not be read
         "]]
@@ -516,7 +533,7 @@ mod tests {
         let mut summary = Summary { other_files: 7, ..Summary::default() };
         summary.count(&Finding::of_error(&InspectError::Packed { packer: "UPX" }));
         expect![[r"
-            1 ELF file, 7 other files: 0 Go programs, 0 with exact, 0 refused
+            1 ELF file, 7 other files: 0 Go programs, 0 with bursts, 0 with exact, 0 refused
             1 file is packed and may be a Go program
         "]]
         .assert_eq(&text(&[], &summary, 80));
@@ -541,7 +558,7 @@ mod tests {
     fn nothing_found_is_a_sentence_and_no_empty_table() {
         let summary = Summary { processes: Some(1), closed_processes: 1, ..Summary::default() };
         expect![[r"
-            1 process, 0 executables: 0 Go programs, 0 with exact, 0 refused
+            1 process, 0 executables: 0 Go programs, 0 with bursts, 0 with exact, 0 refused
             1 process is gone or may not be looked at
         "]]
         .assert_eq(&text(&[], &summary, 80));
@@ -566,7 +583,7 @@ mod tests {
         fn no_path_breaks_a_line(path in fixture::any_text(), width in 40_usize..200) {
             let rows = [Row { path, pids: vec![1], finding: program("go1.26.6", &[], &[]) }];
             let text = text(&rows, &summary(&rows), width);
-            prop_assert!(text.lines().count() <= 7, "{text}");
+            prop_assert!(text.lines().count() <= 9, "{text}");
             prop_assert!(text.chars().all(|character| character == '\n' || !character.is_control()));
         }
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{json::SCHEMA, untrusted};
 use crate::{
     inspect::{BinaryFacts, LayoutSource},
-    plan::{ProbePlan, ProbePoint, RarePoints},
+    plan::{ProbePlan, ProbePoint, RarePoints, evidence},
 };
 
 #[derive(Serialize)]
@@ -85,7 +85,7 @@ pub struct Planned<'a> {
 
 impl Planned<'_> {
     pub(super) fn evidence(&self) -> Vec<&'static str> {
-        if self.plan.counts_allocations { vec!["exact"] } else { Vec::new() }
+        evidence(self.facts, self.plan)
     }
 
     fn points(&self) -> impl Iterator<Item = &ProbePoint> {

@@ -2,7 +2,7 @@
 
 use procfs::process::Process;
 
-/// A capability that attaching needs; the number is the kernel's (`include/uapi/linux/capability.h`).
+/// A capability that evidence of some kind needs; the number is the kernel's (`include/uapi/linux/capability.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
     /// Read another process's executable and memory.
@@ -16,9 +16,6 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// All that attaching needs.
-    pub const NEEDED: [Self; 4] = [Self::SysPtrace, Self::SysAdmin, Self::Perfmon, Self::Bpf];
-
     /// The name that manuals and manifests use.
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,13 +42,10 @@ impl Capabilities {
         self.0 >> (capability as u32) & 1 == 1
     }
 
-    /// What attaching needs and is not in the set. `CAP_SYS_ADMIN` stands for the two that were split off from it.
-    pub fn missing(self) -> impl Iterator<Item = Capability> {
-        let is_granted = move |capability| {
-            self.has(capability)
-                || (matches!(capability, Capability::Bpf | Capability::Perfmon) && self.has(Capability::SysAdmin))
-        };
-        Capability::NEEDED.into_iter().filter(move |&capability| !is_granted(capability))
+    /// What loading programs that trace needs and is not in the set. `CAP_SYS_ADMIN` stands for both: they were split off from it.
+    pub fn missing_for_programs(self) -> impl Iterator<Item = Capability> {
+        let is_granted = move |capability| self.has(capability) || self.has(Capability::SysAdmin);
+        [Capability::Bpf, Capability::Perfmon].into_iter().filter(move |&capability| !is_granted(capability))
     }
 }
 
@@ -63,8 +57,8 @@ mod tests {
     fn bits_are_the_kernels() {
         let set = Capabilities(1 << 39 | 1 << 19);
         assert!(set.has(Capability::Bpf) && set.has(Capability::SysPtrace));
-        assert_eq!(set.missing().collect::<Vec<_>>(), [Capability::SysAdmin, Capability::Perfmon]);
+        assert_eq!(set.missing_for_programs().collect::<Vec<_>>(), [Capability::Perfmon]);
         let administrator = Capabilities(1 << 21);
-        assert_eq!(administrator.missing().collect::<Vec<_>>(), [Capability::SysPtrace]);
+        assert_eq!(administrator.missing_for_programs().count(), 0);
     }
 }

@@ -4,7 +4,9 @@
 //! check says what was found, what it means, and how to fix it.
 
 mod capabilities;
+mod evidence;
 mod limits;
+mod reading;
 
 use std::{fs, path::Path};
 
@@ -16,9 +18,10 @@ use aya::{
 use procfs::KernelVersion;
 
 pub use capabilities::{Capabilities, Capability};
+pub use evidence::Evidence;
 pub use limits::raise_limits;
 
-/// The oldest kernel whose features are enough. Tests run on newer ones.
+/// The oldest kernel whose features are enough for probes.
 pub const OLDEST_KERNEL: (u8, u8) = (5, 10);
 
 /// How a check ended.
@@ -26,9 +29,9 @@ pub const OLDEST_KERNEL: (u8, u8) = (5, 10);
 pub enum Status {
     /// As it should be.
     Good,
-    /// leakline works, with less than it could have.
+    /// It works, with less than it could have.
     Limited,
-    /// leakline cannot attach.
+    /// The evidence that it concerns cannot be had.
     Missing,
 }
 
@@ -50,6 +53,8 @@ pub struct Check {
     pub id: &'static str,
     /// How it ended.
     pub status: Status,
+    /// The evidence that cannot be had, or has less, as long as nothing is done. Empty: nothing is to be done, or it is not known.
+    pub concerns: &'static [Evidence],
     /// What was found, and what it means.
     pub found: String,
     /// What to do; None: nothing to do.
@@ -59,24 +64,33 @@ pub struct Check {
 impl Check {
     /// Nothing to do.
     pub fn good(id: &'static str, found: impl Into<String>) -> Self {
-        Self { id, status: Status::Good, found: found.into(), fix: None }
+        Self { id, status: Status::Good, concerns: &[], found: found.into(), fix: None }
     }
 
     /// Something to do.
-    pub fn not_good(id: &'static str, status: Status, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { id, status, found: found.into(), fix: Some(fix.into()) }
+    pub fn not_good(
+        id: &'static str,
+        status: Status,
+        concerns: &'static [Evidence],
+        found: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self { id, status, concerns, found: found.into(), fix: Some(fix.into()) }
     }
 }
 
-/// Looks at everything that `exact` evidence needs, in the order in which a person would fix it.
+/// Looks at everything that evidence of any kind needs, in the order in which a person would fix it; what is tried out on
+/// ourselves stands in `attach::probe_checks`.
 pub fn examine() -> Vec<Check> {
+    let [reading, yama] = reading::of_this_process();
     vec![
         architecture(),
         kernel(),
-        capabilities(),
+        reading,
+        yama,
+        capabilities(Capabilities::of_this_process()),
         bpf_programs(),
         ring_buffer(),
-        perf_uprobes(),
         lockdown(),
         btf(),
         pid_namespace(),
@@ -90,6 +104,7 @@ fn architecture() -> Check {
         other => Check::not_good(
             "architecture",
             Status::Missing,
+            &Evidence::ALL,
             format!("{other}: only x86-64 is supported so far"),
             "run leakline on an x86-64 host",
         ),
@@ -105,40 +120,42 @@ fn kernel() -> Check {
         Ok(version) => Check::not_good(
             "kernel",
             Status::Missing,
+            Evidence::WITH_PROBES,
             format!("Linux {}.{}.{}: older than {major}.{minor}", version.major, version.minor, version.patch),
             format!("boot a kernel of {major}.{minor} or newer"),
         ),
         Err(error) => Check::not_good(
             "kernel",
             Status::Limited,
+            Evidence::WITH_PROBES,
             format!("version unknown: {error}"),
             "make /proc readable for leakline",
         ),
     }
 }
 
-fn capabilities() -> Check {
-    match Capabilities::of_this_process() {
-        None => Check::not_good(
-            "capabilities",
+fn capabilities(held: Option<Capabilities>) -> Check {
+    const ID: &str = "capabilities";
+    let Some(held) = held else {
+        return Check::not_good(
+            ID,
             Status::Limited,
+            &[],
             "unknown: /proc/self/status has no CapEff",
             "make /proc readable for leakline",
-        ),
-        Some(held) => {
-            let missing: Vec<&str> = held.missing().map(Capability::name).collect();
-            if missing.is_empty() {
-                Check::good("capabilities", "all that attaching needs")
-            } else {
-                Check::not_good(
-                    "capabilities",
-                    Status::Missing,
-                    format!("lacking {}", missing.join(", ")),
-                    "run as root; in Kubernetes add them to securityContext.capabilities.add",
-                )
-            }
-        }
+        );
+    };
+    let missing: Vec<&str> = held.missing_for_programs().map(Capability::name).collect();
+    if missing.is_empty() {
+        return Check::good(ID, "programs may be loaded that trace");
     }
+    Check::not_good(
+        ID,
+        Status::Missing,
+        Evidence::WITH_PROBES,
+        format!("lacking {}: no programs may be loaded that trace", missing.join(" and ")),
+        "run as root, or grant them; in Kubernetes add them to securityContext.capabilities.add",
+    )
 }
 
 fn bpf_programs() -> Check {
@@ -147,12 +164,14 @@ fn bpf_programs() -> Check {
         Ok(false) => Check::not_good(
             "bpf_programs",
             Status::Missing,
+            Evidence::WITH_PROBES,
             "the kernel knows no uprobe programs",
             "boot a kernel built with CONFIG_BPF_EVENTS and CONFIG_UPROBE_EVENTS",
         ),
         Err(error) => Check::not_good(
             "bpf_programs",
             Status::Missing,
+            Evidence::WITH_PROBES,
             format!("the kernel refused a test program: {error}"),
             "grant CAP_BPF and CAP_PERFMON, or run as root; in a container allow the bpf system call (seccomp)",
         ),
@@ -165,28 +184,17 @@ fn ring_buffer() -> Check {
         Ok(false) => Check::not_good(
             "ring_buffer",
             Status::Missing,
+            Evidence::WITH_PROBES,
             "the kernel has no BPF ring buffer",
             "boot a kernel of 5.8 or newer",
         ),
         Err(error) => Check::not_good(
             "ring_buffer",
             Status::Missing,
+            Evidence::WITH_PROBES,
             format!("the kernel refused a test map: {error}"),
             "grant CAP_BPF, or run as root; in a container allow the bpf system call (seccomp)",
         ),
-    }
-}
-
-fn perf_uprobes() -> Check {
-    if Path::new("/sys/bus/event_source/devices/uprobe/type").exists() {
-        Check::good("perf_uprobes", "supported (about 100 ms a probe to detach)")
-    } else {
-        Check::not_good(
-            "perf_uprobes",
-            Status::Missing,
-            "no uprobe event source under /sys/bus/event_source/devices",
-            "mount /sys into the container, or boot a kernel built with CONFIG_UPROBE_EVENTS",
-        )
     }
 }
 
@@ -196,6 +204,7 @@ fn lockdown() -> Check {
         Check::not_good(
             "lockdown",
             Status::Limited,
+            Evidence::WITH_PROBES,
             "confidentiality: the kernel may refuse programs that read memory",
             "boot with lockdown=integrity",
         )
@@ -222,12 +231,17 @@ fn pid_namespace() -> Check {
         Ok(_) => Check::not_good(
             "pid_namespace",
             Status::Limited,
+            &Evidence::ALL,
             "leakline runs in a PID namespace of its own and sees only the processes in it",
             "run with the host's PID namespace (Kubernetes: hostPID: true) to see the others",
         ),
-        Err(error) => {
-            Check::not_good("pid_namespace", Status::Limited, format!("unknown: {error}"), "mount /proc for leakline")
-        }
+        Err(error) => Check::not_good(
+            "pid_namespace",
+            Status::Limited,
+            &[],
+            format!("unknown: {error}"),
+            "mount /proc for leakline",
+        ),
     }
 }
 
@@ -237,13 +251,25 @@ fn tracefs() -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::{Status, examine};
+    use super::{Capabilities, Capability, Evidence, Status, capabilities, examine};
+
+    #[test]
+    fn windows_need_no_administrator() {
+        let held = |held: &[Capability]| Capabilities(held.iter().map(|held| 1 << *held as u32).sum());
+        let of = |capabilities_held: &[Capability]| capabilities(Some(held(capabilities_held)));
+        assert_eq!(of(&[Capability::Bpf, Capability::Perfmon]).status, Status::Good);
+        assert_eq!(of(&[Capability::SysAdmin]).status, Status::Good);
+        let checks = [of(&[Capability::Bpf, Capability::SysPtrace])];
+        assert_eq!(checks[0].found, "lacking CAP_PERFMON: no programs may be loaded that trace");
+        assert_eq!(Evidence::ALL.map(|evidence| evidence.is_possible(&checks)), [true, false, false]);
+    }
 
     #[test]
     fn what_is_not_good_says_how_to_fix_it_and_ids_are_unique() {
         let checks = examine();
         for check in &checks {
             assert_eq!(check.status == Status::Good, check.fix.is_none(), "{check:?}");
+            assert!(check.status != Status::Missing || !check.concerns.is_empty(), "{check:?}");
         }
         let mut ids: Vec<_> = checks.iter().map(|check| check.id).collect();
         ids.sort_unstable();

@@ -6,6 +6,7 @@
 
 mod bursts;
 mod decode;
+mod evidence;
 mod points;
 mod refusal;
 
@@ -18,6 +19,7 @@ use crate::{
 
 pub use bursts::{BirthPoints, BurstPlan};
 pub use decode::ProbePoint;
+pub use evidence::evidence;
 pub use refusal::{Refusal, RefusalReason};
 
 /// What a probe is for; decides which kernel program runs there.

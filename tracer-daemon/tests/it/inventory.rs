@@ -154,15 +154,17 @@ fn a_folder_is_a_table_of_its_go_programs_and_the_rest_is_counted() {
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap().replace(below.to_str().unwrap(), "DIR");
     expect_test::expect![[r"
-        GO VERSION  STRIPPED  PIE  CGO  EVIDENCE  NOTES  PATH
-        go1.27.3    no        no   no   exact            DIR/broker
-        go1.26.6    yes       no   no   exact            DIR/shop
-        go1.99.6    -         -    -    none      1      DIR/unknown
+        GO VERSION  STRIPPED  PIE  CGO  EVIDENCE              NOTES  PATH
+        go1.27.3    no        no   no   books, bursts, exact         DIR/broker
+        go1.26.6    yes       no   no   books, bursts, exact         DIR/shop
+        go1.99.6    -         -    -    none                  1      DIR/unknown
 
           1  built by go1.99.6, and only go1.19 to go1.27 are supported (go_version_unsupported)
 
+        books, profile: what the runtime knows can be read, without a probe; profile names lines
+        bursts: allocations can be caught in short windows, within a budget; names lines
         exact: all allocations can be counted, by a trap on each of about 1 µs
-        5 ELF files, 1 other file: 3 Go programs, 2 with exact, 1 refused
+        5 ELF files, 1 other file: 3 Go programs, 2 with bursts, 2 with exact, 1 refused
     "]]
     .assert_eq(&text);
 
@@ -180,7 +182,7 @@ fn a_folder_is_a_table_of_its_go_programs_and_the_rest_is_counted() {
     assert!(
         String::from_utf8(output.stderr)
             .unwrap()
-            .contains("5 ELF files, 1 other file: 3 Go programs, 2 with exact, 1 refused")
+            .contains("5 ELF files, 1 other file: 3 Go programs, 2 with bursts, 2 with exact, 1 refused")
     );
 }
 

@@ -30,8 +30,9 @@ fn text(root: &Path) -> Result<String> {
         .collect();
     let heading =
         ["kernel", "windows by", "Go", "windows", "line named", "breakpoints when killed, and left", "commit"];
-    let wrong =
-        cells.iter().flat_map(|cell| cell.failures.iter().map(|failure| format!("\n- {}: {failure}", cell.release)));
+    let wrong = cells.iter().flat_map(|cell| {
+        cell.failures.iter().map(move |failure| format!("\n- {}: {failure}", name(&cell.release, &cell.package)))
+    });
     let wrong: String = wrong.collect();
     let wrong = if wrong.is_empty() { wrong } else { format!("\n**Wrong:**\n{wrong}\n") };
     Ok(format!("{INTRODUCTION}\n\n{}{wrong}", table(heading, &rows)))
@@ -39,7 +40,7 @@ fn text(root: &Path) -> Result<String> {
 
 fn row(cell: &Cell, release: &str, seen: &Seen) -> [String; 7] {
     [
-        format!("{} ({})", cell.release, cell.package),
+        name(&cell.release, &cell.package),
         if cell.by_perf_events.is_some() { "perf events" } else { "`uprobe_multi`" }.to_owned(),
         release.to_owned(),
         format!("{}, open for {:.1} s", seen.bursts, seen.open_s),
@@ -49,6 +50,11 @@ fn row(cell: &Cell, release: &str, seen: &Seen) -> [String; 7] {
     ]
 }
 
+/// A machine that did not come to its end has not said the release of its kernel.
+fn name(release: &str, package: &str) -> String {
+    if release.is_empty() { package.to_owned() } else { format!("{release} ({package})") }
+}
+
 /// Numbers at the beginning of a release, by which kernels are put in order.
 fn version(release: &str) -> Vec<u32> {
     release.split(|character: char| !character.is_ascii_digit()).map_while(|part| part.parse().ok()).collect()
@@ -56,7 +62,13 @@ fn version(release: &str) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::version;
+    use super::{name, version};
+
+    #[test]
+    fn a_kernel_that_said_nothing_is_named_by_its_package() {
+        assert_eq!(name("6.1.0-50-amd64", "linux-image 6.1"), "6.1.0-50-amd64 (linux-image 6.1)");
+        assert_eq!(name("", "linux-image 7.2"), "linux-image 7.2");
+    }
 
     #[test]
     fn kernels_are_in_the_order_of_their_numbers() {

@@ -60,7 +60,7 @@ fn cells(row: &Row) -> [String; 7] {
         (None, Some(_)) => "1,000 lines",
         (None, None) => "",
     };
-    let mut outcome: Vec<_> = row.evidence.clone();
+    let mut outcome: Vec<_> = (!row.evidence.is_empty()).then(|| row.evidence.join(", ")).into_iter().collect();
     outcome.extend(row.refused.iter().map(|refused| format!("refused: {refused}")));
     outcome.extend(row.problems.iter().map(|problem| format!("**wrong**: {problem}")));
     [

@@ -93,9 +93,9 @@ fn facts(page: &mut Page, report: &Report) {
     if let Some(hooks) = &snapshot.goroutine_hooks {
         let Turnover { created, exited } = hooks.totals;
         page.fact(
-            "goroutines",
+            "turnover",
             &format!(
-                "{} began and {} ended in the {} in which hooks counted all of them",
+                "{} goroutines began and {} ended in the {} in which hooks counted all of them",
                 human::grouped(created),
                 human::grouped(exited),
                 human::seconds(hooks.counted_s)
