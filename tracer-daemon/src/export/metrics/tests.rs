@@ -237,6 +237,7 @@ fn without_targets_only_leakline_itself_is_shown() {
         leakline_events_lost_total{reason="births_no_room"} 0
         leakline_events_lost_total{reason="births_ring_full"} 0
         leakline_events_lost_total{reason="births_slot_untold"} 0
+        leakline_events_lost_total{reason="births_stack_no_room"} 0
         leakline_events_lost_total{reason="births_without_end"} 0
         leakline_events_lost_total{reason="collections_missed"} 0
         leakline_events_lost_total{reason="exit_places_full"} 0
