@@ -5,7 +5,11 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use regex::bytes::Regex;
 
-use crate::{attach::adopt::STATE_FOLDER, model::verdict::Verdict, pipeline::check::ReadyUrl};
+use crate::{
+    attach::adopt::STATE_FOLDER,
+    model::verdict::Verdict,
+    pipeline::{KILLSWITCH, check::ReadyUrl},
+};
 
 /// Which line of a running Go program leaks, how fast, and when does memory run out?
 ///
@@ -154,6 +158,9 @@ pub struct MeansArgs {
     /// it costs
     #[arg(long, default_value = "1%", value_name = "PERCENT", value_parser = overhead)]
     pub max_overhead: f64,
+    /// While this file is there, no probe is put into any process, and those that are there are taken away
+    #[arg(long, value_name = "FILE", default_value = KILLSWITCH)]
+    pub killswitch: PathBuf,
     /// Opens windows by perf events, as on kernels before 6.6: for tests
     #[arg(long, hide = true)]
     pub windows_by_perf_events: bool,

@@ -21,7 +21,7 @@ use tracer_daemon::{
     inspect::inspect_file,
     model::compare::Rules,
     pipeline::{
-        self, Bursts, Means, StartError,
+        self, Bursts, Killswitch, Means, StartError,
         inventory::Scope,
         snapshot::{Adoption, State},
         stdout::print,
@@ -235,17 +235,19 @@ fn look(args: &LookArgs, print: fn(&Target, OutputFormat) -> anyhow::Result<()>)
 
 /// What to look with. Hooks on every allocation need no sampler.
 fn means(args: &MeansArgs, books_every: Duration) -> Means {
-    let MeansArgs { evidence, max_overhead, windows_by_perf_events, warm_after, adoption } = args.clone();
+    let MeansArgs { evidence, max_overhead, killswitch, windows_by_perf_events, warm_after, adoption } = args.clone();
+    let killswitch = Killswitch::new(killswitch);
     let adopt = adoption.folder();
     if adopt.is_some() && evidence == EvidenceChoice::Exact {
         let message =
             "--adopt-sampler is of use without --evidence exact only, which counts every allocation by itself";
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
-    let bursts = Bursts::new(max_overhead);
+    let bursts = Bursts::new(max_overhead).off_by(killswitch.clone());
     let bursts = if windows_by_perf_events { bursts.by_perf_events() } else { bursts };
     Means {
         evidence,
+        killswitch,
         limits: Limits::default(),
         adopt,
         bursts: matches!(evidence, EvidenceChoice::Auto | EvidenceChoice::Bursts).then(|| Arc::new(bursts)),

@@ -55,7 +55,7 @@ pub struct Options {
 enum End {
     /// The time was up.
     Time,
-    /// The user asked for it.
+    /// The user asked for it, or somebody wants no probes.
     Interrupted,
     /// The target ended, or replaced its program.
     Target(Presence),
@@ -173,6 +173,10 @@ async fn watch(
             _ = step.tick() => {}
         }
         session.step();
+        if session.is_exact() && options.means.killswitch.is_on() {
+            tracing::warn!("ending early: {}", options.means.killswitch.refusal().text);
+            return Ok(End::Interrupted);
+        }
         let now = own::now();
         if let Some(recorder) = &mut recorder {
             recorder.follow(session);

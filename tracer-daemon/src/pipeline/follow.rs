@@ -83,6 +83,8 @@ enum End {
     Stopped,
     /// It ended, or replaced its program.
     Target,
+    /// Somebody wants no probes.
+    SwitchedOff,
     /// It is there and cannot be read any more.
     Unreadable,
 }
@@ -167,6 +169,12 @@ pub(super) fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sen
             tracing::info!("the process is over");
         }
         End::Stopped => session.leave(),
+        End::SwitchedOff => {
+            while session.detach_next() {
+                shared.probes.fetch_sub(1, Ordering::SeqCst);
+            }
+            return After::TryAgain;
+        }
         End::Unreadable => {
             tracing::warn!("left alone for now: what is known of it is too old");
             session.leave();
@@ -184,6 +192,10 @@ fn watch(session: &mut Session, publisher: &mut Publisher<'_>) -> End {
     let mut next_snapshot = own::now();
     while !publisher.shared.stop.load(Ordering::SeqCst) {
         session.step();
+        if session.is_exact() && publisher.shared.means.killswitch.is_on() {
+            tracing::warn!("its probes are taken away: {}", publisher.shared.means.killswitch.refusal().text);
+            return End::SwitchedOff;
+        }
         let now = own::now();
         if now >= next_snapshot {
             next_snapshot = now + SNAPSHOT_EVERY;

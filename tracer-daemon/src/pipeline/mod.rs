@@ -15,6 +15,7 @@ mod exact_session;
 mod follow;
 pub mod goroutines;
 pub mod inventory;
+mod killswitch;
 mod looks;
 pub mod memory;
 mod own;
@@ -30,6 +31,7 @@ mod subject;
 
 pub use bursts::Bursts;
 pub use error::StartError;
+pub use killswitch::{KILLSWITCH, Killswitch};
 pub use session::{Means, Session};
 pub use subject::Subject;
 

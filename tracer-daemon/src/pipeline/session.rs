@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use super::{Bursts, StartError, Subject, books_session::BooksSession, exact_session::ExactSession};
+use super::{Bursts, Killswitch, StartError, Subject, books_session::BooksSession, exact_session::ExactSession};
 use crate::{
     attach::Limits,
     cli::EvidenceChoice,
@@ -21,6 +21,8 @@ use crate::{
 pub struct Means {
     /// The evidence that was asked for.
     pub evidence: EvidenceChoice,
+    /// Where it is there, no probe is put in place.
+    pub killswitch: Killswitch,
     /// How much the kernel side may hold.
     pub limits: Limits,
     /// Turn on the sampler of a program where it is off, and note that in this folder. `None`: write nothing to any process.
@@ -58,6 +60,11 @@ impl Session {
     pub fn start(target: &Target, means: &Means, cache: &FactsCache) -> Result<Self, StartError> {
         let subject = Subject::open(target, cache)?;
         match means.evidence {
+            EvidenceChoice::Exact if means.killswitch.is_on() => {
+                let refused = vec![means.killswitch.refusal()];
+                let books = BooksSession::start(subject, &target.exe, means, refused).map_err(|failed| failed.1)?;
+                Ok(Self::Books(Box::new(books)))
+            }
             EvidenceChoice::Exact => match ExactSession::start(subject, &target.exe, means.limits) {
                 Ok(session) => Ok(Self::Exact(Box::new(session))),
                 Err(failed) => {
@@ -95,6 +102,11 @@ impl Session {
         for refusal in self.refused() {
             tracing::warn!(pid, "not measured: {} ({})", untrusted::name(&refusal.text), refusal.id);
         }
+    }
+
+    /// Whether its probes stay in place until they are taken away one by one.
+    pub fn is_exact(&self) -> bool {
+        matches!(self, Self::Exact(_))
     }
 
     /// The window begins.

@@ -11,7 +11,7 @@ use tracer_daemon::{
     discover::target_by_pid,
     inspect::cache::FactsCache,
     model::ExactCounts,
-    pipeline::{Means, Session},
+    pipeline::{Killswitch, Means, Session},
 };
 
 use crate::{
@@ -190,6 +190,7 @@ fn exact_session(pid: u32, limits: Limits) -> Session {
     let books_every = std::time::Duration::from_millis(100);
     let means = Means {
         evidence: EvidenceChoice::Exact,
+        killswitch: Killswitch::new("/nowhere".into()),
         limits,
         adopt: None,
         bursts: None,

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::attach::governor::{Account, Impulse, Standing};
+use crate::export::Refusal;
 use crate::model::preferences::Preferences;
 
 /// What the books say: it is free, and decides how often windows open.
@@ -33,6 +34,8 @@ pub(in crate::pipeline) struct Shown {
     pub(in crate::pipeline) reads_slower: f64,
     /// Why the last window could not be opened, or collections cannot be seen.
     pub(in crate::pipeline) failure: Option<String>,
+    /// Why no probe is to be in place at all. `None`: they may be.
+    pub(in crate::pipeline) off: Option<Refusal>,
     /// Why the hooks on goroutines are off; `None`: they are on.
     pub(in crate::pipeline) goroutine_hooks_off: Option<String>,
 }

@@ -10,6 +10,7 @@ use crate::{
     },
     collect::births::BurstTotals,
     discover::{Presence, presence},
+    export::Refusal,
     units::approximate,
 };
 
@@ -149,13 +150,16 @@ impl OpenWindow {
 }
 
 /// Tells the session what its target pays and what does not work.
-pub(super) fn show(hosted: &Hosted, id: TargetId, governor: &Governor, now_ns: u64) {
+///
+/// `off`: why no probe is to be in place at all.
+pub(super) fn show(hosted: &Hosted, id: TargetId, governor: &Governor, off: Option<&Refusal>, now_ns: u64) {
     let decision = governor.hooks(id).map(|hooks| &hooks.goroutines);
     hosted.target.desk.show(Shown {
         account: governor.account(id).unwrap_or_default(),
         standing: Some(governor.standing(id)),
         reads_slower: governor.reads_slower(),
         failure: hosted.failures(),
+        off: off.cloned(),
         goroutine_hooks_off: hosted.goroutines.why_off(now_ns, decision, &hosted.target),
     });
 }

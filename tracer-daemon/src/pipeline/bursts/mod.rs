@@ -28,7 +28,7 @@ use crate::{
         governor::{Config, Costs},
     },
     export::Refusal,
-    pipeline::{error::with_causes, own},
+    pipeline::{Killswitch, error::with_causes, own},
 };
 
 /// Bursts on this host: begun when the first target asks for them.
@@ -37,6 +37,8 @@ pub struct Bursts {
     max_overhead: f64,
     /// The program that holds windows; `None`: the one that runs.
     holder: Option<PathBuf>,
+    /// What takes all probes away. `None`: nothing does.
+    killswitch: Option<Killswitch>,
     /// Whether windows are opened by perf events, also where links of `uprobe_multi` work.
     by_perf_events: bool,
     host: OnceLock<BurstHost>,
@@ -50,13 +52,26 @@ const AGAIN: Duration = Duration::from_secs(60);
 impl Bursts {
     /// Targets may pay this share of their CPU time, and of one core.
     pub fn new(max_overhead: f64) -> Self {
-        Self { max_overhead, holder: None, by_perf_events: false, host: OnceLock::new(), refused: Mutex::default() }
+        Self {
+            max_overhead,
+            holder: None,
+            killswitch: None,
+            by_perf_events: false,
+            host: OnceLock::new(),
+            refused: Mutex::default(),
+        }
     }
 
     /// Windows are held by this program `leakline` instead of the one that runs.
     #[must_use]
     pub fn held_by(self, program: &Path) -> Self {
         Self { holder: Some(program.to_owned()), ..self }
+    }
+
+    /// No probe stays while this is on.
+    #[must_use]
+    pub fn off_by(self, killswitch: Killswitch) -> Self {
+        Self { killswitch: Some(killswitch), ..self }
     }
 
     /// Windows are opened by perf events, as on kernels without links of `uprobe_multi`.
@@ -115,7 +130,8 @@ impl Bursts {
             }
         };
         let holders = self.holder.as_deref().map_or_else(Holders::default, Holders::of_program);
-        BurstHost::start(Config::for_overhead(self.max_overhead), costs, holders, mechanism, why_slow)
+        let killswitch = self.killswitch.clone();
+        BurstHost::start(Config::for_overhead(self.max_overhead), costs, holders, mechanism, why_slow, killswitch)
             .map_err(|error| refused(&error.to_string()))
     }
 }

@@ -35,7 +35,9 @@ use crate::{
             TargetId,
         },
     },
+    export::Refusal,
     pipeline::{
+        Killswitch,
         error::with_causes,
         goroutines::{began_ns, monotonic_ns},
         own,
@@ -140,6 +142,7 @@ impl BurstHost {
         holders: Holders,
         mechanism: Mechanism,
         why_slow: Option<String>,
+        killswitch: Option<Killswitch>,
     ) -> std::io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (targets, numbers) = (AtomicUsize::new(0), AtomicU64::new(0));
@@ -156,6 +159,8 @@ impl BurstHost {
             beat_ns: now_ns,
             observed_ns: now_ns,
             awake_ns: now_ns,
+            killswitch,
+            off: None,
             stops: false,
         };
         let thread = thread::Builder::new().name("bursts".into()).spawn(move || scheduler.run())?;
@@ -210,6 +215,9 @@ struct Scheduler {
     observed_ns: u64,
     /// When it was seen last that this thread runs.
     awake_ns: u64,
+    killswitch: Option<Killswitch>,
+    /// Why no probe is to be in place. `None`: they may be.
+    off: Option<Refusal>,
     stops: bool,
 }
 
@@ -242,13 +250,16 @@ impl Scheduler {
                 );
             }
             self.awake_ns = now_ns;
-            self.keep(now_ns);
-            self.heed_impulses(now_ns);
+            self.heed_killswitch(now_ns);
+            if self.off.is_none() {
+                self.keep(now_ns);
+                self.heed_impulses(now_ns);
+            }
             if now_ns.saturating_sub(self.observed_ns) >= OBSERVE_NS {
                 self.observed_ns = now_ns;
                 self.observe(now_ns);
             }
-            let until_ns = self.decide(now_ns);
+            let until_ns = if self.off.is_some() { u64::MAX } else { self.decide(now_ns) };
             self.sleep(until_ns, now_ns);
         }
     }
@@ -440,7 +451,7 @@ impl Scheduler {
                 recorded_ns: after.recorded_ns.saturating_sub(window.before.recorded_ns),
             };
             self.governor.failed(now_ns, id, number, failure, paid);
-            show(hosted, id, &self.governor, now_ns);
+            show(hosted, id, &self.governor, self.off.as_ref(), now_ns);
             return;
         };
         hosted.failure = None;
@@ -471,7 +482,33 @@ impl Scheduler {
             hosted.target.tracker.refill_trap(part);
         }
         self.governor.closed(now_ns, id, number, &outcome);
-        show(hosted, id, &self.governor, now_ns);
+        show(hosted, id, &self.governor, self.off.as_ref(), now_ns);
+    }
+
+    /// Takes all probes away where that is wanted; afterwards all goes on as if nothing had been.
+    fn heed_killswitch(&mut self, now_ns: u64) {
+        let off = self.killswitch.as_ref().filter(|killswitch| killswitch.is_on()).map(Killswitch::refusal);
+        if off.is_some() == self.off.is_some() {
+            return;
+        }
+        self.off = off;
+        self.observed_ns = 0;
+        let Some(off) = &self.off else {
+            tracing::warn!("probes are allowed again");
+            return;
+        };
+        tracing::warn!("all probes are taken away: {}", off.text);
+        let leave_ns = now_ns.saturating_add(LEAVE_NS);
+        if let Some(window) = &mut self.window {
+            window.holder.close();
+            window.leave_ns = leave_ns;
+        }
+        for hosted in self.targets.values_mut() {
+            let hooks = [&mut hosted.goroutines, &mut hosted.large].map(|hook| hook.end(now_ns, &mut hosted.target));
+            let links = hooks.into_iter().flatten();
+            let cycle = hosted.cycle.take().inspect(Holder::close);
+            self.leaving.extend(links.chain(cycle).map(|link| (link, leave_ns)));
+        }
     }
 
     /// Heartbeats, links that stay, a process in reserve.
@@ -536,7 +573,7 @@ impl Scheduler {
                     "the thread that follows its objects has ended, so no window opens any more: please report this"
                 );
                 hosted.failure = Some("the thread that follows its objects has ended; please report this".to_owned());
-                show(hosted, id, &self.governor, now_ns);
+                show(hosted, id, &self.governor, self.off.as_ref(), now_ns);
             }
             self.remove(id);
         }
@@ -571,7 +608,7 @@ impl Scheduler {
                     },
                 );
             }
-            show(hosted, *id, &self.governor, now_ns);
+            show(hosted, *id, &self.governor, self.off.as_ref(), now_ns);
         }
     }
 

@@ -25,7 +25,7 @@ use self::candidates::Candidates;
 use self::commanded::Commanded;
 use self::supervisor::{News, Order, in_words};
 use super::attach::{Progress, Stop};
-use super::{Means, Session, StartError, own};
+use super::{KILLSWITCH, Killswitch, Means, Session, StartError, own};
 use crate::attach::Limits;
 use crate::cli::{EvidenceChoice, OutputFormat};
 use crate::discover::{NamePattern, Presence, ProcessIdentity, Target};
@@ -265,6 +265,7 @@ impl<'a> Run<'a> {
     fn session(&self, target: &Target) -> anyhow::Result<Option<Session>> {
         let means = Means {
             evidence: self.options.evidence,
+            killswitch: Killswitch::new(KILLSWITCH.into()),
             limits: Limits::default(),
             adopt: self.options.adopt_sampler.then(state_folder),
             // Its sampler names lines; a gate is to need no more privilege than that.

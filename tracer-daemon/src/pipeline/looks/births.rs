@@ -311,6 +311,9 @@ impl BirthLooks {
     /// Why there are few windows, or none, and why hooks on goroutines do not count.
     pub(in crate::pipeline) fn refused(&self) -> Vec<Refusal> {
         let shown = self.desk.shown();
+        if let Some(off) = shown.off {
+            return vec![off];
+        }
         let standing = match shown.standing {
             None | Some(Standing::Scheduled { .. }) => None,
             Some(Standing::Floor(why @ governor::Refusal::Debt { .. })) => {

@@ -9,8 +9,8 @@ use std::{
 use rustix::process::Signal;
 
 use super::{
-    Bursting, breakpoints, copy, signal, target, unruly, wait_for_allocations, wait_for_window, wait_until_clean,
-    windows,
+    Bursting, breakpoints, copy, refusal, signal, target, unruly, wait_for_allocations, wait_for_window,
+    wait_until_clean, windows,
 };
 use crate::{
     leakline::can_attach,
@@ -111,6 +111,34 @@ fn stands_still(stop: impl Fn(u32), go_on: impl Fn(u32)) {
     assert!(windows(&document) >= 1);
     assert_eq!(breakpoints(target.pid()), 0);
     wait_for_allocations(&mut target);
+}
+
+#[test]
+fn a_file_takes_all_probes_away_and_windows_go_on_when_it_is_gone() {
+    if !can_attach("a_file_takes_all_probes_away_and_windows_go_on_when_it_is_gone") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let killswitch = folder.path().join("off");
+    let mut target = target("go1.27.3", &["busy", "2"]);
+    let leakline = Bursting::attach(target.pid(), &["--killswitch", killswitch.to_str().unwrap()]);
+    wait_for_window(target.pid());
+    fs::write(&killswitch, "").unwrap();
+    // That of collections, too, which stays as long as leakline does.
+    wait_until_clean(target.pid());
+    for _ in 0..100 {
+        wait_for_allocations(&mut target);
+        assert_eq!(breakpoints(target.pid()), 0);
+    }
+    fs::remove_file(&killswitch).unwrap();
+    wait_for_window(target.pid());
+    fs::write(&killswitch, "").unwrap();
+    wait_until_clean(target.pid());
+    leakline.running.signal(Signal::INT);
+    let document = leakline.finish();
+    assert!(windows(&document) >= 2);
+    let why = refusal(&document, "killswitch").unwrap();
+    assert!(why.contains(&format!("`rm {}`", killswitch.display())), "{why}");
 }
 
 #[test]

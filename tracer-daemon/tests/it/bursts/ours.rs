@@ -16,7 +16,7 @@ use tracer_daemon::{
     export::Refusal,
     inspect::cache::FactsCache,
     model::Snapshot,
-    pipeline::{Bursts, Means, Session},
+    pipeline::{Bursts, Killswitch, Means, Session},
 };
 
 use super::{
@@ -246,6 +246,7 @@ fn watched_until(
 ) -> (Snapshot, Vec<Refusal>) {
     let means = Means {
         evidence: EvidenceChoice::Bursts,
+        killswitch: Killswitch::new("/nowhere".into()),
         limits: Limits { birth_ring_bytes, ..Limits::default() },
         adopt: None,
         bursts: Some(Arc::new(bursts)),
