@@ -158,7 +158,7 @@ pub struct MeansArgs {
     /// it costs
     #[arg(long, default_value = "1%", value_name = "PERCENT", value_parser = overhead)]
     pub max_overhead: f64,
-    /// While this file is there, no probe is put into any process, and those that are there are taken away
+    /// While this file is there, no probe is put into another process, and those that are there are taken away
     #[arg(long, value_name = "FILE", default_value = KILLSWITCH)]
     pub killswitch: PathBuf,
     /// Opens windows by perf events, as on kernels before 6.6: for tests

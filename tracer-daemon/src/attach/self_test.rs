@@ -93,13 +93,20 @@ pub fn probe_checks(multi: &MultiSupport) -> [Check; 2] {
     [multi.check(), perf_events_check(multi, try_perf_events())]
 }
 
-/// `tried`: how a probe by perf event ended.
-fn perf_events_check(multi: &MultiSupport, tried: Result<(), AttachError>) -> Check {
+/// `tried`: how a probe by perf event ended; `false`: there was nothing to try it on.
+fn perf_events_check(multi: &MultiSupport, tried: Result<bool, AttachError>) -> Check {
     const ID: &str = "perf_uprobes";
-    let Err(error) = tried else { return Check::good(ID, "work (about 100 ms a probe to detach)") };
+    let untried = |why: &str, fix| Check::not_good(ID, Status::Limited, &[], format!("not tried: {why}"), fix);
+    let error = match tried {
+        Ok(true) => return Check::good(ID, "work (about 100 ms a probe to detach)"),
+        Ok(false) => return untried("no instruction of leakline's own code can be probed", "report this as a bug"),
+        Err(error) => error,
+    };
     if matches!(error, AttachError::OwnCode { .. }) {
-        let fix = "give leakline /proc, with its own program in it";
-        return Check::not_good(ID, Status::Limited, &[], format!("not tried: {}", with_cause(&error)), fix);
+        return untried(&with_cause(&error), "give leakline /proc, with its own program in it");
+    }
+    if is_passing(&error) {
+        return untried(&with_cause(&error), "try again when memory, descriptors or threads are free");
     }
     // Where links do, windows need none.
     let concerns: &'static [Evidence] =
@@ -114,15 +121,15 @@ fn perf_events_check(multi: &MultiSupport, tried: Result<(), AttachError>) -> Ch
     Check::not_good(ID, Status::Missing, concerns, with_cause(&error), fix)
 }
 
-fn try_perf_events() -> Result<(), AttachError> {
+fn try_perf_events() -> Result<bool, AttachError> {
     perf_event::source().map_err(|source| AttachError::Events { source })?;
     let exe = own_file()?;
     for kind in InstructionKind::ALL {
         if let Some(point) = point_of(kind, &exe).map_err(|source| AttachError::OwnCode { source })? {
-            return OwnProbes::attach(&exe, &[point], Mechanism::PerfEvents).map(drop);
+            return OwnProbes::attach(&exe, &[point], Mechanism::PerfEvents).map(|_probes| true);
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 fn try_it() -> Result<MultiSupport, AttachError> {
@@ -176,6 +183,6 @@ mod tests {
             of(&none).fix.unwrap(),
             "run as root, or grant CAP_PERFMON and, on kernels patched since mid-2025, CAP_SYS_ADMIN"
         );
-        assert_eq!(perf_events_check(&none, Ok(())).status, Status::Good);
+        assert_eq!(perf_events_check(&none, Ok(true)).status, Status::Good);
     }
 }

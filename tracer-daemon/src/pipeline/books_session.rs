@@ -110,6 +110,9 @@ impl BooksSession {
             };
         }
         let births = births_start.as_mut().and_then(|start| start.begin(&subject, now));
+        if let Some(over) = births_start.take_if(|start| !start.may_begin()) {
+            parts.refused.extend(over.refused().cloned());
+        }
         let refused = parts.refused;
         let constants = subject.constants(means.warm_after);
         let mut session = Self {
@@ -162,13 +165,18 @@ impl BooksSession {
 
     /// When it was. None: nothing was read.
     fn look(&mut self, must: bool) -> Option<Moment> {
-        let Self { subject, heap, profile, goroutines, memory, failures, births, births_start, is_closed, .. } = self;
+        let Self {
+            subject, heap, profile, goroutines, memory, failures, births, births_start, is_closed, refused, ..
+        } = self;
         if subject.still_there().is_err() {
             return None;
         }
         let due = own::now();
         if births.is_none() && !*is_closed {
             *births = births_start.as_mut().and_then(|start| start.begin(subject, due));
+            if let Some(over) = births_start.take_if(|start| !start.may_begin()) {
+                refused.extend(over.refused().cloned());
+            }
         }
         if let Some((heap, births)) = heap.as_mut().zip(births.as_ref()) {
             heap.slow_down(births.reads_slower());

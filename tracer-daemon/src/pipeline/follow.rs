@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{Means, Session, StartError, own};
 use crate::{
+    cli::EvidenceChoice,
     discover::{Presence, Target},
     export::{
         ProcessFacts,
@@ -85,6 +86,8 @@ enum End {
     Target,
     /// Somebody wants no probes.
     SwitchedOff,
+    /// Probes are allowed again.
+    SwitchedOn,
     /// It is there and cannot be read any more.
     Unreadable,
 }
@@ -169,6 +172,10 @@ pub(super) fn follow(target: &Target, shared: &Shared, tell: Option<oneshot::Sen
             tracing::info!("the process is over");
         }
         End::Stopped => session.leave(),
+        End::SwitchedOn => {
+            tracing::info!("taken up anew: probes are allowed again");
+            return After::TryAgain;
+        }
         End::SwitchedOff => {
             while session.detach_next() {
                 shared.probes.fetch_sub(1, Ordering::SeqCst);
@@ -189,6 +196,10 @@ fn watch(session: &mut Session, publisher: &mut Publisher<'_>) -> End {
         Session::Exact(_) => STEP,
         Session::Books(_) => STEP_WITHOUT_PROBES,
     };
+    let means = &publisher.shared.means;
+    // Nothing but the file has kept hooks on every allocation away.
+    let is_kept_away = means.evidence == EvidenceChoice::Exact
+        && session.refused().iter().any(|refusal| refusal.id == means.killswitch.refusal().id);
     let mut next_snapshot = own::now();
     while !publisher.shared.stop.load(Ordering::SeqCst) {
         session.step();
@@ -199,6 +210,9 @@ fn watch(session: &mut Session, publisher: &mut Publisher<'_>) -> End {
         let now = own::now();
         if now >= next_snapshot {
             next_snapshot = now + SNAPSHOT_EVERY;
+            if is_kept_away && !publisher.shared.means.killswitch.is_on() {
+                return End::SwitchedOn;
+            }
             let is_readable = publisher.publish(session);
             if session.subject().presence() != Presence::Running {
                 return End::Target;

@@ -280,6 +280,8 @@ impl Governor {
         };
         let Some((shape, mean_bytes)) = target.plan(cause, kind, host, &self.config) else {
             target.forget_impulse();
+            // What cannot be paid for at all is not waited for.
+            target.next_kind = None;
             return Err(0.0);
         };
         // Who is due waits for the host's purse; what an impulse asked for is forgotten after a while.

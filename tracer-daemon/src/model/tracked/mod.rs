@@ -207,6 +207,8 @@ pub struct Tracked {
     paths: Paths,
     groups: Groups,
     slices: VecDeque<Slice>,
+    /// The number of the next slice.
+    next_slice: u32,
     /// Bursts of each kind so far: dealt out to clusters in turn.
     birth_bursts: usize,
     large_bursts: usize,
@@ -232,6 +234,7 @@ impl Tracked {
             paths: Paths::new(limits.paths),
             groups: Groups::default(),
             slices: VecDeque::new(),
+            next_slice: 0,
             birth_bursts: 0,
             large_bursts: 0,
             refill_bursts: 0,
@@ -468,10 +471,17 @@ impl Tracked {
     /// Slices that ended before this go, with their objects.
     fn forget_before(&mut self, at_ns: u64) {
         let known = self.slices.len();
-        while self.slices.get(1).is_some_and(|second| second.began_ns <= at_ns) {
+        // The last one ends where no burst has come since: nothing is known any more.
+        let slice_ns = self.limits.slice_ns;
+        let is_over = |slices: &VecDeque<Slice>| match (slices.front(), slices.get(1)) {
+            (_, Some(second)) => second.began_ns <= at_ns,
+            (Some(last), None) => last.began_ns.saturating_add(slice_ns) <= at_ns,
+            (None, None) => false,
+        };
+        while is_over(&self.slices) {
             self.slices.pop_front();
         }
-        let Some(oldest) = self.slices.front().map(|slice| slice.number) else { return };
+        let oldest = self.slices.front().map_or(self.next_slice, |slice| slice.number);
         let gone: Vec<bool> = self.details.iter().map(|detail| detail.key.slice < oldest).collect();
         self.drop_where(&gone);
         self.sums.forget_before(oldest);
@@ -563,7 +573,8 @@ impl Tracked {
     }
 
     fn new_slice(&mut self, at_ns: u64) -> u32 {
-        let number = self.slices.back().map_or(0, |last| last.number.saturating_add(1));
+        let number = self.next_slice;
+        self.next_slice = number.saturating_add(1);
         self.slices.push_back(Slice { number, began_ns: at_ns, ..Slice::default() });
         number
     }

@@ -274,3 +274,40 @@ fn stacks_that_no_birth_is_of_any_more_make_room_for_others() {
     assert_eq!(tracked.counts().stacks_no_room, 0);
     assert!(next > 10);
 }
+
+#[test]
+fn births_count_no_more_when_no_burst_has_come_for_long() {
+    let mut tracked = Tracked::new(Limits::default());
+    let mut told = Told::default();
+    tracked.born(&event(S, 1, 0x1000, 10));
+    tracked.burst_ended(&end(1, S));
+    told.take(&mut tracked, 2 * S);
+    assert_eq!((told.known().count(), tracked.followed()), (1, 1));
+    told.take(&mut tracked, 900 * S);
+    assert_eq!((told.known().count(), tracked.followed()), (1, 1));
+    told.take(&mut tracked, 1_082 * S);
+    assert_eq!((told.known().count(), tracked.followed()), (0, 0));
+    tracked.born(&event(2_000 * S, 2, 0x1000, 12));
+    tracked.burst_ended(&end(2, 2_000 * S));
+    told.take(&mut tracked, 2_001 * S);
+    assert_eq!((told.known().count(), told.slices[0].number), (1, 1), "numbers of slices are never used again");
+}
+
+#[test]
+fn answers_are_those_of_the_objects_that_were_asked_for() {
+    let mut tracked = Tracked::new(Limits { window_ns: 10 * S, slice_ns: 10 * S, ..Limits::default() });
+    tracked.born(&event(0, 1, 0x1000, 10));
+    tracked.burst_ended(&end(1, 0));
+    for address in [0x2000, 0x3000] {
+        tracked.born(&event(12 * S, 2, address, 10));
+    }
+    let asked = tracked.objects().to_vec();
+    let looks = [Look::Dead { cycle: Cycle(12) }, Look::Alive { cycle: Cycle(12) }, Look::Dead { cycle: Cycle(12) }];
+    // Meanwhile the first has become too old, and one more is born.
+    tracked.take(23 * S);
+    tracked.born(&event(12 * S, 2, 0x4000, 10));
+    tracked.looked_at(Cycle(12), &asked, &looks);
+    let left: Vec<(u64, Cycle)> = tracked.objects().iter().map(|object| (object.address.0, object.alive)).collect();
+    assert_eq!(left, [(0x2000, Cycle(12)), (0x4000, Cycle(10))]);
+    assert_eq!(tracked.counts().died, 1);
+}

@@ -5,19 +5,13 @@ use tracer_common::bursts::WindowKind;
 use super::{desk::Shown, staying::StayingHook, target::BurstTarget};
 use crate::{
     attach::{
-        AttachError, Holder,
-        governor::{Costs, Governor, TargetId, WindowPlan},
+        Holder,
+        governor::{Costs, Governor, TargetId},
     },
-    collect::births::BurstTotals,
     discover::{Presence, presence},
     export::Refusal,
     units::approximate,
 };
-
-/// A window that is not over so long behind its end is ended by force: somebody may have stopped the process that holds it.
-const LATE_NS: u64 = 2_000_000_000;
-/// As long as it may take to put probes in place, on a host that has no time.
-const OPENING_NS: u64 = 10_000_000_000;
 
 /// A link that stays and has ended is made again after twice as long each time, up to this, ns.
 const RETRY_MOST_NS: u64 = 300_000_000_000;
@@ -113,39 +107,6 @@ impl Traps {
         let births_ns = costs.birth_trap_ns + costs.count_ns + per_hit(self.births)?;
         let slots_ns = costs.slot_trap_ns + costs.count_ns + per_hit(self.slots)?;
         Some(slots_ns / births_ns.max(1.0))
-    }
-}
-
-/// The window that is open, is being opened, or whose probes are being taken away.
-pub(super) struct OpenWindow {
-    pub(super) plan: Box<WindowPlan>,
-    pub(super) kind: WindowKind,
-    pub(super) holder: Holder,
-    pub(super) before: BurstTotals,
-    pub(super) ordered_ns: u64,
-    pub(super) opened_ns: Option<u64>,
-    pub(super) closed_ns: Option<u64>,
-    pub(super) failure: Option<AttachError>,
-    /// Whether its target was taken away. It keeps its place until its probes are gone: the next one is not to meet them.
-    pub(super) is_abandoned: bool,
-    /// Until when it has time to end where it was told to.
-    pub(super) leave_ns: u64,
-    /// Whether it was ended by force.
-    pub(super) is_killed: bool,
-    /// How long its probes may take to go, ns.
-    pub(super) closing_ns: u64,
-}
-
-impl OpenWindow {
-    /// When something must be wrong with the process that holds it.
-    pub(super) fn overdue_ns(&self) -> u64 {
-        match self.opened_ns {
-            Some(opened_ns) => {
-                let ends_ns = opened_ns.saturating_add(self.plan.length_ns).saturating_add(LATE_NS);
-                self.leave_ns.min(ends_ns).saturating_add(self.closing_ns)
-            }
-            None => self.ordered_ns.saturating_add(OPENING_NS),
-        }
     }
 }
 

@@ -5,12 +5,14 @@
 //! tracker knows for its model and leaves on the *desk* what the books say.
 
 mod desk;
+mod host;
 mod hosted;
 mod large;
 mod scheduler;
 mod staying;
 mod target;
 mod tracker;
+mod window;
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +21,7 @@ use std::{
 };
 
 pub(super) use self::desk::{BookRates, Desk};
-pub(super) use self::scheduler::{BurstHost, Place, TARGETS_MAX};
+pub(super) use self::host::{BurstHost, Place, TARGETS_MAX};
 pub(super) use self::target::BurstTarget;
 pub(super) use self::tracker::Tracker;
 use crate::{

@@ -3,37 +3,26 @@
 //! It waits for nobody: links are made and ended by processes that tell how it went (`attach/holder.rs`). Where this process is
 //! stopped, they end by themselves.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rand::{SeedableRng as _, rngs::SmallRng};
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
-    fd::{AsFd as _, OwnedFd},
+    event::{PollFd, PollFlags, poll},
+    fd::AsFd as _,
     time::Timespec,
 };
-use tracer_common::bursts::WindowKind;
 
 use super::{
-    hosted::{Hosted, OpenWindow, Retry, Traps, show},
+    host::{Command, Shared},
+    hosted::{Hosted, Retry, Traps, show},
     staying::StayingHook,
-    target::{BurstTarget, burst_number},
-    tracker::EndedWindow,
+    target::BurstTarget,
+    window::OpenWindow,
 };
 use crate::{
     attach::{
-        AttachError, Holder, Holders, Mechanism, News,
-        governor::{
-            self, Config, Costs, Governor, Hook, HookHits, Mode, Next, Observation, OpenFailure, Outcome, Paid,
-            TargetId,
-        },
+        Holder, Holders, News,
+        governor::{Config, Costs, Governor, Hook, HookHits, Mode, Observation, TargetId},
     },
     export::Refusal,
     pipeline::{
@@ -50,7 +39,7 @@ const OBSERVE_NS: u64 = 1_000_000_000;
 /// Between two heartbeats for links that stay; they end after a second of silence.
 const BEAT_NS: u64 = 300_000_000;
 /// The thread sleeps no longer than this, so that heartbeats come in time.
-const NAP_NS: u64 = 200_000_000;
+pub(super) const NAP_NS: u64 = 200_000_000;
 /// Before a link that stays is tried again that could not be made, the first time.
 const RETRY_NS: u64 = 10_000_000_000;
 /// Before it is made again after it has ended: by itself where we were stopped, or since its process was killed.
@@ -64,92 +53,37 @@ const NO_TURN: &str = "no window could open for it at once: others were open, or
 /// At the end: probes are gone in some tens of milliseconds each.
 const GOODBYE: Duration = Duration::from_secs(3);
 
-/// The scheduler of this host. Ends all windows when dropped.
-#[derive(Debug)]
-pub(in crate::pipeline) struct BurstHost {
+pub(super) struct Scheduler {
     shared: Arc<Shared>,
-    mechanism: Mechanism,
-    why_slow: Option<String>,
-    thread: Option<JoinHandle<()>>,
+    pub(super) governor: Governor,
+    pub(super) costs: Costs,
+    pub(super) holders: Holders,
+    pub(super) targets: BTreeMap<TargetId, Hosted>,
+    pub(super) window: Option<OpenWindow>,
+    /// Links that were told to end, and were not heard of since; with when they are ended by force.
+    leaving: Vec<(Holder, u64)>,
+    beat_ns: u64,
+    observed_ns: u64,
+    /// When it was seen last that this thread runs.
+    awake_ns: u64,
+    killswitch: Option<Killswitch>,
+    /// Why no probe is to be in place. `None`: they may be.
+    pub(super) off: Option<Refusal>,
+    stops: bool,
 }
 
-#[derive(Debug)]
-struct Shared {
-    commands: Mutex<VecDeque<Command>>,
-    /// Wakes the thread up.
-    bell: OwnedFd,
-    /// Targets that have a place.
-    targets: AtomicUsize,
-    /// Targets so far: the number of the next.
-    numbers: AtomicU64,
-}
-
-#[derive(Debug)]
-enum Command {
-    Add(TargetId, Box<BurstTarget>),
-    Remove(TargetId),
-    Stop,
-}
-
-impl Shared {
-    fn commands(&self) -> MutexGuard<'_, VecDeque<Command>> {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn command(&self, command: Command) {
-        self.commands().push_back(command);
-        self.ring();
-    }
-
-    fn ring(&self) {
-        // A full counter rings, too.
-        let _rung = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
-    }
-}
-
-/// Windows are opened in so many processes at most: each takes about 2 MB and, where it is busy, 1 % of a core of ours, and twenty windows a second are all that a host has.
-pub(in crate::pipeline) const TARGETS_MAX: usize = 64;
-
-/// A target that the scheduler has. Taken from it when dropped.
-#[derive(Debug)]
-pub(in crate::pipeline) struct Place {
-    shared: Arc<Shared>,
-    id: TargetId,
-}
-
-impl Place {
-    /// The session has left something on the desk that is not to wait.
-    pub(in crate::pipeline) fn ring(&self) {
-        self.shared.ring();
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.targets.fetch_sub(1, Ordering::Relaxed);
-        self.shared.command(Command::Remove(self.id));
-    }
-}
-
-impl BurstHost {
-    /// Starts the thread. `why_slow`: why windows are not opened by the faster mechanism.
-    ///
-    /// # Errors
-    /// Where the system has no room for it.
-    pub(super) fn start(
+impl Scheduler {
+    /// Has no target yet.
+    pub(super) fn new(
+        shared: Arc<Shared>,
         config: Config,
         costs: Costs,
         holders: Holders,
-        mechanism: Mechanism,
-        why_slow: Option<String>,
         killswitch: Option<Killswitch>,
-    ) -> std::io::Result<Self> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let (targets, numbers) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let shared = Arc::new(Shared { commands: Mutex::default(), bell, targets, numbers });
+    ) -> Self {
         let now_ns = monotonic_ns();
-        let mut scheduler = Scheduler {
-            shared: Arc::clone(&shared),
+        Self {
+            shared,
             governor: Governor::new(now_ns, config, SmallRng::seed_from_u64(own::unix_ns() ^ now_ns)),
             costs,
             holders,
@@ -162,67 +96,11 @@ impl BurstHost {
             killswitch,
             off: None,
             stops: false,
-        };
-        let thread = thread::Builder::new().name("bursts".into()).spawn(move || scheduler.run())?;
-        Ok(Self { shared, mechanism, why_slow, thread: Some(thread) })
-    }
-
-    /// How windows are opened.
-    pub(in crate::pipeline) fn mechanism(&self) -> Mechanism {
-        self.mechanism
-    }
-
-    /// Why windows are not opened by the faster mechanism. `None`: they are.
-    pub(in crate::pipeline) fn why_slow(&self) -> Option<&str> {
-        self.why_slow.as_deref()
-    }
-
-    /// Whether one target more may be added; beyond that windows would be rare for all.
-    pub(in crate::pipeline) fn has_room(&self) -> bool {
-        self.shared.targets.load(Ordering::Relaxed) < TARGETS_MAX
-    }
-
-    /// From now on windows are opened in this target, until the place is dropped.
-    pub(in crate::pipeline) fn add(&self, target: BurstTarget) -> Place {
-        // A process that became another program is another target, which may come before the first has gone.
-        let id = TargetId(self.shared.numbers.fetch_add(1, Ordering::Relaxed));
-        self.shared.targets.fetch_add(1, Ordering::Relaxed);
-        self.shared.command(Command::Add(id, Box::new(target)));
-        Place { shared: Arc::clone(&self.shared), id }
-    }
-}
-
-impl Drop for BurstHost {
-    fn drop(&mut self) {
-        self.shared.command(Command::Stop);
-        if let Some(thread) = self.thread.take() {
-            // One that panicked has said so; links end with this process.
-            let _panicked = thread.join();
         }
     }
-}
 
-struct Scheduler {
-    shared: Arc<Shared>,
-    governor: Governor,
-    costs: Costs,
-    holders: Holders,
-    targets: BTreeMap<TargetId, Hosted>,
-    window: Option<OpenWindow>,
-    /// Links that were told to end, and were not heard of since; with when they are ended by force.
-    leaving: Vec<(Holder, u64)>,
-    beat_ns: u64,
-    observed_ns: u64,
-    /// When it was seen last that this thread runs.
-    awake_ns: u64,
-    killswitch: Option<Killswitch>,
-    /// Why no probe is to be in place. `None`: they may be.
-    off: Option<Refusal>,
-    stops: bool,
-}
-
-impl Scheduler {
-    fn run(&mut self) {
+    /// Until it is told to stop, and all probes are gone.
+    pub(super) fn run(&mut self) {
         let mut stopped_ns = None;
         loop {
             self.obey();
@@ -253,8 +131,8 @@ impl Scheduler {
             self.heed_killswitch(now_ns);
             if self.off.is_none() {
                 self.keep(now_ns);
-                self.heed_impulses(now_ns);
             }
+            self.heed_impulses(now_ns);
             if now_ns.saturating_sub(self.observed_ns) >= OBSERVE_NS {
                 self.observed_ns = now_ns;
                 self.observe(now_ns);
@@ -281,8 +159,7 @@ impl Scheduler {
     }
 
     fn obey(&mut self) {
-        let commands = std::mem::take(&mut *self.shared.commands());
-        for command in commands {
+        for command in self.shared.take_commands() {
             match command {
                 Command::Add(id, target) => self.add(id, *target),
                 Command::Remove(id) => self.remove(id),
@@ -380,111 +257,6 @@ impl Scheduler {
         }
     }
 
-    /// True where the window's link is gone.
-    fn hear_of(&mut self, window: &mut OpenWindow) -> bool {
-        while let Some(news) = window.holder.news() {
-            match news {
-                News::Opened { at_ns } => window.opened_ns = Some(at_ns),
-                News::Closed { at_ns, .. } => {
-                    window.closed_ns = Some(at_ns);
-                    self.window_closed(window);
-                }
-                News::Failed(error) => window.failure = Some(error),
-                News::Gone => return true,
-            }
-        }
-        false
-    }
-
-    /// Hits count no more: its births can be told.
-    fn window_closed(&mut self, window: &OpenWindow) {
-        let (Some(opened_ns), Some(closed_ns)) = (window.opened_ns, window.closed_ns) else { return };
-        let Some(hosted) = self.targets.get_mut(&window.plan.target).filter(|_| !window.is_abandoned) else { return };
-        let tracker = &hosted.target.tracker;
-        if !hosted.is_there() {
-            tracker.lost(burst_number(&window.plan));
-            return;
-        }
-        let after = hosted.target.counters.totals().unwrap_or(window.before);
-        tracker.losses(&after);
-        if after.pending_full > window.before.pending_full
-            && let Err(error) = hosted.target.counters.forget_pending()
-        {
-            tracing::debug!(pid = hosted.target.identity.pid, %error, "births that waited for their slot keep their room");
-        }
-        let told = (after.births + after.slots).saturating_sub(window.before.births + window.before.slots);
-        let lost = after.lost.saturating_sub(window.before.lost);
-        tracker.ended(EndedWindow {
-            burst: burst_number(&window.plan),
-            caught: window.kind.into(),
-            began_ns: opened_ns,
-            // Who was late to close it had no say: the kernel side looks at the clock.
-            open_ns: closed_ns.saturating_sub(opened_ns).min(window.plan.length_ns),
-            stands_for_ns: window.plan.stands_for_ns,
-            chosen_per_told: 1.0 + approximate(lost) / approximate(told.max(1)),
-        });
-    }
-
-    fn window_is_over(&mut self, window: &OpenWindow) {
-        let (now_ns, id, number) = (monotonic_ns(), window.plan.target, window.plan.window);
-        let Some(hosted) = self.targets.get_mut(&id) else { return };
-        let (Some(opened_ns), Some(closed_ns)) = (window.opened_ns, window.closed_ns) else {
-            // Also where the process that held the link was killed: how long it was open is not known.
-            hosted.target.tracker.lost(burst_number(&window.plan));
-            let is_gone = !hosted.is_there();
-            let failure = match &window.failure {
-                _ if is_gone => OpenFailure::Gone,
-                Some(AttachError::TargetGone { .. }) => OpenFailure::Gone,
-                Some(AttachError::NotAllowed { .. }) => OpenFailure::NotAllowed,
-                _ => OpenFailure::Other,
-            };
-            let why = window
-                .failure
-                .as_ref()
-                .map_or_else(|| "the process that held the probes ended".into(), |error| with_causes(error));
-            tracing::debug!(pid = hosted.target.identity.pid, why, "a window could not be opened");
-            hosted.failure = Some(why);
-            // It may have been open all the same.
-            let after = hosted.target.counters.totals().unwrap_or(window.before);
-            let paid = Paid {
-                hits: after.hits.saturating_sub(window.before.hits),
-                recorded_ns: after.recorded_ns.saturating_sub(window.before.recorded_ns),
-            };
-            self.governor.failed(now_ns, id, number, failure, paid);
-            show(hosted, id, &self.governor, self.off.as_ref(), now_ns);
-            return;
-        };
-        hosted.failure = None;
-        let after = hosted.target.counters.totals().unwrap_or(window.before);
-        let counted = after.hits_in_windows.saturating_sub(window.before.hits_in_windows);
-        let hits = after.hits.saturating_sub(window.before.hits);
-        let outcome = Outcome {
-            opened_ns,
-            closed_ns,
-            hits: counted,
-            hits_outside: Some(hits.saturating_sub(counted)),
-            births: (after.births + after.slots).saturating_sub(window.before.births + window.before.slots),
-            frames: after.frames.saturating_sub(window.before.frames),
-            recorded_ns: after.recorded_ns.saturating_sub(window.before.recorded_ns),
-        };
-        tracing::debug!(
-            pid = hosted.target.identity.pid,
-            kind = ?window.kind,
-            opened_after_ns = opened_ns.saturating_sub(window.ordered_ns),
-            open_ns = closed_ns.saturating_sub(opened_ns),
-            gone_after_ns = now_ns.saturating_sub(closed_ns),
-            hits = counted,
-            hits_outside = hits.saturating_sub(counted),
-            "a window is over"
-        );
-        hosted.traps.learn(window.kind, counted, outcome.recorded_ns);
-        if let Some(part) = hosted.traps.refill_part(&self.costs) {
-            hosted.target.tracker.refill_trap(part);
-        }
-        self.governor.closed(now_ns, id, number, &outcome);
-        show(hosted, id, &self.governor, self.off.as_ref(), now_ns);
-    }
-
     /// Takes all probes away where that is wanted; afterwards all goes on as if nothing had been.
     fn heed_killswitch(&mut self, now_ns: u64) {
         let off = self.killswitch.as_ref().filter(|killswitch| killswitch.is_on()).map(Killswitch::refusal);
@@ -529,15 +301,13 @@ impl Scheduler {
                     self.observed_ns = 0;
                 }
             }
-            let off = hooks.map(|hooks| &hooks.cycles).filter(|cycles| cycles.mode != Mode::Continuous);
-            match (hosted.cycle.take_if(|_| off.is_some()), off) {
-                (Some(cycle), Some(off)) => {
+            if let Some(off) = hooks.map(|hooks| &hooks.cycles).filter(|cycles| cycles.mode != Mode::Continuous) {
+                if let Some(cycle) = hosted.cycle.take() {
                     cycle.close();
                     self.leaving.push((cycle, now_ns.saturating_add(LEAVE_NS)));
                     hosted.cycle_failure = Some(off.reason.clone());
                 }
-                (None, Some(_)) => continue,
-                _ => {}
+                continue;
             }
             match &hosted.cycle {
                 Some(cycle) if beats => cycle.beat(),
@@ -619,6 +389,10 @@ impl Scheduler {
                 hosted.target.tracker.unserved(number, NO_TURN.to_owned());
             }
             let Some((number, impulse)) = hosted.target.desk.take_impulse() else { continue };
+            if let Some(off) = &self.off {
+                hosted.target.tracker.unserved(number, off.text.clone());
+                continue;
+            }
             match self.governor.impulse(now_ns, *id, impulse) {
                 Ok(()) => hosted.impulse = Some(number),
                 Err(refusal) => {
@@ -627,70 +401,6 @@ impl Scheduler {
                 }
             }
         }
-    }
-
-    /// Opens a window where it is time to. Returns until when nothing is to be decided.
-    fn decide(&mut self, now_ns: u64) -> u64 {
-        if self.window.is_some() {
-            return now_ns.saturating_add(NAP_NS);
-        }
-        let plan = match self.governor.next(now_ns) {
-            Next::Open(plan) => plan,
-            Next::Wait { until_ns } => return until_ns,
-        };
-        let (id, number) = (plan.target, plan.window);
-        let kind = match plan.kind {
-            governor::WindowKind::Births => WindowKind::Births,
-            governor::WindowKind::Slots => WindowKind::Slots,
-        };
-        let Some(hosted) = self.targets.get_mut(&id) else {
-            self.governor.remove(now_ns, id);
-            return now_ns;
-        };
-        if !hosted.is_there() {
-            self.governor.failed(now_ns, id, number, OpenFailure::Gone, Paid::default());
-            return now_ns;
-        }
-        let before = hosted.target.counters.totals().unwrap_or_default();
-        let is_of_impulse = matches!(plan.cause, governor::Cause::Impulse(_));
-        if let Some(impulse) = hosted.impulse.take_if(|_| is_of_impulse) {
-            hosted.target.tracker.expect_impulse(impulse, burst_number(&plan));
-        }
-        // Where their hook shall stay and cannot, windows see them; and those of impulses, which are to see all.
-        let large = self.governor.hooks(id).map(|hooks| hooks.large_objects.mode);
-        let is_without_hook = large == Some(Mode::Continuous) && !hosted.large.counts();
-        let with_large_objects = is_of_impulse || is_without_hook || large == Some(Mode::Bursts);
-        match hosted.target.open(&mut self.holders, &plan, kind, with_large_objects, now_ns) {
-            Ok(holder) => {
-                let stands_for_s = approximate(plan.stands_for_ns) / 1e9;
-                tracing::debug!(pid = hosted.target.identity.pid, stands_for_s, reason = %plan.reason(), "a window opens");
-                self.window = Some(OpenWindow {
-                    plan,
-                    kind,
-                    holder,
-                    before,
-                    ordered_ns: now_ns,
-                    opened_ns: None,
-                    closed_ns: None,
-                    failure: None,
-                    is_abandoned: false,
-                    leave_ns: u64::MAX,
-                    is_killed: false,
-                    closing_ns: hosted.target.closing_ns(),
-                });
-            }
-            Err(error) => {
-                hosted.target.tracker.lost(burst_number(&plan));
-                hosted.failure = Some(with_causes(&error));
-                let failure = match error {
-                    AttachError::TargetGone { .. } => OpenFailure::Gone,
-                    AttachError::NotAllowed { .. } => OpenFailure::NotAllowed,
-                    _ => OpenFailure::Other,
-                };
-                self.governor.failed(now_ns, id, number, failure, Paid::default());
-            }
-        }
-        now_ns.saturating_add(NAP_NS)
     }
 }
 

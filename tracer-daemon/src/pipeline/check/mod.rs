@@ -325,6 +325,7 @@ impl<'a> Run<'a> {
             }
             self.next().await?;
             session.step();
+            no_killswitch(session)?;
             if session.subject().presence() != Presence::Running {
                 return Ok(Phase::TargetEnded);
             }
@@ -348,6 +349,7 @@ impl<'a> Run<'a> {
             self.progress.show(now, || format!("{doing}: process {pid}, {:.0} s left", left.as_secs_f64()));
             self.next().await?;
             session.step();
+            no_killswitch(session)?;
         }
     }
 
@@ -429,4 +431,11 @@ fn is_over(error: &anyhow::Error) -> bool {
 
 fn in_seconds(duration: Duration) -> String {
     human::plain(&human::seconds(duration.as_secs_f64()))
+}
+
+/// Hooks on every allocation end where somebody wants no probes, and what they counted is of no length that was asked for.
+fn no_killswitch(session: &Session) -> anyhow::Result<()> {
+    let killswitch = Killswitch::new(KILLSWITCH.into());
+    anyhow::ensure!(!session.is_exact() || !killswitch.is_on(), "ended early: {}", killswitch.refusal().text);
+    Ok(())
 }

@@ -83,6 +83,11 @@ impl BirthStart {
         }
     }
 
+    /// Whether they may begin yet.
+    pub(in crate::pipeline) fn may_begin(&self) -> bool {
+        self.next.is_some()
+    }
+
     /// Why there are none.
     pub(in crate::pipeline) fn refused(&self) -> Option<&Refusal> {
         self.refused.as_ref()
