@@ -124,19 +124,20 @@ pub fn text(checks: &[Check], costs: Option<&TrapCosts>) -> String {
     }
     let _infallible = writeln!(text, "\nEvidence that is possible on this host:");
     for evidence in Evidence::ALL {
-        let _infallible = writeln!(text, "{:<6}  {}", evidence.name(), verdict(evidence, checks));
+        let _infallible = writeln!(text, "{:<6}  {}", evidence.name(), verdict(&evidence_document(evidence, checks)));
     }
     text
 }
 
 /// Whether it is possible, and the checks that say why not, or why it is limited.
-fn verdict(evidence: Evidence, checks: &[Check]) -> String {
-    let missing: Vec<&str> = evidence.missing(checks).map(|check| check.id).collect();
-    let limited: Vec<&str> = evidence.limited(checks).map(|check| check.id).collect();
-    match (missing.is_empty(), limited.is_empty()) {
-        (false, _) => format!("not possible before this is fixed: {}", missing.join(", ")),
-        (true, false) => format!("possible, with limits: {}", limited.join(", ")),
-        (true, true) => "possible".to_owned(),
+fn verdict(evidence: &EvidenceDocument<'_>) -> String {
+    let EvidenceDocument { possible, missing, limited, .. } = evidence;
+    if !possible {
+        format!("not possible before this is fixed: {}", missing.join(", "))
+    } else if limited.is_empty() {
+        "possible".to_owned()
+    } else {
+        format!("possible, with limits: {}", limited.join(", "))
     }
 }
 

@@ -173,8 +173,8 @@ async fn watch(
             _ = step.tick() => {}
         }
         session.step();
-        if session.is_exact() && options.means.killswitch.is_on() {
-            tracing::warn!("ending early: {}", options.means.killswitch.refusal().text);
+        if let Some(why) = session.must_end(&options.means.killswitch) {
+            tracing::warn!("ending early: {}", why.text);
             return Ok(End::Interrupted);
         }
         let now = own::now();

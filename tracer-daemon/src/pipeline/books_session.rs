@@ -109,10 +109,7 @@ impl BooksSession {
                 }
             };
         }
-        let births = births_start.as_mut().and_then(|start| start.begin(&subject, now));
-        if let Some(over) = births_start.take_if(|start| !start.may_begin()) {
-            parts.refused.extend(over.refused().cloned());
-        }
+        let births = begin_births(&mut births_start, &subject, now, &mut parts.refused);
         let refused = parts.refused;
         let constants = subject.constants(means.warm_after);
         let mut session = Self {
@@ -173,10 +170,7 @@ impl BooksSession {
         }
         let due = own::now();
         if births.is_none() && !*is_closed {
-            *births = births_start.as_mut().and_then(|start| start.begin(subject, due));
-            if let Some(over) = births_start.take_if(|start| !start.may_begin()) {
-                refused.extend(over.refused().cloned());
-            }
+            *births = begin_births(births_start, subject, due, refused);
         }
         if let Some((heap, births)) = heap.as_mut().zip(births.as_ref()) {
             heap.slow_down(births.reads_slower());
@@ -330,6 +324,20 @@ fn begun(subject: &Subject, every: Duration) -> Result<HeapLooks, ReadError> {
             begun => return begun,
         }
     }
+}
+
+/// Begins with bursts where it is time to and works. Where they have begun, or never will, nothing is left to be tried.
+fn begin_births(
+    start: &mut Option<BirthStart>,
+    subject: &Subject,
+    now: Instant,
+    refused: &mut Vec<Refusal>,
+) -> Option<BirthLooks> {
+    let births = start.as_mut().and_then(|start| start.begin(subject, now));
+    if let Some(over) = start.take_if(|start| !start.may_begin()) {
+        refused.extend(over.refused().cloned());
+    }
+    births
 }
 
 /// What could be had, and why not what could not.

@@ -203,8 +203,8 @@ fn watch(session: &mut Session, publisher: &mut Publisher<'_>) -> End {
     let mut next_snapshot = own::now();
     while !publisher.shared.stop.load(Ordering::SeqCst) {
         session.step();
-        if session.is_exact() && publisher.shared.means.killswitch.is_on() {
-            tracing::warn!("its probes are taken away: {}", publisher.shared.means.killswitch.refusal().text);
+        if let Some(why) = session.must_end(&publisher.shared.means.killswitch) {
+            tracing::warn!("its probes are taken away: {}", why.text);
             return End::SwitchedOff;
         }
         let now = own::now();

@@ -104,9 +104,9 @@ impl Session {
         }
     }
 
-    /// Whether its probes stay in place until they are taken away one by one.
-    pub fn is_exact(&self) -> bool {
-        matches!(self, Self::Exact(_))
+    /// Why it must end: its probes stay in place all the time, and there are to be none. Windows end by themselves (`bursts/`).
+    pub fn must_end(&self, killswitch: &Killswitch) -> Option<Refusal> {
+        (matches!(self, Self::Exact(_)) && killswitch.is_on()).then(|| killswitch.refusal())
     }
 
     /// The window begins.

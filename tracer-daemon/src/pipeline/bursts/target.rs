@@ -9,11 +9,7 @@ use std::{
 
 use tracer_common::bursts::{BurstPoint, BurstTotal, WindowKind, WindowState};
 
-use super::{
-    desk::Desk,
-    large::LargeObjects,
-    tracker::{Tracker, TrackerError},
-};
+use super::{desk::Desk, large::LargeObjects, tracker::Tracker};
 use crate::{
     addr::Avma,
     attach::{
@@ -170,13 +166,7 @@ impl BurstTarget {
             gate,
             totals: hook_totals,
         });
-        let tracker =
-            Tracker::start(pid, &runtime, reader, tracked::Limits::default(), epoch_ns).map_err(
-                |error| match error {
-                    TrackerError::Read(error) => subject.unread(error),
-                    TrackerError::NoThread(source) => StartError::NoThread { pid, source },
-                },
-            )?;
+        let tracker = Tracker::start(pid, &runtime, reader, tracked::Limits::default(), epoch_ns)?;
         Ok(Self {
             identity: subject.identity,
             desk: Arc::default(),

@@ -26,7 +26,7 @@ use crate::{
         impulses::{Catch, Catching, Unserved},
         tracked::{BirthEvent, BurstEnd, BurstKind, Goroutine, LARGE_BURSTS, Limits, Refill, Taken, Tracked},
     },
-    pipeline::own,
+    pipeline::{StartError, own},
     read::{
         ReadError, Runtime,
         marks::{Cycle, MarksReader, TrackedObject},
@@ -145,17 +145,6 @@ fn push<T>(queue: &mut VecDeque<T>, item: T) {
     }
 }
 
-/// Why nobody follows what is caught.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::pipeline) enum TrackerError {
-    /// The marks cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The system gives no thread.
-    #[error(transparent)]
-    NoThread(std::io::Error),
-}
-
 /// The thread and what it shares.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Tracker {
@@ -214,8 +203,8 @@ impl Tracker {
         reader: BurstReader,
         limits: Limits,
         epoch_ns: u64,
-    ) -> Result<Self, TrackerError> {
-        let marks = MarksReader::new(runtime)?;
+    ) -> Result<Self, StartError> {
+        let marks = MarksReader::new(runtime).map_err(|source| StartError::Read { pid, source })?;
         let state = State {
             tracked: Tracked::new(limits),
             left: VecDeque::new(),
@@ -237,7 +226,8 @@ impl Tracker {
             looked: None,
         };
         let thread = thread::Builder::new().name(format!("marks-{pid}")).spawn(move || follower.run());
-        Ok(Self { shared, thread: Some(thread.map_err(TrackerError::NoThread)?) })
+        let thread = thread.map_err(|source| StartError::NoThread { pid, source })?;
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Whether anybody follows what is caught. Nobody does where the thread has panicked.

@@ -111,9 +111,8 @@ impl Scheduler {
             let is_gone = !hosted.is_there();
             let failure = match &window.failure {
                 _ if is_gone => OpenFailure::Gone,
-                Some(AttachError::TargetGone { .. }) => OpenFailure::Gone,
-                Some(AttachError::NotAllowed { .. }) => OpenFailure::NotAllowed,
-                _ => OpenFailure::Other,
+                Some(error) => failure_of(error),
+                None => OpenFailure::Other,
             };
             let why = window
                 .failure
@@ -215,14 +214,17 @@ impl Scheduler {
             Err(error) => {
                 hosted.target.tracker.lost(burst_number(&plan));
                 hosted.failure = Some(with_causes(&error));
-                let failure = match error {
-                    AttachError::TargetGone { .. } => OpenFailure::Gone,
-                    AttachError::NotAllowed { .. } => OpenFailure::NotAllowed,
-                    _ => OpenFailure::Other,
-                };
-                self.governor.failed(now_ns, id, number, failure, Paid::default());
+                self.governor.failed(now_ns, id, number, failure_of(&error), Paid::default());
             }
         }
         now_ns.saturating_add(NAP_NS)
+    }
+}
+
+fn failure_of(error: &AttachError) -> OpenFailure {
+    match error {
+        AttachError::TargetGone { .. } => OpenFailure::Gone,
+        AttachError::NotAllowed { .. } => OpenFailure::NotAllowed,
+        _ => OpenFailure::Other,
     }
 }

@@ -436,6 +436,8 @@ fn in_seconds(duration: Duration) -> String {
 /// Hooks on every allocation end where somebody wants no probes, and what they counted is of no length that was asked for.
 fn no_killswitch(session: &Session) -> anyhow::Result<()> {
     let killswitch = Killswitch::new(KILLSWITCH.into());
-    anyhow::ensure!(!session.is_exact() || !killswitch.is_on(), "ended early: {}", killswitch.refusal().text);
-    Ok(())
+    match session.must_end(&killswitch) {
+        Some(why) => Err(anyhow::anyhow!("ended early: {}", why.text)),
+        None => Ok(()),
+    }
 }
