@@ -107,7 +107,7 @@ pub enum BurstEvent {
     Cycle(CycleMarked),
 }
 
-/// What was counted since the programs were loaded.
+/// What was counted of windows since the programs were loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BurstTotals {
     /// Hits inside of windows and outside.
@@ -120,16 +120,12 @@ pub struct BurstTotals {
     pub lost: u64,
     /// Frames that were walked.
     pub frames: u64,
-    /// Hits of the point that tells of collections.
-    pub cycles: u64,
     /// Slots that were recorded.
     pub slots: u64,
     /// Births whose slot cannot be told, since too many waited.
     pub pending_full: u64,
     /// What our program took at hits that were recorded, ns.
     pub recorded_ns: u64,
-    /// Hits of the hook on large objects that stays, which none of the others counts.
-    pub large_hits: u64,
 }
 
 macro_rules! take {
@@ -284,7 +280,15 @@ impl BurstCounters {
         Ok(())
     }
 
-    /// Hits of the hook on large objects so far.
+    /// Hits of the point that tells of collections so far.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn cycles(&self) -> Result<u64, CollectError> {
+        sum(&self.totals, "BURST_TOTALS", BurstTotal::Cycles as u32)
+    }
+
+    /// Hits of the hook on large objects that stays so far.
     ///
     /// # Errors
     /// Where the kernel refuses.
@@ -292,7 +296,7 @@ impl BurstCounters {
         sum(&self.totals, "BURST_TOTALS", BurstTotal::LargeHits as u32)
     }
 
-    /// What was counted so far.
+    /// What was counted of windows so far.
     ///
     /// # Errors
     /// Where the kernel refuses.
@@ -304,11 +308,9 @@ impl BurstCounters {
             births: total(BurstTotal::Births)?,
             lost: total(BurstTotal::BirthsLost)?,
             frames: total(BurstTotal::Frames)?,
-            cycles: total(BurstTotal::Cycles)?,
             slots: total(BurstTotal::Slots)?,
             pending_full: total(BurstTotal::PendingFull)?,
             recorded_ns: total(BurstTotal::RecordedNs)?,
-            large_hits: self.large_hits()?,
         })
     }
 }

@@ -7,6 +7,7 @@
 mod descendants;
 mod executables;
 mod file_identity;
+mod life;
 mod mapping;
 mod regular_file;
 mod select;
@@ -24,6 +25,7 @@ use thiserror::Error;
 pub use descendants::{Descendant, descendants, listens, resident_bytes};
 pub use executables::{FilesBelow, RunningExecutable, RunningExecutables, elf_files_below, running_executables};
 pub use file_identity::FileIdentity;
+use life::Life;
 pub use mapping::{CodeMapping, MappedCode, code_mapping, code_mappings, open_mapped};
 pub use regular_file::{Links, open_regular};
 pub use select::{NameError, NamePattern};
@@ -166,9 +168,8 @@ pub fn target_by_pid(pid: u32) -> Result<Target, DiscoverError> {
 
 /// Whether the process is still there and still runs the same program.
 pub fn presence(identity: &ProcessIdentity) -> Presence {
-    let Ok(pid) = i32::try_from(identity.pid) else { return Presence::Ended };
-    let Ok(stat) = Process::new(pid).and_then(|process| process.stat()) else { return Presence::Ended };
-    if stat.starttime != identity.start_ticks || matches!(stat.state, 'Z' | 'X' | 'x') {
+    let Some(stat) = Life::of(identity.pid) else { return Presence::Ended };
+    if stat.start_ticks != identity.start_ticks || matches!(stat.state, b'Z' | b'X' | b'x') {
         return Presence::Ended;
     }
     let exe = std::fs::metadata(format!("/proc/{}/exe", identity.pid));
@@ -177,7 +178,7 @@ pub fn presence(identity: &ProcessIdentity) -> Presence {
             if exe.dev() == identity.exe_device
                 && exe.ino() == identity.exe_inode
                 // 0: it may not be read, or an exec was under way when we first looked.
-                && (identity.start_stack == 0 || stat.startstack == identity.start_stack) =>
+                && (identity.start_stack == 0 || stat.start_stack == identity.start_stack) =>
         {
             Presence::Running
         }

@@ -165,11 +165,11 @@ impl BooksSession {
         let Self {
             subject, heap, profile, goroutines, memory, failures, births, births_start, is_closed, refused, ..
         } = self;
-        if subject.still_there().is_err() {
-            return None;
-        }
         let due = own::now();
         if births.is_none() && !*is_closed {
+            if subject.still_there().is_err() {
+                return None;
+            }
             *births = begin_births(births_start, subject, due, refused);
         }
         if let Some((heap, births)) = heap.as_mut().zip(births.as_ref()) {

@@ -4,6 +4,7 @@
 mod account;
 mod books;
 mod cost;
+mod daemon;
 mod exposition;
 mod goroutines;
 mod inspect;
@@ -46,6 +47,8 @@ enum Bench {
     Overhead(overhead::OverheadArgs),
     /// What reading the books of a process costs leakline, in thread CPU time
     Books(books::BooksArgs),
+    /// What `leakline run` takes itself for twenty programs, by the minute. Needs root; nine minutes after the build.
+    Daemon(daemon::DaemonArgs),
     /// A Prometheus and an etcd under load whose books are read ten times a second: what breaks, and what it costs them
     SoakBooks(soak_books::SoakArgs),
     /// The same two, watched for a quarter of an hour as users do: whom leakline accuses, and why
@@ -77,6 +80,7 @@ pub(crate) fn run(root: &Path, args: &BenchArgs) -> Result<()> {
         Bench::Cost(args) => cost::run(root, args),
         Bench::Overhead(args) => overhead::run(root, args),
         Bench::Books(args) => books::run(root, args),
+        Bench::Daemon(args) => daemon::run(root, args),
         Bench::SoakBooks(args) => soak_books::run(root, args),
         Bench::SoakVerdict(args) => soak_verdict::run(root, args),
         Bench::SoakBursts(args) => soak_bursts::run(root, args),

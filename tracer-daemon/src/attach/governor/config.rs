@@ -25,15 +25,25 @@ pub struct Config {
     pub floor_gap_ns: u64,
     /// What a burst costs ourselves, ns of CPU; counts for the host, not for the target.
     pub own_burst_ns: f64,
+    /// How long a target is new since it was added, ns.
+    pub new_ns: u64,
+    /// Share of one core that the bursts of all targets that are not new may take of ourselves.
+    pub settled_overhead: f64,
 }
 
 impl Config {
     /// The defaults with another share per target. The host's share is 3 % of a core, or twice that of a target if that is more, so that
-    /// one target can use what the user has allowed it.
+    /// one target can use what the user has allowed it. Our own grow with it.
     pub fn for_overhead(max_overhead: f64) -> Self {
         let max_overhead = if max_overhead.is_finite() { max_overhead.clamp(0.0, 1.0) } else { 0.0 };
         let defaults = Self::default();
-        Self { max_overhead, node_overhead: defaults.node_overhead.max(2.0 * max_overhead), ..defaults }
+        Self {
+            max_overhead,
+            node_overhead: defaults.node_overhead.max(2.0 * max_overhead),
+            own_overhead: defaults.own_overhead.max(max_overhead),
+            settled_overhead: defaults.settled_overhead.max(0.25 * max_overhead),
+            ..defaults
+        }
     }
 }
 
@@ -52,7 +62,10 @@ impl Default for Config {
             window_max_ns: 20_000_000,
             long_window_ns: 500_000_000,
             floor_gap_ns: 60_000_000_000,
-            own_burst_ns: 1_500_000.0,
+            // `cargo xtask bench links`.
+            own_burst_ns: 4_000_000.0,
+            new_ns: 180_000_000_000,
+            settled_overhead: 0.007,
         }
     }
 }

@@ -33,7 +33,7 @@
 //! where the points go one after the other, by perf events). A fast program
 //! loses k·w and no more, which is why the cost is bounded whatever the rate.
 //!
-//! The planned cost is a hundredth of M, at least four times the switching, twice the tail, and twice what a burst costs ourselves, at most 0.6 of a purse
+//! The planned cost is a hundredth of M, at least four times the switching, twice the tail, and what a burst costs ourselves, at most 0.6 of a purse
 //! (0.3 where the latter decides). From it follows w, within 2 to 20 ms. Where 20 ms would see fewer than 4,000 hits w is longer, up to 500 ms
 //! (`docs/decisions/0014-windows-may-be-long-where-hits-are-few.md`). w is that for the highest rate of the last minute or two. The cap is in hits,
 //! (most − switching − tail)/h: a jump of the rate costs one cap and no more, and the next decision knows it. Where more hits become births than expected it ends by what both cost.
@@ -52,8 +52,10 @@
 //!
 //! so that the purse stays about half full and all that is earned is spent; the mean cost counts up to three times what a window would cost now.
 //! worth is less than 1 where fewer than 20 hits are expected or the model wants less; live
-//! is the part of the time in which no window is open or being switched. At most a quarter of the time is in windows; what the windows of a target cost ourselves is at
-//! most half of what it may pay; and at most 20 begin per second on a host, one at a time.
+//! is the part of the time in which no window is open or being switched. At most a quarter of the time is in windows, and at most 20 begin per second on a
+//! host, one at a time. What they cost ourselves (`own`) is at most 4/3 of what the target may pay while it is *new*, for three minutes. Then the lines that
+//! leak have a name, and what is to be learnt comes with time, not with windows: at most a quarter of what the target may pay, and for all targets 0.7 % of a
+//! core, of which each gets what it can use, up to the same level (`docs/decisions/0022-windows-are-fewer-once-a-target-is-known.md`).
 //!
 //! Rates differ with what was spent, so a window carries the time that it stands for: 1/r, and the time since the one before in which none could
 //! open. Means over windows are weighted by it: programs with phases of 2 to 200 s are then seen right within 5 % (in simulation; unweighted windows see them up to a
@@ -84,6 +86,7 @@ mod gap;
 mod hooks;
 mod impulses;
 mod learnt;
+mod own;
 mod share;
 mod shed;
 mod target;
@@ -202,7 +205,7 @@ impl Governor {
         self.purse.spend(self.now_ns, cost_ns);
     }
 
-    /// leakline's own CPU time since it began, user and system, ns.
+    /// leakline's own CPU time since it began, user and system, without what targets took once as they were added, ns.
     pub fn observe_own(&mut self, at_ns: u64, own_cpu_ns: u64) {
         self.pass(at_ns);
         self.shedding.observe(self.now_ns, own_cpu_ns, self.config.own_overhead);
@@ -380,7 +383,7 @@ impl Governor {
         }
     }
 
-    /// Divides the host's budget among the targets, about once a second.
+    /// Divides the host's budget, and what we may take ourselves, among the targets, about once a second.
     fn share(&mut self) {
         if self.shared_ns.is_some_and(|shared_ns| self.now_ns < shared_ns.saturating_add(WAIT_MAX_NS)) {
             return;
@@ -389,9 +392,14 @@ impl Governor {
         let all_ns_per_s = (self.config.node_overhead * 1e9 - self.own.sum() / 60.0).max(0.0);
         let wants: Vec<f64> = self.targets.values().map(Target::wants_ns_per_s).collect();
         let level_ns_per_s = share::level(&wants, all_ns_per_s);
+        let host = self.host();
+        let mut wanted = Vec::with_capacity(self.targets.len());
         for target in self.targets.values_mut() {
             target.allowed_ns_per_s = level_ns_per_s;
+            let wanted_per_s = target.wanted_rate(host, &self.config).unwrap_or_default();
+            wanted.push((&mut target.own, wanted_per_s));
         }
+        own::divide(self.now_ns, &mut wanted, &self.config);
     }
 
     /// Whether a target has windows, and why not.

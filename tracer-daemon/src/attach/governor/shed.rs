@@ -44,14 +44,15 @@ impl Shedding {
         self.reads_slower.max(1.0)
     }
 
-    /// Our own CPU time, ns since we began, against a share of one core.
+    /// Our own CPU time, ns since we began, without what was for once, against a share of one core.
     pub(super) fn observe(&mut self, at_ns: u64, own_cpu_ns: u64, share_max: f64) {
         let Some((last_ns, last_cpu_ns)) = self.last.replace((at_ns, own_cpu_ns)) else { return };
         let passed_ns = crate::units::approximate(at_ns.saturating_sub(last_ns));
         if passed_ns <= 0.0 {
             return;
         }
-        let now = crate::units::approximate(own_cpu_ns.saturating_sub(last_cpu_ns)) / passed_ns;
+        // Less than before where some of it was found to have been for once.
+        let now = (crate::units::approximate(own_cpu_ns) - crate::units::approximate(last_cpu_ns)) / passed_ns;
         // About the mean of the last ten seconds.
         let weight = 1.0 - (-passed_ns / 1e10).exp();
         self.rate += weight * (now - self.rate);

@@ -4,6 +4,7 @@ use super::budget::{LastMinute, MINUTE_NS, Purse};
 use super::gap::Gap;
 use super::hooks::{self, Hook, HookLoad, Mode};
 use super::learnt::{self, Learnt};
+use super::own::OwnCost;
 use super::types::{
     Account, Cause, HookHits, Hooks, Impulse, Observation, OpenFailure, Outcome, Paid, Refusal, TargetFacts,
     WindowKind, WindowPlan,
@@ -78,6 +79,8 @@ pub(super) struct Target {
     blocked_ns: u64,
     /// When it was added, ns.
     since_ns: u64,
+    /// What its windows cost ourselves.
+    pub(super) own: OwnCost,
     pub(super) hooks: Hooks,
     account: Account,
     cpu: LastMinute,
@@ -108,6 +111,7 @@ impl Target {
             next_kind: None,
             blocked_ns: 0,
             since_ns: at_ns,
+            own: OwnCost::new(at_ns),
             hooks: Hooks::default(),
             account: Account::default(),
             cpu: LastMinute::default(),
@@ -252,7 +256,7 @@ impl Target {
         // A window that costs less than its switching is better a longer and rarer one. So is one that costs less than it costs us, where the purse holds several.
         let least_ns = (4.0 * outlook.switch_ns).max(2.0 * outlook.fixed_ns());
         let several = if self.is_shared() { 1.0 } else { 3.0 };
-        let worth_ns = least_ns.max((2.0 * config.own_burst_ns).min(PURSE_PART / several * capacity_ns));
+        let worth_ns = least_ns.max(config.own_burst_ns.min(PURSE_PART / several * capacity_ns));
         let planned_ns = (WINDOW_SHARE * minute_ns).max(worth_ns).min(PURSE_PART * capacity_ns);
         let slack_ns = TAIL_SLACK * minute_ns;
         (planned_ns >= outlook.least_ns(slack_ns).max(4.0 * outlook.switch_ns)).then(|| Allowance {
@@ -272,8 +276,14 @@ impl Target {
         self.purse.content_ns().min(bound_ns - sudden_ns)
     }
 
+    /// Windows per second that the target and we pay for now, or why there are none.
+    fn paid_rate(&self, at_ns: u64, host: Host, config: &Config) -> Result<f64, Refusal> {
+        let wanted_per_s = self.wanted_rate(host, config)?;
+        Ok(wanted_per_s.min(self.own.windows_per_s(at_ns, config) / host.live))
+    }
+
     /// Windows per second that the target pays for now, or why there are none.
-    pub(super) fn paid_rate(&self, host: Host, config: &Config) -> Result<f64, Refusal> {
+    pub(super) fn wanted_rate(&self, host: Host, config: &Config) -> Result<f64, Refusal> {
         let outlook = self.outlook(WindowKind::Births);
         let minute_ns = self.purse.minute_ns();
         let too_small = Refusal::BudgetTooSmall { window_ns: 2.0 * outlook.fixed_ns(), minute_ns };
@@ -298,9 +308,7 @@ impl Target {
         let fullness = (room_ns - planned_ns) / (self.purse.capacity_ns() - planned_ns).max(1.0);
         let rate_per_s = 2.0 * fullness.max(0.0) * minute_ns / 60.0 / cost_ns.max(1.0);
         let open_share = OPEN_SHARE.min(HOST_OPEN_SHARE / host.targets.max(1.0));
-        // For one target we pay ourselves at most half of what it may.
-        let own_per_s = config.max_overhead * 1e9 / (2.0 * config.own_burst_ns).max(1.0);
-        let most_per_s = RATE_MAX_PER_S.min(own_per_s).min(open_share / length_ns * 1e9);
+        let most_per_s = RATE_MAX_PER_S.min(open_share / length_ns * 1e9);
         let worth = (shape.peak_hits / HITS_WORTH).min(1.0);
         Ok(rate_per_s.min(most_per_s) * worth / host.live)
     }
@@ -319,7 +327,7 @@ impl Target {
 
     /// Brings the gap to a time; the rate may change on the way.
     pub(super) fn advance(&mut self, to_ns: u64, host: Host, config: &Config) {
-        // It changes by time alone at the end of a wait, of which there are two.
+        // It changes by time alone at the end of a wait, of which there are three.
         for _ in 0..4 {
             let from_ns = self.gap.until_ns();
             if from_ns >= to_ns || self.gap.is_over() {
@@ -364,13 +372,15 @@ impl Target {
         if !self.allocates(config) {
             return (0.0, u64::MAX, Cause::Random, Some(Refusal::NothingAllocated));
         }
-        let paid = if host.shed >= Shed::Bursts { Err(Refusal::Shed) } else { self.paid_rate(host, config) };
+        let paid = if host.shed >= Shed::Bursts { Err(Refusal::Shed) } else { self.paid_rate(at_ns, host, config) };
         let (floor_from_ns, mean_s) = match self.last_end_ns {
             Some(end_ns) => (end_ns.saturating_add(config.floor_gap_ns), FLOOR_MEAN_S),
             None => (0, FIRST_MEAN_S),
         };
         let floor_per_s = if at_ns >= floor_from_ns { 1.0 / mean_s } else { 0.0 };
-        let until_ns = if at_ns < floor_from_ns { floor_from_ns } else { u64::MAX };
+        let changes_ns =
+            [floor_from_ns, self.own.new_until_ns(config)].into_iter().filter(|change_ns| at_ns < *change_ns);
+        let until_ns = changes_ns.min().unwrap_or(u64::MAX);
         match paid {
             Ok(per_s) if per_s >= floor_per_s => (per_s, until_ns, Cause::Random, None),
             // It could pay, and little is gained: then rather seldom, within what it can pay.
@@ -450,7 +460,7 @@ impl Target {
         if self.is_unknown(at_ns) {
             return Err(Refusal::NothingKnown);
         }
-        self.paid_rate(host, config)?;
+        self.wanted_rate(host, config)?;
         self.impulse = Some((impulse, at_ns.saturating_add(IMPULSE_LIFE_NS)));
         self.last_impulse_ns = Some(at_ns);
         Ok(())

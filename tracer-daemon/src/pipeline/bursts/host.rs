@@ -73,8 +73,7 @@ impl Shared {
     }
 }
 
-/// Windows are opened in so many processes at most: each takes about 2 MB and, where it is busy, 1 % of a core of ours, and twenty windows
-/// a second are all that a host has.
+/// Windows are opened in so many processes at most: each takes about 2 MB and 0.1 % of a core of ours, and where they are busy they share what windows may take.
 pub(in crate::pipeline) const TARGETS_MAX: usize = 64;
 
 /// A target that the scheduler has. Taken from it when dropped.

@@ -6,7 +6,7 @@ use super::{desk::Shown, staying::StayingHook, target::BurstTarget};
 use crate::{
     attach::{
         Holder,
-        governor::{Costs, Governor, TargetId},
+        governor::{Costs, Governor, Hooks, TargetId},
     },
     discover::{Presence, presence},
     export::Refusal,
@@ -54,25 +54,27 @@ impl Retry {
 /// A target that has its place.
 pub(super) struct Hosted {
     pub(super) target: BurstTarget,
-    pub(super) cycle: Option<Holder>,
+    pub(super) cycles: StayingHook,
     pub(super) goroutines: StayingHook,
     pub(super) large: StayingHook,
-    /// When the cycle's link is made again.
-    pub(super) retry: Retry,
-    /// Why collections are not seen as they end.
-    pub(super) cycle_failure: Option<String>,
     /// Why the last window could not be opened.
     pub(super) failure: Option<String>,
-    pub(super) cycles: u64,
     pub(super) traps: Traps,
     /// The impulse that the governor was told of last and that has no burst yet.
     pub(super) impulse: Option<u32>,
 }
 
 impl Hosted {
+    /// No hit of a hook that stays counts any more. Their links, told to end.
+    pub(super) fn end_hooks(&mut self, now_ns: u64) -> impl Iterator<Item = Holder> {
+        let Self { cycles, goroutines, large, target, .. } = self;
+        [cycles, goroutines, large].map(|hook| hook.end(now_ns, target)).into_iter().flatten()
+    }
+
     /// What does not work now.
-    pub(super) fn failures(&self) -> Option<String> {
-        let cycle = self.cycle_failure.as_ref().map(|why| format!("collections are not seen as they end: {why}"));
+    fn failures(&self, now_ns: u64, decided: Option<&Hooks>) -> Option<String> {
+        let cycle = self.cycles.why_off(now_ns, decided.map(|hooks| &hooks.cycles), &self.target);
+        let cycle = cycle.map(|why| format!("collections are not seen as they end: {why}"));
         let window = self.failure.as_ref().map(|why| format!("a window could not be opened: {why}"));
         let failures: Vec<String> = cycle.into_iter().chain(window).collect();
         (!failures.is_empty()).then(|| failures.join("; "))
@@ -114,14 +116,15 @@ impl Traps {
 ///
 /// `off`: why no probe is to be in place at all.
 pub(super) fn show(hosted: &Hosted, id: TargetId, governor: &Governor, off: Option<&Refusal>, now_ns: u64) {
-    let decision = governor.hooks(id).map(|hooks| &hooks.goroutines);
+    let decided = governor.hooks(id);
+    let goroutines = decided.map(|hooks| &hooks.goroutines);
     hosted.target.desk.show(Shown {
         account: governor.account(id).unwrap_or_default(),
         standing: Some(governor.standing(id)),
         reads_slower: governor.reads_slower(),
-        failure: hosted.failures(),
+        failure: hosted.failures(now_ns, decided),
         off: off.cloned(),
-        goroutine_hooks_off: hosted.goroutines.why_off(now_ns, decision, &hosted.target),
+        goroutine_hooks_off: hosted.goroutines.why_off(now_ns, goroutines, &hosted.target),
     });
 }
 

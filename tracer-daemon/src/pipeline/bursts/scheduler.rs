@@ -14,7 +14,7 @@ use rustix::{
 
 use super::{
     host::{Command, Shared},
-    hosted::{Hosted, Retry, Traps, show},
+    hosted::{Hosted, Traps, show},
     staying::StayingHook,
     target::BurstTarget,
     window::OpenWindow,
@@ -22,12 +22,11 @@ use super::{
 use crate::{
     attach::{
         Holder, Holders, News,
-        governor::{Config, Costs, Governor, Hook, HookHits, Mode, Observation, TargetId},
+        governor::{Config, Costs, Governor, Hook, HookHits, Observation, TargetId},
     },
     export::Refusal,
     pipeline::{
         Killswitch,
-        error::with_causes,
         goroutines::{began_ns, monotonic_ns},
         own,
     },
@@ -40,10 +39,6 @@ const OBSERVE_NS: u64 = 1_000_000_000;
 const BEAT_NS: u64 = 300_000_000;
 /// The thread sleeps no longer than this, so that heartbeats come in time.
 pub(super) const NAP_NS: u64 = 200_000_000;
-/// Before a link that stays is tried again that could not be made, the first time.
-const RETRY_NS: u64 = 10_000_000_000;
-/// Before it is made again after it has ended: by itself where we were stopped, or since its process was killed.
-const AGAIN_NS: u64 = 500_000_000;
 /// A link that stays and is told to end has so long for it.
 const LEAVE_NS: u64 = 1_000_000_000;
 /// Who sleeps for [`NAP_NS`] and wakes up so much later was stopped.
@@ -60,6 +55,8 @@ pub(super) struct Scheduler {
     pub(super) holders: Holders,
     pub(super) targets: BTreeMap<TargetId, Hosted>,
     pub(super) window: Option<OpenWindow>,
+    /// What targets took of our CPU time as they came, ns. To give up evidence would not bring it back.
+    load_cpu_ns: u64,
     /// Links that were told to end, and were not heard of since; with when they are ended by force.
     leaving: Vec<(Holder, u64)>,
     beat_ns: u64,
@@ -89,6 +86,7 @@ impl Scheduler {
             holders,
             targets: BTreeMap::new(),
             window: None,
+            load_cpu_ns: 0,
             leaving: Vec::new(),
             beat_ns: now_ns,
             observed_ns: now_ns,
@@ -148,9 +146,8 @@ impl Scheduler {
         let bell = self.shared.bell.as_fd();
         let mut waited: Vec<PollFd<'_>> = vec![PollFd::from_borrowed_fd(bell, PollFlags::IN)];
         let links = self.window.iter().map(|window| &window.holder).chain(self.leaving.iter().map(|(link, _)| link));
-        let links = links.chain(self.targets.values().filter_map(|hosted| hosted.cycle.as_ref()));
         waited.extend(links.map(|link| PollFd::from_borrowed_fd(link.fd(), PollFlags::IN)));
-        let staying = self.targets.values().flat_map(|hosted| [&hosted.goroutines, &hosted.large]);
+        let staying = self.targets.values().flat_map(|hosted| [&hosted.cycles, &hosted.goroutines, &hosted.large]);
         waited.extend(staying.filter_map(StayingHook::link));
         // What there is shows when it is looked at.
         let _interrupted = poll(&mut waited, Some(&timeout));
@@ -176,19 +173,17 @@ impl Scheduler {
 
     fn add(&mut self, id: TargetId, target: BurstTarget) {
         let now_ns = monotonic_ns();
+        self.load_cpu_ns = self.load_cpu_ns.saturating_add(target.load_cpu_ns);
         let cpu_ns = own::cpu_ns_of(target.identity.pid).unwrap_or_default();
         let began_ns = began_ns(target.identity.start_ticks, now_ns);
         let age_ns = began_ns.map_or(0, |began_ns| now_ns.saturating_sub(began_ns));
         self.governor.add(now_ns, id, target.facts(self.costs, cpu_ns, age_ns));
         let hosted = Hosted {
             target,
-            cycle: None,
+            cycles: StayingHook::new(Hook::Cycles),
             goroutines: StayingHook::new(Hook::Goroutines),
             large: StayingHook::new(Hook::LargeObjects),
-            retry: Retry::default(),
-            cycle_failure: None,
             failure: None,
-            cycles: 0,
             traps: Traps::default(),
             impulse: None,
         };
@@ -204,14 +199,7 @@ impl Scheduler {
         }
         let Some(mut hosted) = self.targets.remove(&id) else { return };
         let leave_ns = monotonic_ns().saturating_add(LEAVE_NS);
-        for hook in [&mut hosted.goroutines, &mut hosted.large] {
-            let link = hook.end(monotonic_ns(), &mut hosted.target);
-            self.leaving.extend(link.map(|link| (link, leave_ns)));
-        }
-        if let Some(cycle) = hosted.cycle {
-            cycle.close();
-            self.leaving.push((cycle, leave_ns));
-        }
+        self.leaving.extend(hosted.end_hooks(monotonic_ns()).map(|link| (link, leave_ns)));
     }
 
     /// Takes what the links have to tell.
@@ -224,19 +212,9 @@ impl Scheduler {
             !ended(link, |_| {})
         });
         for hosted in self.targets.values_mut() {
-            hosted.goroutines.hear(monotonic_ns(), &mut hosted.target);
-            hosted.large.hear(monotonic_ns(), &mut hosted.target);
-            let Some(cycle) = &mut hosted.cycle else { continue };
-            let failure = &mut hosted.cycle_failure;
-            let is_over = ended(cycle, |news| match news {
-                News::Opened { .. } => *failure = None,
-                News::Failed(error) => *failure = Some(with_causes(&error)),
-                News::Closed { .. } | News::Gone => {}
-            });
-            if is_over {
-                hosted.cycle = None;
-                let again_ns = if hosted.cycle_failure.is_some() { RETRY_NS } else { AGAIN_NS };
-                hosted.retry.ended(monotonic_ns(), again_ns);
+            let Hosted { cycles, goroutines, large, target, .. } = hosted;
+            for hook in [cycles, goroutines, large] {
+                hook.hear(monotonic_ns(), target);
             }
         }
         if let Some(mut window) = self.window.take() {
@@ -276,10 +254,7 @@ impl Scheduler {
             window.leave_ns = leave_ns;
         }
         for hosted in self.targets.values_mut() {
-            let hooks = [&mut hosted.goroutines, &mut hosted.large].map(|hook| hook.end(now_ns, &mut hosted.target));
-            let links = hooks.into_iter().flatten();
-            let cycle = hosted.cycle.take().inspect(Holder::close);
-            self.leaving.extend(links.chain(cycle).map(|link| (link, leave_ns)));
+            self.leaving.extend(hosted.end_hooks(now_ns).map(|link| (link, leave_ns)));
         }
     }
 
@@ -291,38 +266,15 @@ impl Scheduler {
             self.leave_those_whom_nobody_follows(now_ns);
         }
         for (id, hosted) in &mut self.targets {
-            let hooks = self.governor.hooks(*id);
-            let decisions = [hooks.map(|hooks| &hooks.goroutines), hooks.map(|hooks| &hooks.large_objects)];
-            let Hosted { goroutines, large, target, .. } = hosted;
-            for (hook, decision) in [goroutines, large].into_iter().zip(decisions) {
+            let Some(decided) = self.governor.hooks(*id) else { continue };
+            let Hosted { cycles, goroutines, large, target, .. } = hosted;
+            let hooks = [(cycles, &decided.cycles), (goroutines, &decided.goroutines), (large, &decided.large_objects)];
+            for (hook, decision) in hooks {
                 let (leaving, has_jumped) = hook.keep(now_ns, decision, beats, target, &mut self.holders);
                 self.leaving.extend(leaving.map(|link| (link, now_ns.saturating_add(LEAVE_NS))));
                 if has_jumped {
                     self.observed_ns = 0;
                 }
-            }
-            if let Some(off) = hooks.map(|hooks| &hooks.cycles).filter(|cycles| cycles.mode != Mode::Continuous) {
-                if let Some(cycle) = hosted.cycle.take() {
-                    cycle.close();
-                    self.leaving.push((cycle, now_ns.saturating_add(LEAVE_NS)));
-                    hosted.cycle_failure = Some(off.reason.clone());
-                }
-                continue;
-            }
-            match &hosted.cycle {
-                Some(cycle) if beats => cycle.beat(),
-                None if hosted.retry.is_due(now_ns) => {
-                    hosted.retry.made(now_ns);
-                    match hosted.target.open_hook(Hook::Cycles, &mut self.holders) {
-                        Some(Ok(cycle)) => hosted.cycle = Some(cycle),
-                        Some(Err(error)) => {
-                            hosted.cycle_failure = Some(with_causes(&error));
-                            hosted.retry.ended(now_ns, RETRY_NS);
-                        }
-                        None => hosted.retry.not_before(u64::MAX),
-                    }
-                }
-                _ => {}
             }
         }
         if !self.targets.is_empty() && self.window.is_none() {
@@ -351,13 +303,11 @@ impl Scheduler {
 
     /// Tells the governor how the targets do, and the sessions what they pay.
     fn observe(&mut self, now_ns: u64) {
-        self.governor.observe_own(now_ns, own::cpu_ns_with_children());
+        self.governor.observe_own(now_ns, own::cpu_ns_with_children().saturating_sub(self.load_cpu_ns));
         for (id, hosted) in &mut self.targets {
             let target = &hosted.target;
             let rates = target.desk.rates();
-            let totals = target.counters.totals().unwrap_or_default();
-            let cycles = totals.cycles.saturating_sub(hosted.cycles);
-            hosted.cycles = totals.cycles;
+            let cycles = hosted.cycles.take_hits(target);
             let goroutines = hosted.goroutines.take_hits(target);
             let large_objects = hosted.large.take_hits(target);
             if let Some(cpu_ns) = own::cpu_ns_of(target.identity.pid) {

@@ -1,7 +1,7 @@
-//! A hook of one target that stays, on goroutines or on large objects: on while the governor lets it be, ended at once where its rate
-//! jumps.
+//! A hook of one target that stays, on collections, goroutines or large objects: on while the governor lets it be, ended at once where its
+//! rate jumps.
 //!
-//! Its link is held as that of collections is. Hits count only until a time that is put off with each heartbeat, so that nothing is
+//! Hits of the latter two count only until a time that is put off with each heartbeat, so that nothing is
 //! counted where this process is stopped; and only from when all points are on, so that begins and ends are counted from one moment.
 
 use rustix::event::{PollFd, PollFlags};
@@ -15,8 +15,10 @@ use crate::pipeline::error::with_causes;
 
 /// Hits count so long without another heartbeat: a little longer than the link is held without one.
 const COUNT_NS: u64 = 1_500_000_000;
-/// Before a link that could not be made, or was lost, is tried again.
+/// Before a link that could not be made is tried again, the first time.
 const RETRY_NS: u64 = 10_000_000_000;
+/// Before one is made again that has ended: by itself where we were stopped, or since its process was killed.
+const AGAIN_NS: u64 = 500_000_000;
 /// After hits have jumped above their cap. The governor may wait longer.
 const JUMPED_NS: u64 = 10_000_000_000;
 /// So long after the beginning it is no news that they are off: rates are not known yet.
@@ -84,7 +86,7 @@ impl StayingHook {
         if is_over {
             self.count_until(now_ns, 0, target);
             self.link = None;
-            self.retry.ended(now_ns, RETRY_NS);
+            self.retry.ended(now_ns, if failure.is_some() { RETRY_NS } else { AGAIN_NS });
             self.failure = Some(failure.unwrap_or_else(|| String::from("the process that held the probes ended")));
         }
     }
@@ -93,18 +95,22 @@ impl StayingHook {
     pub(super) fn keep(
         &mut self,
         now_ns: u64,
-        decision: Option<&HookDecision>,
+        decision: &HookDecision,
         beats: bool,
         target: &mut BurstTarget,
         holders: &mut Holders,
     ) -> (Option<Holder>, bool) {
         self.asked_ns.get_or_insert(now_ns);
-        let wanted = decision.filter(|decision| decision.mode == Mode::Continuous);
-        let Some(decision) = wanted else { return (self.end(now_ns, target), false) };
+        if decision.mode != Mode::Continuous {
+            return (self.end(now_ns, target), false);
+        }
         if self.link.is_none() {
             if self.retry.is_due(now_ns) {
                 self.begin(now_ns, target, holders);
             }
+            return (None, false);
+        }
+        if !beats {
             return (None, false);
         }
         let hits = target.hook_hits(self.hook);
@@ -115,13 +121,11 @@ impl StayingHook {
         if now_ns.saturating_sub(self.second.0) >= CAP_OVER_NS {
             self.second = (now_ns, hits);
         }
-        if beats {
-            if let Some(link) = &self.link {
-                link.beat();
-            }
-            if self.counts {
-                self.count_until(now_ns, now_ns.saturating_add(COUNT_NS), target);
-            }
+        if let Some(link) = &self.link {
+            link.beat();
+        }
+        if self.counts {
+            self.count_until(now_ns, now_ns.saturating_add(COUNT_NS), target);
         }
         (None, false)
     }

@@ -27,7 +27,7 @@ use crate::{
     export::Refusal,
     inspect::Global,
     model::{preferences::Preferences, tracked},
-    pipeline::{StartError, Subject, looks::NoBirths},
+    pipeline::{StartError, Subject, goroutines::thread_cpu_ns, looks::NoBirths},
     plan::{BirthPoints, BurstPlan, ProbePoint, Purpose},
     units::{approximate, whole},
 };
@@ -53,6 +53,8 @@ const NO_RING_BYTES: u32 = 4_096;
 #[derive(Debug)]
 pub(in crate::pipeline) struct BurstTarget {
     pub(super) identity: ProcessIdentity,
+    /// What loading its programs took of our CPU time, once, ns: most of it in the kernel's verifier.
+    pub(super) load_cpu_ns: u64,
     pub(super) desk: Arc<Desk>,
     pub(super) tracker: Arc<Tracker>,
     pub(super) counters: BurstCounters,
@@ -126,7 +128,7 @@ impl BurstTarget {
         epoch_ns: u64,
         mechanism: Mechanism,
     ) -> Result<Self, StartError> {
-        let pid = subject.identity.pid;
+        let (pid, began_cpu_ns) = (subject.identity.pid, thread_cpu_ns());
         let exe = exe.try_clone().map_err(|source| StartError::Exe { pid, source })?;
         let runtime = subject.runtime();
         let address = |global| runtime.address(global).map_err(|missing| subject.unread(missing.into()));
@@ -169,6 +171,7 @@ impl BurstTarget {
         let tracker = Tracker::start(pid, &runtime, reader, tracked::Limits::default(), epoch_ns)?;
         Ok(Self {
             identity: subject.identity,
+            load_cpu_ns: thread_cpu_ns().saturating_sub(began_cpu_ns),
             desk: Arc::default(),
             tracker: Arc::new(tracker),
             counters,
@@ -321,10 +324,10 @@ impl BurstTarget {
         Some(holders.open(&Link { mechanism, programs, exe, pid, points, hits: None, until }))
     }
 
-    /// Its hits count until then; 0: none does any more. Collections always count.
+    /// Its hits count until then; 0: none does any more. Collections count as long as the link is there.
     pub(super) fn count_until(&mut self, hook: Hook, now_ns: u64, until_ns: u64) -> Result<(), CollectError> {
         match hook {
-            Hook::Cycles => {}
+            Hook::Cycles => self.tracker.sees_cycles(until_ns > 0),
             Hook::LargeObjects => self.large.count_until(now_ns, until_ns, &self.tracker)?,
             Hook::Goroutines => {
                 let Ok(hooks) = &mut self.goroutines else { return Ok(()) };
@@ -338,7 +341,7 @@ impl BurstTarget {
     /// Its hits since the programs were loaded; 0 where they cannot be read.
     pub(super) fn hook_hits(&self, hook: Hook) -> u64 {
         match hook {
-            Hook::Cycles => self.counters.totals().map(|totals| totals.cycles).unwrap_or_default(),
+            Hook::Cycles => self.counters.cycles().unwrap_or_default(),
             Hook::LargeObjects => self.counters.large_hits().unwrap_or_default(),
             Hook::Goroutines => {
                 self.goroutines.as_ref().ok().and_then(|hooks| hooks.totals.hits().ok()).unwrap_or_default()

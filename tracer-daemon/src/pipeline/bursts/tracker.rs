@@ -14,7 +14,8 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
+    fd::{AsFd as _, OwnedFd},
     time::Timespec,
 };
 use tracer_common::bursts::WindowKind;
@@ -35,8 +36,10 @@ use crate::{
     units::approximate,
 };
 
-/// How long it sleeps at most: then it sees what wakes nobody up.
+/// How long it sleeps at most while births come, which wake nobody up, or the end of a collection would not.
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// The same where only a collection or a window can bring news: births of large objects come in between, and few.
+const LONG_NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 /// While births come, it does not look at the ring for each of them.
 const BREATH: Duration = Duration::from_millis(1);
 /// A window is told as over so long after its end: a program that was interrupted between taking room in the ring and filling it keeps
@@ -156,12 +159,18 @@ pub(in crate::pipeline) struct Tracker {
 struct Shared {
     stop: AtomicBool,
     state: Mutex<State>,
+    /// Wakes the thread up.
+    bell: OwnedFd,
 }
 
 /// What both sides change, each for a short time.
 #[derive(Debug)]
 struct State {
     tracked: Tracked,
+    /// Whether a window is open, or about to be.
+    is_open: bool,
+    /// Whether the end of each collection is told through the ring.
+    sees_cycles: bool,
     /// Windows that are over and were not told to `tracked` yet, and since when that is known.
     left: VecDeque<(Instant, Left)>,
     impulses: ImpulseBursts,
@@ -190,6 +199,11 @@ impl Shared {
         // What a thread that panicked has left is still counts.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn ring(&self) {
+        // A bell that has rung so often that no more can be counted wakes as well.
+        let _rung = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
 }
 
 impl Tracker {
@@ -207,13 +221,17 @@ impl Tracker {
         let marks = MarksReader::new(runtime).map_err(|source| StartError::Read { pid, source })?;
         let state = State {
             tracked: Tracked::new(limits),
+            is_open: false,
+            sees_cycles: false,
             left: VecDeque::new(),
             impulses: ImpulseBursts::default(),
             undecodable: 0,
             hits: HashMap::new(),
             failure: None,
         };
-        let shared = Arc::new(Shared { stop: AtomicBool::new(false), state: Mutex::new(state) });
+        let no_thread = |source| StartError::NoThread { pid, source };
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| no_thread(e.into()))?;
+        let shared = Arc::new(Shared { stop: AtomicBool::new(false), state: Mutex::new(state), bell });
         let mut follower = Follower {
             shared: Arc::clone(&shared),
             reader,
@@ -226,8 +244,7 @@ impl Tracker {
             looked: None,
         };
         let thread = thread::Builder::new().name(format!("marks-{pid}")).spawn(move || follower.run());
-        let thread = thread.map_err(|source| StartError::NoThread { pid, source })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread.map_err(no_thread)?) })
     }
 
     /// Whether anybody follows what is caught. Nobody does where the thread has panicked.
@@ -235,18 +252,36 @@ impl Tracker {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// A window has ended.
-    pub(super) fn ended(&self, window: EndedWindow) {
-        self.leave(Left::Ended(window));
+    /// A window is about to open: births come soon.
+    pub(super) fn begins(&self) {
+        self.shared.state().is_open = true;
+        self.shared.ring();
     }
 
-    fn leave(&self, left: Left) {
-        self.shared.state().left.push_back((own::now(), left));
+    /// Whether the end of each collection is told through the ring from now on.
+    pub(super) fn sees_cycles(&self, sees_cycles: bool) {
+        let before = std::mem::replace(&mut self.shared.state().sees_cycles, sees_cycles);
+        if before != sees_cycles {
+            self.shared.ring();
+        }
+    }
+
+    /// A window has ended.
+    pub(super) fn ended(&self, window: EndedWindow) {
+        self.leave(Left::Ended(window), matches!(window.caught, Caught::LargeObjects));
+    }
+
+    fn leave(&self, left: Left, stays_open: bool) {
+        let mut state = self.shared.state();
+        state.is_open &= stays_open;
+        state.left.push_back((own::now(), left));
+        drop(state);
+        self.shared.ring();
     }
 
     /// A window is over, and what it caught means nothing: it is not known when it ended, or the target was another by then.
     pub(super) fn lost(&self, burst: u32) {
-        self.leave(Left::Lost(burst));
+        self.leave(Left::Lost(burst), false);
     }
 
     /// The window of this burst, which is about to open, is an impulse's.
@@ -299,6 +334,7 @@ impl Tracker {
 impl Drop for Tracker {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.ring();
         if let Some(thread) = self.thread.take() {
             // One that panicked has said so.
             let _panicked = thread.join();
@@ -335,16 +371,28 @@ impl Follower {
 
     fn follow(&mut self) {
         while !self.shared.stop.load(Ordering::Relaxed) {
-            // Interrupted or not: the ring says what there is. It says so also of what cannot be taken yet.
-            let ready = poll(&mut [PollFd::new(&self.reader.descriptor(), PollFlags::IN)], Some(&NAP));
+            let ready = self.sleep();
             let left = self.settled();
             let marked = self.drain();
             self.windows_left(left);
             self.look(marked);
-            if ready != Ok(0) && marked.is_none() {
+            if ready && marked.is_none() {
                 thread::sleep(BREATH);
             }
         }
+    }
+
+    /// True where something woke it.
+    fn sleep(&self) -> bool {
+        let state = self.shared.state();
+        let is_quiet = state.sees_cycles && !state.is_open && state.left.is_empty();
+        drop(state);
+        let (ring, bell) = (self.reader.descriptor(), self.shared.bell.as_fd());
+        let mut waited = [PollFd::new(&ring, PollFlags::IN), PollFd::new(&bell, PollFlags::IN)];
+        // Interrupted or not: the ring says what there is. It says so also of what cannot be taken yet.
+        let ready = poll(&mut waited, Some(if is_quiet { &LONG_NAP } else { &NAP })) != Ok(0);
+        let _silent = rustix::io::read(&self.shared.bell, &mut [0; 8]);
+        ready
     }
 
     /// The windows all of whose births are in the ring by now, or were taken from it.

@@ -196,6 +196,7 @@ impl Scheduler {
             Ok(holder) => {
                 let stands_for_s = approximate(plan.stands_for_ns) / 1e9;
                 tracing::debug!(pid = hosted.target.identity.pid, stands_for_s, reason = %plan.reason(), "a window opens");
+                hosted.target.tracker.begins();
                 self.window = Some(OpenWindow {
                     plan,
                     kind,

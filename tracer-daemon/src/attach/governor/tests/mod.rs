@@ -2,13 +2,19 @@
 
 mod budget;
 mod decisions;
+mod settled;
 mod simulation;
 mod times;
 
 use super::*;
 use simulation::{BEGIN_NS, Program, Run, SECOND_NS, id, ns, seconds, time_s};
 
+/// Of programs of which there is always something to be learnt.
 fn run(config: Config, programs: Vec<Program>, length_s: f64, seed: u64) -> Run {
+    run_settling(Config { new_ns: u64::MAX, ..config }, programs, length_s, seed)
+}
+
+fn run_settling(config: Config, programs: Vec<Program>, length_s: f64, seed: u64) -> Run {
     let mut run = Run::new(config, programs, seed);
     run.run(length_s);
     run
