@@ -1,5 +1,5 @@
-//! `cargo xtask bench daemon`: what `leakline run` takes for many Go programs at once, by the minute: its CPU time with that of the processes that
-//! hold its probes, its memory, and the windows that it opened.
+//! `cargo xtask bench daemon`: what `leakline run` takes for many Go programs at once, by the minute: its CPU time and its memory, both with those of the
+//! processes that hold its probes, and the windows that it opened.
 //!
 //! The bounds decide the exit status. That of CPU time is for programs that are known: new ones get more windows for three minutes.
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::exposition::Page;
-use super::processes::cpu_s;
+use super::processes::{cpu_s, proportional_bytes};
 use super::services::{Process, free_address, get};
 use super::target::{Load, Target, TargetBinary};
 use crate::build_leakline;
@@ -90,7 +90,7 @@ pub(super) fn run(root: &Path, args: &DaemonArgs) -> Result<()> {
         let (bursts, cost_s) =
             (page.sum("leakline_bursts_total", &[]), page.sum("leakline_target_added_cpu_seconds_total", &[]));
         let share = (now - cpu) / passed_s;
-        let bytes = page.sum("process_resident_memory_bytes", &[]);
+        let bytes = proportional_bytes(daemon.0.id())?;
         println!(
             "{minute} | {:.2} | {:.0} | {:.2} | {:.2}",
             100.0 * share,

@@ -61,6 +61,22 @@ pub(super) fn changed_text(pid: u32) -> Result<usize> {
     Ok(changed)
 }
 
+/// Memory of a process and its children, pages that they share counted once between those that have them (`Pss` of proc_pid_smaps_rollup(5)).
+pub(super) fn proportional_bytes(pid: u32) -> Result<f64> {
+    // Each thread has its own.
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))?.filter_map(Result::ok);
+    let children: String =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok()).collect();
+    let of = |process: &str| -> Option<f64> {
+        let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.split_ascii_whitespace().next()?.parse::<f64>().ok()
+    };
+    let own = of(&pid.to_string()).with_context(|| format!("process {pid} is gone"))?;
+    // One that held a window may have ended meanwhile.
+    Ok(1024.0 * (own + children.split_ascii_whitespace().filter_map(of).sum::<f64>()))
+}
+
 /// How many processes run this program.
 pub(super) fn processes_of(program: &Path) -> Result<usize> {
     let runs_it = |entry: &fs::DirEntry| fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program);
