@@ -61,7 +61,7 @@ pub(super) fn changed_text(pid: u32) -> Result<usize> {
     Ok(changed)
 }
 
-/// Memory of a process and its children, pages that they share counted once between those that have them (`Pss` of proc_pid_smaps_rollup(5)).
+/// Memory of a process and its children, pages that they share counted once between those that have them (`Pss` of `proc_pid_smaps_rollup(5)`).
 pub(super) fn proportional_bytes(pid: u32) -> Result<f64> {
     // Each thread has its own.
     let threads = fs::read_dir(format!("/proc/{pid}/task"))?.filter_map(Result::ok);
