@@ -114,7 +114,7 @@ impl Target {
             own: OwnCost::new(at_ns),
             hooks: Hooks::default(),
             account: Account::default(),
-            cpu: LastMinute::default(),
+            cpu: LastMinute::even(at_ns, used_ns),
             last_cpu: (at_ns, facts.cpu_ns),
             seen: Observation { at_ns, ..Observation::default() },
             learnt: Learnt::new(&facts.costs),

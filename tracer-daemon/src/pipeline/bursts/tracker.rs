@@ -38,8 +38,11 @@ use crate::{
 
 /// How long it sleeps at most while births come, which wake nobody up, or the end of a collection would not.
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-/// The same where only a collection or a window can bring news: births of large objects come in between, and few.
-const LONG_NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+/// The same where only a collection or a window can bring news. Births of large objects come in between: as many as their hook may have in
+/// that time find room in the smallest ring.
+const LONG_NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Births of one nap that are more than a few.
+const MANY: u64 = 50;
 /// While births come, it does not look at the ring for each of them.
 const BREATH: Duration = Duration::from_millis(1);
 /// A window is told as over so long after its end: a program that was interrupted between taking room in the ring and filling it keeps
@@ -242,6 +245,7 @@ impl Tracker {
             refills: HashMap::new(),
             asked: Vec::new(),
             looked: None,
+            came: 0,
         };
         let thread = thread::Builder::new().name(format!("marks-{pid}")).spawn(move || follower.run());
         Ok(Self { shared, thread: Some(thread.map_err(no_thread)?) })
@@ -357,6 +361,8 @@ struct Follower {
     asked: Vec<TrackedObject>,
     /// The cycle of the last look.
     looked: Option<Cycle>,
+    /// Births that were in the ring after the last nap.
+    came: u64,
 }
 
 impl Follower {
@@ -385,7 +391,7 @@ impl Follower {
     /// True where something woke it.
     fn sleep(&self) -> bool {
         let state = self.shared.state();
-        let is_quiet = state.sees_cycles && !state.is_open && state.left.is_empty();
+        let is_quiet = state.sees_cycles && !state.is_open && state.left.is_empty() && self.came < MANY;
         drop(state);
         let (ring, bell) = (self.reader.descriptor(), self.shared.bell.as_fd());
         let mut waited = [PollFd::new(&ring, PollFlags::IN), PollFd::new(&bell, PollFlags::IN)];
@@ -408,9 +414,11 @@ impl Follower {
         let mut marked = None;
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
-        let Self { reader, waiting, refills, epoch_ns, .. } = self;
+        let Self { reader, waiting, refills, epoch_ns, came, .. } = self;
+        *came = 0;
         reader.drain(|event| match event {
             BurstEvent::Birth(birth) => {
+                *came += 1;
                 state.hit(&birth);
                 if state.impulses.born(&birth) {
                     return;

@@ -133,6 +133,16 @@ fn what_is_spent_follows_the_setting() {
 }
 
 #[test]
+fn the_account_of_a_minute_counts_what_the_target_used_before_we_came() {
+    for seed in 0..20 {
+        let run = run(Config::default(), vec![Program::constant(1.2e6, 1.0)], 4.0, seed);
+        let account = run.governor.account(id(0)).unwrap();
+        assert!(account.cost_ns == 0.0 || account.ratio_last_minute > 0.0);
+        assert!(account.ratio_last_minute < 1.2 * 0.01, "{}", account.ratio_last_minute);
+    }
+}
+
+#[test]
 fn nothing_is_spent_where_nothing_is_gained() {
     let idle = run(Config::default(), vec![Program::constant(0.0, 1.0)], 300.0, 1);
     assert!(idle.windows.is_empty());
