@@ -5,7 +5,7 @@
 
 use super::{
     AttachError, LinkPoint, Mechanism,
-    own_code::{InstructionKind, OwnProbes, cpu_ns, own_file, point_of},
+    own_code::{InstructionKind, OwnProbes, own_file, point_of, thread_cpu_ns},
 };
 use crate::units::approximate;
 
@@ -80,9 +80,9 @@ impl TrapCosts {
 /// CPU time of one call, ns: the median of some measurements.
 fn per_call(kind: InstructionKind) -> f64 {
     let mut measured = [(); REPEATS].map(|()| {
-        let before = cpu_ns();
+        let before = thread_cpu_ns();
         kind.run(CALLS);
-        u64::try_from(cpu_ns() - before).unwrap_or(0)
+        thread_cpu_ns().saturating_sub(before)
     });
     measured.sort_unstable();
     approximate(measured.get(REPEATS / 2).copied().unwrap_or(0)) / approximate(CALLS)

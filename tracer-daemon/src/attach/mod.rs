@@ -38,7 +38,7 @@ pub use claim::Claim;
 pub use holder::{Holder, Holders, Link, Most, MostCost, News, Until};
 pub use limits::Limits;
 pub use object::{KernelObject, Mechanism};
-pub use own_code::InstructionKind;
+pub use own_code::{InstructionKind, thread_cpu_ns};
 use perf_event::PerfEventLinks;
 pub use self_test::{MultiSupport, probe_checks};
 

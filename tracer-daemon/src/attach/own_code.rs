@@ -188,10 +188,10 @@ pub(super) fn own_file() -> Result<File, AttachError> {
     File::open("/proc/self/exe").map_err(|source| AttachError::OwnCode { source })
 }
 
-/// CPU time of this thread, ns.
-pub(super) fn cpu_ns() -> i64 {
+/// CPU time of this thread so far, ns.
+pub fn thread_cpu_ns() -> u64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
-    now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
+    u64::try_from(now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)).unwrap_or(0)
 }
 
 #[cfg(test)]

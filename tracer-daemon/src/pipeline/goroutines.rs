@@ -97,11 +97,6 @@ pub fn monotonic_ns() -> u64 {
     nanoseconds(ClockId::Monotonic)
 }
 
-/// CPU time of this thread so far, ns.
-pub(super) fn thread_cpu_ns() -> u64 {
-    nanoseconds(ClockId::ThreadCPUTime)
-}
-
 /// When a process began by that clock: the kernel counts from boot, the time asleep included. `None`: before that clock began.
 pub(super) fn began_ns(start_ticks: u64, now_ns: u64) -> Option<u64> {
     let start = Duration::from_secs(start_ticks) / u32::try_from(procfs::ticks_per_second()).ok()?;

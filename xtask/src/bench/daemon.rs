@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::exposition::Page;
-use super::processes::{cpu_s, proportional_bytes};
+use super::processes::{cpu_with_all_children_s, proportional_bytes};
 use super::services::{Process, free_address, get};
 use super::target::{Load, Target, TargetBinary};
 use crate::build_leakline;
@@ -86,7 +86,7 @@ pub(super) fn run(root: &Path, args: &DaemonArgs) -> Result<()> {
         }
         let passed_s = began.elapsed().as_secs_f64();
         let page = Page(get(address, "/metrics").with_context(|| format!("no answer: see {}", log.display()))?);
-        let now = cpu_s(daemon.0.id(), true)?;
+        let now = cpu_with_all_children_s(daemon.0.id())?;
         let (bursts, cost_s) =
             (page.sum("leakline_bursts_total", &[]), page.sum("leakline_target_added_cpu_seconds_total", &[]));
         let share = (now - cpu) / passed_s;

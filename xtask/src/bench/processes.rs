@@ -63,18 +63,27 @@ pub(super) fn changed_text(pid: u32) -> Result<usize> {
 
 /// Memory of a process and its children, pages that they share counted once between those that have them (`Pss` of `proc_pid_smaps_rollup(5)`).
 pub(super) fn proportional_bytes(pid: u32) -> Result<f64> {
-    // Each thread has its own.
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))?.filter_map(Result::ok);
-    let children: String =
-        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok()).collect();
-    let of = |process: &str| -> Option<f64> {
+    let of = |process: u32| -> Option<f64> {
         let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
         line.split_ascii_whitespace().next()?.parse::<f64>().ok()
     };
-    let own = of(&pid.to_string()).with_context(|| format!("process {pid} is gone"))?;
+    let own = of(pid).with_context(|| format!("process {pid} is gone"))?;
     // One that held a window may have ended meanwhile.
-    Ok(1024.0 * (own + children.split_ascii_whitespace().filter_map(of).sum::<f64>()))
+    Ok(1024.0 * (own + children(pid)?.into_iter().filter_map(of).sum::<f64>()))
+}
+
+/// CPU time of a process and of all its children, those that live and those that it has seen end.
+pub(super) fn cpu_with_all_children_s(pid: u32) -> Result<f64> {
+    let living: f64 = children(pid)?.into_iter().filter_map(|child| cpu_s(child, false).ok()).sum();
+    Ok(living + cpu_s(pid, true)?)
+}
+
+/// Processes that a process has started, and that live. Each of its threads has its own.
+fn children(pid: u32) -> Result<Vec<u32>> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))?.filter_map(Result::ok);
+    let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    Ok(children.collect::<String>().split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect())
 }
 
 /// How many processes run this program.

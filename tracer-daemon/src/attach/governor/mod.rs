@@ -397,9 +397,10 @@ impl Governor {
         for target in self.targets.values_mut() {
             target.allowed_ns_per_s = level_ns_per_s;
             let wanted_per_s = target.wanted_rate(host, &self.config).unwrap_or_default();
-            wanted.push((&mut target.own, wanted_per_s));
+            let is_new = self.now_ns < target.new_until_ns(&self.config);
+            wanted.push(own::Sharer { cost: &mut target.own, is_new, wanted_per_s });
         }
-        own::divide(self.now_ns, &mut wanted, &self.config);
+        own::divide(&mut wanted, &self.config);
     }
 
     /// Whether a target has windows, and why not.

@@ -111,7 +111,7 @@ impl Target {
             next_kind: None,
             blocked_ns: 0,
             since_ns: at_ns,
-            own: OwnCost::new(at_ns),
+            own: OwnCost::default(),
             hooks: Hooks::default(),
             account: Account::default(),
             cpu: LastMinute::even(at_ns, used_ns),
@@ -279,7 +279,7 @@ impl Target {
     /// Windows per second that the target and we pay for now, or why there are none.
     fn paid_rate(&self, at_ns: u64, host: Host, config: &Config) -> Result<f64, Refusal> {
         let wanted_per_s = self.wanted_rate(host, config)?;
-        Ok(wanted_per_s.min(self.own.windows_per_s(at_ns, config) / host.live))
+        Ok(wanted_per_s.min(self.own.windows_per_s(at_ns < self.new_until_ns(config), config) / host.live))
     }
 
     /// Windows per second that the target pays for now, or why there are none.
@@ -355,6 +355,11 @@ impl Target {
         }
     }
 
+    /// When much has been learnt of it.
+    pub(super) fn new_until_ns(&self, config: &Config) -> u64 {
+        self.since_ns.saturating_add(config.new_ns)
+    }
+
     /// Whether the books were not read twice yet.
     fn is_unknown(&self, at_ns: u64) -> bool {
         self.seen.allocations_per_s.is_none() && at_ns < self.since_ns.saturating_add(KNOWN_BY_NS)
@@ -378,8 +383,7 @@ impl Target {
             None => (0, FIRST_MEAN_S),
         };
         let floor_per_s = if at_ns >= floor_from_ns { 1.0 / mean_s } else { 0.0 };
-        let changes_ns =
-            [floor_from_ns, self.own.new_until_ns(config)].into_iter().filter(|change_ns| at_ns < *change_ns);
+        let changes_ns = [floor_from_ns, self.new_until_ns(config)].into_iter().filter(|change_ns| at_ns < *change_ns);
         let until_ns = changes_ns.min().unwrap_or(u64::MAX);
         match paid {
             Ok(per_s) if per_s >= floor_per_s => (per_s, until_ns, Cause::Random, None),

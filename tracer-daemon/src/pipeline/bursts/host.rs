@@ -9,12 +9,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rustix::{
-    event::{EventfdFlags, eventfd},
-    fd::OwnedFd,
-};
-
-use super::{scheduler::Scheduler, target::BurstTarget};
+use super::{bell::Bell, scheduler::Scheduler, target::BurstTarget};
 use crate::{
     attach::{
         Holders, Mechanism,
@@ -37,7 +32,7 @@ pub(in crate::pipeline) struct BurstHost {
 pub(super) struct Shared {
     commands: Mutex<VecDeque<Command>>,
     /// Wakes the thread up.
-    pub(super) bell: OwnedFd,
+    pub(super) bell: Bell,
     /// Targets that have a place.
     targets: AtomicUsize,
     /// Targets so far: the number of the next.
@@ -64,12 +59,7 @@ impl Shared {
 
     fn command(&self, command: Command) {
         self.commands().push_back(command);
-        self.ring();
-    }
-
-    fn ring(&self) {
-        // A full counter rings, too.
-        let _rung = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        self.bell.ring();
     }
 }
 
@@ -86,7 +76,7 @@ pub(in crate::pipeline) struct Place {
 impl Place {
     /// The session has left something on the desk that is not to wait.
     pub(in crate::pipeline) fn ring(&self) {
-        self.shared.ring();
+        self.shared.bell.ring();
     }
 }
 
@@ -110,7 +100,7 @@ impl BurstHost {
         why_slow: Option<String>,
         killswitch: Option<Killswitch>,
     ) -> std::io::Result<Self> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let bell = Bell::new()?;
         let (targets, numbers) = (AtomicUsize::new(0), AtomicU64::new(0));
         let shared = Arc::new(Shared { commands: Mutex::default(), bell, targets, numbers });
         let mut scheduler = Scheduler::new(Arc::clone(&shared), config, costs, holders, killswitch);

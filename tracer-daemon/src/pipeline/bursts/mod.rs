@@ -4,6 +4,7 @@
 //! governor says so; for each target a *tracker* (a thread) follows the objects that were caught; a *session* takes what the
 //! tracker knows for its model and leaves on the *desk* what the books say.
 
+mod bell;
 mod desk;
 mod host;
 mod hosted;

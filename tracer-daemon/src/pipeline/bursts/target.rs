@@ -16,7 +16,7 @@ use crate::{
         AttachError, Holder, Holders, KernelObject, Limits, Link, LinkPoint, Mechanism, Most, MostCost, Until,
         bytes_of,
         governor::{Cause, Costs, Hook, TargetFacts, WindowPlan},
-        verify_code,
+        thread_cpu_ns, verify_code,
     },
     collect::{
         CollectError,
@@ -27,7 +27,7 @@ use crate::{
     export::Refusal,
     inspect::Global,
     model::{preferences::Preferences, tracked},
-    pipeline::{StartError, Subject, goroutines::thread_cpu_ns, looks::NoBirths},
+    pipeline::{StartError, Subject, looks::NoBirths},
     plan::{BirthPoints, BurstPlan, ProbePoint, Purpose},
     units::{approximate, whole},
 };

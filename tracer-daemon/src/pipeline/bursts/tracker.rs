@@ -14,12 +14,12 @@ use std::{
 };
 
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
-    fd::{AsFd as _, OwnedFd},
+    event::{PollFd, PollFlags, poll},
     time::Timespec,
 };
 use tracer_common::bursts::WindowKind;
 
+use super::bell::Bell;
 use crate::{
     addr::Avma,
     collect::births::{Birth, BurstEvent, BurstReader, BurstTotals, CycleMarked, SlotFound, Unplaced},
@@ -163,7 +163,7 @@ struct Shared {
     stop: AtomicBool,
     state: Mutex<State>,
     /// Wakes the thread up.
-    bell: OwnedFd,
+    bell: Bell,
 }
 
 /// What both sides change, each for a short time.
@@ -202,11 +202,6 @@ impl Shared {
         // What a thread that panicked has left is still counts.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn ring(&self) {
-        // A bell that has rung so often that no more can be counted wakes as well.
-        let _rung = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
-    }
 }
 
 impl Tracker {
@@ -233,7 +228,7 @@ impl Tracker {
             failure: None,
         };
         let no_thread = |source| StartError::NoThread { pid, source };
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| no_thread(e.into()))?;
+        let bell = Bell::new().map_err(no_thread)?;
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), state: Mutex::new(state), bell });
         let mut follower = Follower {
             shared: Arc::clone(&shared),
@@ -259,14 +254,14 @@ impl Tracker {
     /// A window is about to open: births come soon.
     pub(super) fn begins(&self) {
         self.shared.state().is_open = true;
-        self.shared.ring();
+        self.shared.bell.ring();
     }
 
     /// Whether the end of each collection is told through the ring from now on.
     pub(super) fn sees_cycles(&self, sees_cycles: bool) {
         let before = std::mem::replace(&mut self.shared.state().sees_cycles, sees_cycles);
         if before != sees_cycles {
-            self.shared.ring();
+            self.shared.bell.ring();
         }
     }
 
@@ -280,7 +275,7 @@ impl Tracker {
         state.is_open &= stays_open;
         state.left.push_back((own::now(), left));
         drop(state);
-        self.shared.ring();
+        self.shared.bell.ring();
     }
 
     /// A window is over, and what it caught means nothing: it is not known when it ended, or the target was another by then.
@@ -338,7 +333,7 @@ impl Tracker {
 impl Drop for Tracker {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.shared.ring();
+        self.shared.bell.ring();
         if let Some(thread) = self.thread.take() {
             // One that panicked has said so.
             let _panicked = thread.join();
@@ -393,11 +388,11 @@ impl Follower {
         let state = self.shared.state();
         let is_quiet = state.sees_cycles && !state.is_open && state.left.is_empty() && self.came < MANY;
         drop(state);
-        let (ring, bell) = (self.reader.descriptor(), self.shared.bell.as_fd());
-        let mut waited = [PollFd::new(&ring, PollFlags::IN), PollFd::new(&bell, PollFlags::IN)];
+        let (ring, bell) = (self.reader.descriptor(), &self.shared.bell);
+        let mut waited = [PollFd::new(&ring, PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
         // Interrupted or not: the ring says what there is. It says so also of what cannot be taken yet.
         let ready = poll(&mut waited, Some(if is_quiet { &LONG_NAP } else { &NAP })) != Ok(0);
-        let _silent = rustix::io::read(&self.shared.bell, &mut [0; 8]);
+        bell.silence();
         ready
     }
 
