@@ -16,6 +16,7 @@ pub(crate) mod overhead;
 mod pairs;
 mod processes;
 pub(crate) mod services;
+mod slices;
 mod soak_books;
 mod soak_bursts;
 mod soak_chart;

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 
 use super::{
     account::Account,
+    slices::{Added, pretended_windows},
     target::{Load, Target, TargetBinary},
     tracers::{Tools, Tracer},
 };
@@ -83,6 +84,8 @@ pub(crate) struct Pair {
     pub(crate) with: Window,
     /// What the tracer itself says of the window with it; None where it says nothing.
     pub(crate) account: Option<Account>,
+    /// What leakline's windows added in the window with it, slice by slice; where nothing is attached, what was found at times that are none of any window.
+    pub(crate) added: Option<Added>,
 }
 
 impl Pair {
@@ -115,14 +118,22 @@ pub(crate) fn measure(
         let mut attached = tools.attach(tracer, binary, &mut target, seconds)?;
         skip(&mut target, pace.settle_reports)?;
         let begin = attached.account()?;
+        target.take_slices();
         let with = window(&mut target, 2 * pace.half_reports)?;
+        let slices = target.take_slices();
         let end = attached.account()?;
         attached.check(&target)?;
         let last = attached.detach(&mut target)?;
         let account = last.map(|last| Account::within(begin, end, last));
         skip(&mut target, SETTLE_REPORTS)?;
         let after = window(&mut target, pace.half_reports)?;
-        pairs.push(Pair { without: before + after, with, account });
+        let windows = match tracer {
+            Tracer::Bursts { .. } => Some(tools.windows()?),
+            Tracer::Nothing => Some(pretended_windows(&slices)),
+            _ => None,
+        };
+        let added = windows.map(|windows| Added::of(&slices, &windows));
+        pairs.push(Pair { without: before + after, with, account, added });
     }
     Ok(pairs)
 }
@@ -157,7 +168,7 @@ pub(super) mod tests {
     /// A pair of windows of a second and a million allocations.
     pub(in crate::bench) fn pair(without_ns: u64, with_ns: u64) -> Pair {
         let window = |ns| Window { cpu_ns: ns * 1_000_000, wall_ns: 1_000_000_000, allocations: 1_000_000 };
-        Pair { without: window(without_ns), with: window(with_ns), account: None }
+        Pair { without: window(without_ns), with: window(with_ns), account: None, added: None }
     }
 
     #[test]

@@ -9,7 +9,7 @@ const RESAMPLES: usize = 10_000;
 const Z_95: f64 = 1.96;
 const SEED: u64 = 0x6c65_616b_6c69_6e65;
 
-/// A median, or what is made of medians, and its 95 % bootstrap interval (percentile method). With fewer than six values the interval is
+/// A median, or what is made of medians or of a sum, and its 95 % bootstrap interval (percentile method). With fewer than six values the interval is
 /// nearly their whole range, which is what so few values can support.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Estimate {
@@ -65,6 +65,18 @@ impl Estimate {
         })
     }
 
+    /// The share that `parts` add to what a whole would be without them; `whole` is with them. The parts are resampled. None for no parts, or no whole.
+    pub(crate) fn of_added(parts: &[f64], whole: f64) -> Option<Self> {
+        let share = |sum: f64| (whole > sum).then(|| sum / (whole - sum));
+        if parts.is_empty() {
+            return None;
+        }
+        let mut random = SplitMix64(SEED);
+        Self::bootstrap(share(parts.iter().sum())?, parts.len(), || {
+            share((0..parts.len()).map(|_| parts[random.below(parts.len())]).sum())
+        })
+    }
+
     fn bootstrap(median: f64, values: usize, mut resample: impl FnMut() -> Option<f64>) -> Option<Self> {
         let mut resamples = (0..RESAMPLES).map(|_| resample()).collect::<Option<Vec<_>>>()?;
         resamples.sort_by(f64::total_cmp);
@@ -114,6 +126,15 @@ mod tests {
     #[test]
     fn no_values_give_no_estimate() {
         assert_eq!(Estimate::of(&[]), None);
+        assert_eq!(Estimate::of_added(&[], 1.0), None);
+        assert_eq!(Estimate::of_added(&[1.0], 0.0), None);
+    }
+
+    #[test]
+    fn what_is_added_is_a_share_of_what_would_be_without() {
+        let added = Estimate::of_added(&[1.0, 3.0, 1.0, 3.0], 108.0).unwrap();
+        assert!((added.median - 0.08).abs() < 1e-12);
+        assert!(added.low < 0.07 && added.high > 0.09 && added.low > 0.03 && added.high < 0.13, "{added:?}");
     }
 
     #[test]

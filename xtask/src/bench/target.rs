@@ -1,5 +1,5 @@
 //! The program whose cost is measured: builds `allocrate` with a given Go release, starts it, reads its reports, and
-//! knows where its `runtime.mallocgc` is. The reports, one per 250 ms, are also the only clock of the bench.
+//! knows where its `runtime.mallocgc` is. The reports are also the only clock of the bench.
 
 use std::{
     fs::{self, File},
@@ -126,10 +126,13 @@ impl Load {
     }
 }
 
+/// `allocrate` reports every 25 ms; so many of these are one report of [`Target::next_report`].
+const SLICES_PER_REPORT: u32 = 10;
+
 /// One report of `allocrate`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(crate) struct Report {
-    /// Monotonic, from its begin.
+    /// Of the kernel's monotonic clock.
     pub(crate) ns: u64,
     pub(crate) allocations: u64,
     pub(crate) cpu_ns: u64,
@@ -143,6 +146,8 @@ pub(crate) struct Target {
     memory: File,
     text_address: u64,
     text: Vec<u8>,
+    /// All reports since they were taken, 25 ms apart.
+    slices: Vec<Report>,
 }
 
 impl Target {
@@ -164,7 +169,7 @@ impl Target {
         ensure!(ready.contains("\"ready\":true"), "allocrate said {ready:?} in place of ready");
         stdin.write_all(b"go\n")?;
         let memory = File::open(format!("/proc/{}/mem", child.id())).context("open the memory of allocrate")?;
-        Ok(Self { child, reports, memory, text_address: binary.entry, text: binary.text.clone() })
+        Ok(Self { child, reports, memory, text_address: binary.entry, text: binary.text.clone(), slices: Vec::new() })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -173,9 +178,24 @@ impl Target {
 
     /// Blocks for the next report: at most about 250 ms while the program has CPU.
     pub(crate) fn next_report(&mut self) -> Result<Report> {
+        let mut last = self.next_slice()?;
+        for _ in 1..SLICES_PER_REPORT {
+            last = self.next_slice()?;
+        }
+        Ok(last)
+    }
+
+    fn next_slice(&mut self) -> Result<Report> {
         let mut line = String::new();
         ensure!(self.reports.read_line(&mut line)? != 0, "allocrate (pid {}) ended early", self.pid());
-        serde_json::from_str(&line).with_context(|| format!("report {line:?}"))
+        let report = serde_json::from_str(&line).with_context(|| format!("report {line:?}"))?;
+        self.slices.push(report);
+        Ok(report)
+    }
+
+    /// All reports since the last call, 25 ms apart.
+    pub(crate) fn take_slices(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.slices)
     }
 
     /// The address of the first byte of `runtime.mallocgc` that differs from the file: there some tracer has put a probe.

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::account::Account;
 use super::kernel_headers;
+use super::slices::Span;
 use super::target::{Target, TargetBinary};
 use crate::command::succeeds;
 
@@ -66,6 +67,23 @@ pub(crate) enum Tracer {
 pub(crate) const DEFAULT_PER_MILLE: u16 = 10;
 /// What leakline says where it has bursts, once it is attached.
 const BURSTS_BEGIN: &str = "with probes in short windows";
+
+/// What is logged beside what a person sees: when each window was.
+const WINDOWS_LOGGED: &str = "info,tracer_daemon::pipeline::bursts=debug";
+/// Counterpart: `tracer-daemon/src/pipeline/bursts/window.rs`.
+const WINDOW_IS_OVER: &str = "a window is over";
+
+/// The window of this line of leakline's log, from its order until it was gone. None: the line is about something else.
+fn window_of(line: &str) -> Option<Span> {
+    let (_, told) = line.split_once(WINDOW_IS_OVER)?;
+    let number = |name: &str| {
+        let value = told.split_ascii_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+        value.parse::<u64>().ok()
+    };
+    let begin_ns = number("ordered_ns")?;
+    let end_ns = begin_ns + number("opened_after_ns")? + number("open_ns")? + number("gone_after_ns")?;
+    Some(Span { begin_ns, end_ns })
+}
 
 impl Tracer {
     /// All rows of the cost bench, in the order of the table.
@@ -217,6 +235,7 @@ impl Tools {
             }
             Tracer::Bursts { per_mille } => {
                 let mut command = Command::new(self.leakline.as_ref()?);
+                command.env("LEAKLINE_LOG", WINDOWS_LOGGED);
                 command.args(["attach", "--pid", &pid, "--evidence", "bursts", "--output", "json", "--interval", "5s"]);
                 command.args(["--duration", &format!("{seconds}s")]);
                 if per_mille != DEFAULT_PER_MILLE {
@@ -266,6 +285,11 @@ impl Tools {
             ensure!(attached.is_running()?, "{command:?} ended before it was attached{}", attached.last_words());
         }
         bail!("{command:?} did not attach within 20 s{}", attached.last_words())
+    }
+
+    /// When leakline's windows were, that it was the last tracer of.
+    pub(crate) fn windows(&self) -> Result<Vec<Span>> {
+        Ok(self.log()?.lines().filter_map(window_of).collect())
     }
 
     fn log(&self) -> Result<String> {
@@ -370,4 +394,18 @@ fn wait_reports(target: &mut Target, count: u32) -> Result<()> {
         target.next_report()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_known_from_its_order_until_it_is_gone() {
+        let line = "2026-01-01T00:00:00.000000Z DEBUG tracer_daemon::pipeline::bursts::window: a window is over pid=7 kind=Births \
+                    ordered_ns=1000 opened_after_ns=20 open_ns=300 gone_after_ns=4 hits=12 hits_outside=1";
+        assert_eq!(window_of(line), Some(Span { begin_ns: 1_000, end_ns: 1_324 }));
+        assert_eq!(window_of(&line.replace("ordered_ns", "ordered")), None);
+        assert_eq!(window_of("DEBUG a window opens pid=7"), None);
+    }
 }

@@ -15,7 +15,9 @@ const INTRODUCTION: &str = "\
 Made by `cargo xtask bench overhead`. A program allocates objects of 64 to 1,024 bytes at a given rate, or as fast as it can, with 64 MiB alive, and reports \
 its own CPU time. Windows of time with and without a tool alternate; each with it is compared to its two neighbours without. A cell is the CPU time per allocation that \
 the tool adds, in percent: the median of the pairs, and its 95 % interval. *nothing* has no tool in either kind of window, and shows what the machine adds by \
-itself: a difference within that range was not measured. leakline is given its budget by `--max-overhead`, a share of the program's CPU time, and of one core where the \
+itself: a difference within that range was not measured. *In windows*: what the slices of 25 ms with a window of leakline's, and the one behind each, cost beyond \
+those of the second before and behind, over what all slices cost. That is nearly all that leakline adds, told apart from the noise of the rest of the time; what hooks that \
+stay cost (the collector's, those of goroutines) is not in it. With *nothing* it is what is found at times that are no windows. leakline is given its budget by `--max-overhead`, a share of the program's CPU time, and of one core where the \
 program uses more. The others count each call of `runtime.mallocgc`, at an instruction that the kernel need not single-step.";
 
 /// Columns: names of tools, and what is above them.

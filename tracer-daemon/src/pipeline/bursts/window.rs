@@ -146,6 +146,7 @@ impl Scheduler {
         tracing::debug!(
             pid = hosted.target.identity.pid,
             kind = ?window.kind,
+            ordered_ns = window.ordered_ns,
             opened_after_ns = opened_ns.saturating_sub(window.ordered_ns),
             open_ns = closed_ns.saturating_sub(opened_ns),
             gone_after_ns = now_ns.saturating_sub(closed_ns),

@@ -5,12 +5,12 @@ use std::fmt::{self, Display};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Group, Row};
-use crate::bench::{account::Account, pairs::Pair, stats::Estimate, tracers::Tracer};
+use crate::bench::{account::Account, pairs::Pair, slices::Added, stats::Estimate, tracers::Tracer};
 use crate::results::Recorded;
 
 /// Above the rows.
 pub(super) const HEADING: &str = "\
-tool                         | CPU per allocation            | throughput                    | without it: ns, /s, cores  | by its own account, own CPU";
+tool                         | CPU per allocation            | of it in windows              | throughput                    | without it: ns, /s, cores  | by its own account, own CPU";
 
 /// One row.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,10 +42,16 @@ pub(crate) struct Numbers {
     pub(super) cores: f64,
     /// Share of CPU time per allocation that it adds.
     pub(super) cost: Estimate,
+    /// Share of CPU time that its windows add, slice by slice. None: it has no windows, or none in this time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) in_windows: Option<Estimate>,
     /// Share of allocations per second that it adds: below 0 where it takes some.
     pub(super) throughput: Estimate,
     /// The added share of CPU time in each pair.
     pub(super) pairs: Vec<f64>,
+    /// The share that its windows add in each pair that had any.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(super) pairs_in_windows: Vec<f64>,
     /// All windows together, as leakline says.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) account: Option<Account>,
@@ -77,9 +83,12 @@ impl Cell {
         self.numbers.as_ref()?.account.as_ref()?.target_ratio
     }
 
-    /// The share that it adds to the CPU time of an allocation, as people read it. None: no numbers.
+    /// The share that it adds to the CPU time of an allocation, as people read it, and what of it windows add. None: no numbers.
     pub(crate) fn added(&self) -> Option<String> {
-        self.numbers.as_ref().map(|numbers| percent(&numbers.cost))
+        let numbers = self.numbers.as_ref()?;
+        let in_windows =
+            numbers.in_windows.as_ref().map_or_else(String::new, |added| format!("; in windows {}", percent(added)));
+        Some(percent(&numbers.cost) + &in_windows)
     }
 }
 
@@ -105,8 +114,13 @@ impl Numbers {
             allocations_per_s: estimate(|pair| pair.without.allocations_per_s())?.median,
             cores: estimate(|pair| pair.without.cores())?.median,
             cost: estimate(cost)?,
+            in_windows: Added::share(pairs.iter().filter_map(|pair| pair.added.as_ref())),
             throughput: estimate(|pair| pair.throughput_ratio() - 1.0)?,
             pairs: values(cost),
+            pairs_in_windows: pairs
+                .iter()
+                .filter_map(|pair| Some(Added::share([pair.added.as_ref()?])?.median))
+                .collect(),
             account: Account::sum(pairs.iter().filter_map(|pair| pair.account.as_ref())),
         })
     }
@@ -128,9 +142,10 @@ impl Display for Cell {
             format!("{:.1}, {:.2}M, {:.2}", numbers.without_ns.median, numbers.allocations_per_s / 1e6, numbers.cores);
         write!(
             formatter,
-            "{:<28} | {:<29} | {:<29} | {without:<26} |",
+            "{:<28} | {:<29} | {:<29} | {:<29} | {without:<26} |",
             self.tool,
             percent(&numbers.cost),
+            numbers.in_windows.as_ref().map(percent).unwrap_or_default(),
             percent(&numbers.throughput),
         )?;
         let Some(account) = &numbers.account else { return Ok(()) };

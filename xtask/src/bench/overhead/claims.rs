@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::cell::{Cell, percent};
+use super::cell::{Cell, Numbers, percent};
 use super::plan::Group;
 use crate::bench::stats::Estimate;
 
@@ -18,6 +18,8 @@ const SMALL: [f64; 2] = [0.002, 0.01];
 
 /// Of fewer pairs an interval says nothing.
 const PAIRS_MIN: usize = 5;
+/// Of fewer windows neither.
+const WINDOWS_MIN: usize = 20;
 const FEW_PAIRS: &str = "not resolved, of fewer than 5 pairs";
 
 /// The claims for all groups.
@@ -30,12 +32,24 @@ pub(crate) fn text(cells: &[Cell]) -> String {
     section(&mut text, "By default at most 1 % of the target's CPU time:", &groups, at_most_promised);
     section(
         &mut text,
+        "What its windows add, slice by slice, at most 1 %, or what a core's share is of two:",
+        &groups,
+        windows_claim,
+    );
+    section(
+        &mut text,
         "Slope of the cost against what 2, 5 and 10 % allow, which is to be within 0.75 and 1.25:",
         &groups,
-        |cells| slope_claim(cells, Cell::allowed),
+        |cells| slope_claim(cells, Cell::allowed, |numbers| &numbers.pairs),
     );
-    section(&mut text, "The same against leakline's own account of the same windows:", &groups, |cells| {
-        slope_claim(cells, Cell::by_own_account)
+    section(&mut text, "The same of what its windows add, slice by slice:", &groups, |cells| {
+        slope_claim(cells, Cell::allowed, |numbers| &numbers.pairs_in_windows)
+    });
+    section(&mut text, "Slope of the cost against leakline's own account of the same windows:", &groups, |cells| {
+        slope_claim(cells, Cell::by_own_account, |numbers| &numbers.pairs)
+    });
+    section(&mut text, "The same of what its windows add, slice by slice:", &groups, |cells| {
+        slope_claim(cells, Cell::by_own_account, |numbers| &numbers.pairs_in_windows)
     });
     section(&mut text, "0.2 and 1 %, by leakline's own account and as measured:", &groups, small_claims);
     text.truncate(text.trim_end().len());
@@ -69,16 +83,36 @@ fn at_most_promised(cells: &[&Cell]) -> Option<String> {
         _ if cost.low > PROMISED => "NO",
         _ => "not resolved",
     };
-    let noise = cells.iter().find(|cell| cell.tool.starts_with("nothing")).and_then(|cell| cell.numbers.as_ref());
-    let noise = noise.map_or_else(String::new, |numbers| format!("; with nothing attached {}", percent(&numbers.cost)));
+    let noise = nothing(cells)
+        .map_or_else(String::new, |numbers| format!("; with nothing attached {}", percent(&numbers.cost)));
     Some(format!("{claim}: {}{noise}", percent(cost)))
 }
 
-/// The slope of the measured cost against a share of the target's CPU time. None where fewer than two of the budgets have both.
-fn slope_claim(cells: &[&Cell], share: fn(&Cell) -> Option<f64>) -> Option<String> {
+/// None where the default budget had no windows.
+fn windows_claim(cells: &[&Cell]) -> Option<String> {
+    let cell = with_budget(cells, PROMISED)?;
+    let (allowed, added) = (cell.allowed()?, cell.numbers.as_ref()?.in_windows?);
+    let claim = match added {
+        _ if added.values < WINDOWS_MIN => "not resolved, of fewer than 20 windows",
+        _ if added.high <= allowed => "yes",
+        _ if added.low > allowed => "NO",
+        _ => "not resolved",
+    };
+    let noise = nothing(cells).and_then(|numbers| numbers.in_windows);
+    let noise = noise.map_or_else(String::new, |noise| format!("; with nothing attached {}", percent(&noise)));
+    Some(format!("{claim}: {} of {:.2} %, in {} windows{noise}", percent(&added), allowed * 100.0, added.values))
+}
+
+/// What was measured with nothing attached.
+fn nothing<'a>(cells: &[&'a Cell]) -> Option<&'a Numbers> {
+    cells.iter().find(|cell| cell.tool.starts_with("nothing")).and_then(|cell| cell.numbers.as_ref())
+}
+
+/// The slope of a measured cost against a share of the target's CPU time. None where fewer than two of the budgets have both.
+fn slope_claim(cells: &[&Cell], share: fn(&Cell) -> Option<f64>, costs: fn(&Numbers) -> &Vec<f64>) -> Option<String> {
     let places = SLOPE.iter().filter_map(|&budget| {
         let cell = with_budget(cells, budget)?;
-        Some((share(cell)?, cell.numbers.as_ref()?.pairs.clone()))
+        Some((share(cell)?, costs(cell.numbers.as_ref()?).clone()))
     });
     let places: Vec<(f64, Vec<f64>)> = places.collect();
     let slope = Estimate::of_slope(&places)?;
@@ -114,7 +148,6 @@ fn small_claim(cell: &Cell) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::Numbers;
     use super::super::plan::Row;
     use super::*;
     use crate::bench::pairs::tests::pair;
@@ -143,6 +176,22 @@ mod tests {
         assert!(claim(&[-50, -40, 70, 270, 280]).contains(": not resolved: +0.70 % [-0.50, +2.80]"));
         assert!(claim(&[60, 70, 80]).contains(": not resolved, of fewer than 5 pairs: "));
         assert!(claim(&[110, 115, 120, 125, 130]).contains(": NO: "));
+    }
+
+    #[test]
+    fn windows_may_add_what_is_allowed_of_the_cores_in_use() {
+        let claim = |low: f64, high: f64, values: usize, cores: f64| {
+            let mut cell = bursts(10, &[60, 65, 70, 75, 80]);
+            let numbers = cell.numbers.as_mut().unwrap();
+            numbers.in_windows = Some(Estimate { median: f64::midpoint(low, high), low, high, values });
+            numbers.cores = cores;
+            windows_claim(&[&cell]).unwrap()
+        };
+        assert_eq!(claim(0.006, 0.008, 100, 1.0), "yes: +0.70 % [+0.60, +0.80] of 1.00 %, in 100 windows");
+        assert!(claim(0.006, 0.008, 100, 2.0).starts_with("NO: "));
+        assert!(claim(0.004, 0.006, 100, 2.0).starts_with("not resolved: "));
+        assert!(claim(0.006, 0.008, 19, 1.0).starts_with("not resolved, of fewer than 20 windows: "));
+        assert_eq!(windows_claim(&[&bursts(10, &[60, 65])]), None, "there were none");
     }
 
     #[test]
