@@ -1,7 +1,9 @@
 //! What does one hit of a probe cost on this machine? Measured on ourselves: the same calls with and without a probe, in CPU time of
-//! the thread.
+//! the thread, amid some work (`docs/decisions/0023-a-hit-costs-what-it-costs-amid-work.md`).
 //!
-//! It is the price of the trap, and of a program that adds to a counter; what a program does beyond that comes on top.
+//! It is the price of the trap, of a program that adds to a counter, and of what comes slower behind it; what a program does beyond that comes on top.
+
+use std::{collections::BTreeMap, hint::black_box};
 
 use super::{
     AttachError, LinkPoint, Mechanism,
@@ -9,7 +11,7 @@ use super::{
 };
 use crate::units::approximate;
 
-/// Calls of a function in one measurement: at 600 ns a hit 0.6 ms.
+/// Calls of a function in one measurement: with a microsecond for a hit and half of one for the work 1.5 ms.
 const CALLS: u64 = 1_000;
 /// Measurements of each function, with and without probes; the median counts.
 const REPEATS: usize = 7;
@@ -77,11 +79,33 @@ impl TrapCosts {
     }
 }
 
+/// What a program does between two allocations, some hundred nanoseconds of it. A hit in a loop of nothing else is too cheap: of a loop so short the processor has lost
+/// nothing when the kernel is done.
+#[derive(Default)]
+struct Work {
+    tree: BTreeMap<u64, u64>,
+}
+
+impl Work {
+    /// 2^64 over the golden ratio: multiplied by it, numbers next to each other come to lie far apart.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+    fn some(&mut self, number: u64) {
+        let spread = number.wrapping_mul(Self::SPREAD);
+        let bytes = 64 + usize::try_from(spread % 960).unwrap_or(0);
+        black_box(vec![0_u8; bytes]);
+        black_box(format!("{spread} {:?}", approximate(number) / 3.0));
+        // At most 4,096 entries.
+        self.tree.insert(spread >> 52, number);
+    }
+}
+
 /// CPU time of one call, ns: the median of some measurements.
 fn per_call(kind: InstructionKind) -> f64 {
+    let mut work = Work::default();
     let mut measured = [(); REPEATS].map(|()| {
         let before = thread_cpu_ns();
-        kind.run(CALLS);
+        kind.run(CALLS, |number| work.some(number));
         thread_cpu_ns().saturating_sub(before)
     });
     measured.sort_unstable();

@@ -62,10 +62,11 @@ impl InstructionKind {
         }
     }
 
-    /// The function of ours that has one, if the compiler did as expected.
-    pub(super) fn run(self, times: u64) {
+    /// Calls the function of ours that has one, if the compiler did as expected, and before each call what comes between.
+    pub(super) fn run(self, times: u64, mut between: impl FnMut(u64)) {
         let function = self.function();
         for number in 0..times {
+            between(number);
             black_box(function(black_box(number)));
         }
     }

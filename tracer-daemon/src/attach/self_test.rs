@@ -139,7 +139,7 @@ fn try_it() -> Result<MultiSupport, AttachError> {
         let Some(point) = point_of(kind, &exe).map_err(|source| AttachError::OwnCode { source })? else { continue };
         let mut probes = OwnProbes::attach(&exe, &[point], Mechanism::UprobeMulti)?;
         // Not the thread that the process began with, whoever calls us.
-        if thread::Builder::new().spawn(move || kind.run(CALLS)).map(thread::JoinHandle::join).is_err() {
+        if thread::Builder::new().spawn(move || kind.run(CALLS, |_number| {})).map(thread::JoinHandle::join).is_err() {
             return Ok(unsupported("it cannot be tried, since no thread can be started"));
         }
         return Ok(match probes.hits()? {

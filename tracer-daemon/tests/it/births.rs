@@ -377,12 +377,14 @@ fn births_stand_for_all_hits_whichever_classes_are_preferred() {
     }
 }
 
+/// Of a ring that births of some windows fill by half.
+const RING_BYTES: u32 = 1 << 20;
+
 #[test]
 fn a_ring_wakes_its_reader_up_when_it_becomes_half_full() {
     if !can_attach("a_ring_wakes_its_reader_up_when_it_becomes_half_full") {
         return;
     }
-    const RING_BYTES: u32 = 1 << 20;
     let mut command = std::process::Command::new(build("births", "go1.27.3", &[]));
     command.args(["3", "2000"]).env("GOMAXPROCS", "3");
     let mut target = Target::spawn(command);
