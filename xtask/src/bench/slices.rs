@@ -33,7 +33,8 @@ pub(crate) struct Added {
 }
 
 impl Added {
-    /// From reports next to each other, and the windows of that time, from when they were ordered until they were gone.
+    /// From reports next to each other, and the windows of that time, from when they were ordered until they were gone. Windows so close that hardly a slice around them has
+    /// none are left out.
     pub(crate) fn of(reports: &[Report], windows: &[Span]) -> Self {
         let slices: Vec<Slice> = reports.windows(2).map(|two| Slice::between(&two[0], &two[1])).collect();
         let is_open = |slice: &Slice| windows.iter().any(|window| slice.overlaps(window));
