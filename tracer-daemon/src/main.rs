@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tracer_daemon::{
-    attach::{Limits, MultiSupport, TrapCosts, holding, probe_checks},
+    attach::{Limits, MultiSupport, TrapCosts, holding, probe_checks, program_checks},
     cli::{
         AttachArgs, CheckArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, FailOn, LookArgs, MeansArgs,
         OutputFormat, PlanArgs, RecordArgs, ReplayArgs, RestoreArgs, RunArgs, SnapshotArgs, SuperviseArgs,
@@ -291,6 +291,7 @@ fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
 fn diagnose(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut checks = host::examine();
     let multi = MultiSupport::of_this_kernel().context("it cannot be tried now what this kernel can do")?;
+    checks.extend(program_checks(multi.mechanism()));
     checks.extend(probe_checks(multi));
     let costs = TrapCosts::measure(multi.mechanism());
     let costs = costs.inspect_err(|error| tracing::debug!(%error, "what a hit costs is not known")).ok();

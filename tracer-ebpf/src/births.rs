@@ -298,10 +298,11 @@ fn large(context: &ProbeContext, window: &WindowState, now: u64, index: u32) {
 fn slot_found(context: &ProbeContext, window: &WindowState, now: u64) {
     let registers = Registers::of(context);
     let mut birth_ns = 0;
-    let facts = SpanFacts::read(held(context, slot_span_register()));
+    // Linux 5.10 refuses a program that reads what it has not written, and so it would read the fields of an `Option`.
+    let facts = SpanFacts::read(held(context, slot_span_register())).unwrap_or(SpanFacts::UNKNOWN);
     if window.kind == WindowKind::Births as u32 {
         let Some(pending) = pending(registers.g, window) else { return };
-        if facts.as_ref().is_some_and(|facts| facts.class != pending.span_class) {
+        if facts.slot_bytes != 0 && facts.class != pending.span_class {
             return; // of an allocation in between
         }
         let _gone = PENDING.remove(&registers.g);
@@ -310,7 +311,7 @@ fn slot_found(context: &ProbeContext, window: &WindowState, now: u64) {
         add_burst_total(BurstTotal::HitsInWindows, 1);
     }
     let address = held(context, slot_address_register());
-    send_slot(window, now, &registers, birth_ns, address, facts.as_ref());
+    send_slot(window, now, &registers, birth_ns, address, &facts);
 }
 
 /// `nextFreeIndex` looks for a slot in a span: for a birth that waits, if there is one in it. Of a full span it says so to `nextFree`, which
@@ -328,7 +329,7 @@ fn slot_searched(context: &ProbeContext, window: &WindowState, now: u64) {
     }
     let Some(address) = predict::free_slot(registers.ax, &facts) else { return };
     let _gone = PENDING.remove(&registers.g);
-    send_slot(window, now, &registers, pending.birth_ns, address, Some(&facts));
+    send_slot(window, now, &registers, pending.birth_ns, address, &facts);
 }
 
 /// The birth of this window that waits for a slot, by the `g` that allocates.
@@ -347,7 +348,7 @@ fn send_slot(
     registers: &Registers,
     birth_ns: u64,
     address: u64,
-    facts: Option<&SpanFacts>,
+    facts: &SpanFacts,
 ) {
     let Some(mut entry) = reserve::<SlotRecord>() else {
         add_burst_total(BurstTotal::BirthsLost, 1);
@@ -365,8 +366,8 @@ fn send_slot(
         (&raw mut (*record).goroutine).write(goroutine.id);
         (&raw mut (*record).goroutine_entry).write(goroutine.entry);
         (&raw mut (*record).address).write(address);
-        (&raw mut (*record).slot_bytes).write(facts.map_or(0, |facts| facts.slot_bytes));
-        (&raw mut (*record).span_class).write(facts.map_or(0, |facts| facts.class) as u32);
+        (&raw mut (*record).slot_bytes).write(facts.slot_bytes);
+        (&raw mut (*record).span_class).write(facts.class as u32);
         (&raw mut (*record).sweepgen).write(heap_sweepgen());
     }
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));

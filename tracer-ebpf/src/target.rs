@@ -174,6 +174,9 @@ pub(crate) struct SpanFacts {
 }
 
 impl SpanFacts {
+    /// Of a span that cannot be read: no slot has 0 bytes.
+    pub(crate) const UNKNOWN: Self = Self { start: 0, slot_bytes: 0, class: 0 };
+
     #[inline(always)]
     pub(crate) fn read(span: u64) -> Option<Self> {
         Some(Self {

@@ -18,6 +18,7 @@ mod object;
 mod own_code;
 mod perf_event;
 mod self_test;
+mod trial;
 
 use std::{collections::BTreeSet, fs::File, io, os::unix::fs::FileExt as _};
 
@@ -41,6 +42,7 @@ pub use object::{KernelObject, Mechanism};
 pub use own_code::{InstructionKind, thread_cpu_ns};
 use perf_event::PerfEventLinks;
 pub use self_test::{MultiSupport, probe_checks};
+pub use trial::program_checks;
 
 /// The kernel object that `cargo xtask ebpf` built from `tracer-ebpf/`.
 static KERNEL_OBJECT: &[u8] = include_bytes_aligned!(env!("LEAKLINE_EBPF_OBJECT"));
@@ -67,14 +69,14 @@ pub enum AttachError {
     },
     /// The kernel refused one program.
     #[error(
-        "the kernel does not take program `{program}` (see `leakline doctor`): {source}; its verifier says:\n{verifier}"
+        "the kernel does not take program `{program}` (see `leakline doctor`): {source}; its verifier ends with: {verifier}"
     )]
     LoadProgram {
         /// Name in the object.
         program: &'static str,
         /// What the kernel said.
         source: io::Error,
-        /// The end of what its verifier said, some lines.
+        /// The end of what its verifier said, in one line.
         verifier: String,
     },
     /// The kernel's event source for uprobes cannot be used.

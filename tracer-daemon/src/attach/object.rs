@@ -52,8 +52,10 @@ impl Mechanism {
 /// Verifier log of a refused program: first size, and the largest that is tried.
 const LOG_BYTES: usize = 1 << 20;
 const LOG_BYTES_MAX: usize = 16 << 20;
-/// Lines of it that are shown: the last ones say what is wrong.
-const LOG_LINES: usize = 24;
+/// What of it is shown: lines, and characters of each. The last ones say what is wrong; what is more would be cut off where
+/// reasons are printed.
+const LOG_LINES: usize = 4;
+const LOG_LINE_CHARS: usize = 80;
 
 /// A loaded object: its maps and programs in the kernel.
 #[derive(Debug)]
@@ -185,10 +187,13 @@ fn with_log(load: impl Fn(&mut [u8]) -> io::Result<OwnedFd>) -> Result<OwnedFd, 
     }
 }
 
+/// The lines that say what is wrong, in one.
 fn last_lines(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().collect();
+    // Statistics come last, where they come.
+    let lines: Vec<&str> = log.lines().filter(|line| !line.starts_with("processed ")).collect();
     let from = lines.len().saturating_sub(LOG_LINES);
-    lines.get(from..).unwrap_or_default().join("\n")
+    let shown = lines.get(from..).unwrap_or_default().iter();
+    shown.map(|line| line.chars().take(LOG_LINE_CHARS).collect()).collect::<Vec<String>>().join(" | ")
 }
 
 /// Type information makes the verifier's words better; where the kernel does not take it, it is left out.
@@ -224,14 +229,15 @@ fn load_error(error: EbpfError) -> AttachError {
 
 #[cfg(test)]
 mod tests {
-    use super::{LOG_LINES, last_lines};
+    use super::{LOG_LINE_CHARS, LOG_LINES, last_lines};
 
     #[test]
     fn the_end_of_a_long_log_is_shown() {
-        let log = (0..1000).map(|line| line.to_string()).collect::<Vec<_>>().join("\n");
-        let shown = last_lines(&log);
-        assert_eq!(shown.lines().count(), LOG_LINES);
-        assert!(shown.ends_with("999"));
+        let mut log = (0..1000).map(|line| line.to_string()).collect::<Vec<_>>().join("\n");
+        log.push_str("\nprocessed 1000 insns (limit 1000000)\n");
+        assert_eq!(last_lines(&log), "996 | 997 | 998 | 999");
         assert_eq!(last_lines("one"), "one");
+        let wide = "R1=".repeat(1_000);
+        assert!(last_lines(&format!("{wide}\n{wide}\n{wide}\n{wide}")).len() < LOG_LINES * (LOG_LINE_CHARS + 3));
     }
 }

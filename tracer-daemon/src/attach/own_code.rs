@@ -26,8 +26,8 @@ use super::{AttachError, KernelObject, LinkPoint, Mechanism, bpf, holder::link_e
 
 /// The program that counts hits and does nothing else while its gate is closed.
 const PROGRAM: &str = "allocation";
-/// Nothing is kept of what it would count.
-const CAPACITIES: &[(&str, u32)] = &[
+/// Nothing is kept of what programs would count here.
+pub(super) const CAPACITIES: &[(&str, u32)] = &[
     ("STACKS", 4096),
     ("BIRTHS", 4096),
     ("ALLOCATIONS", 1),

@@ -152,7 +152,7 @@ fn try_it() -> Result<MultiSupport, AttachError> {
 }
 
 /// Whether it says nothing of the kernel, only of what there is room for now.
-fn is_passing(error: &AttachError) -> bool {
+pub(super) fn is_passing(error: &AttachError) -> bool {
     let first: &(dyn std::error::Error + 'static) = error;
     let mut causes = iter::successors(Some(first), |error| error.source());
     causes.any(|cause| {
@@ -161,7 +161,7 @@ fn is_passing(error: &AttachError) -> bool {
     })
 }
 
-fn with_cause(error: &AttachError) -> String {
+pub(super) fn with_cause(error: &AttachError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),

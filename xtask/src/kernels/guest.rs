@@ -103,6 +103,7 @@ pub(super) fn judge(said: &str, has_multi: bool, package: String, commit: &str) 
                     cell.programs.entry(program.clone()).or_default().left = number.unwrap_or(u64::MAX);
                 }
             }
+            "checks" => cell.failures.extend(checks(value)),
             "program" => value.clone_into(&mut program),
             "document" => document(value, &program, &mut cell),
             "killed" => {
@@ -125,6 +126,31 @@ pub(super) fn judge(said: &str, has_multi: bool, package: String, commit: &str) 
         cell.failures.push(format!("by perf events: {:?}", cell.by_perf_events));
     }
     cell
+}
+
+/// What is wrong with a machine that watched no program.
+pub(super) fn judge_checks(said: &str) -> Vec<String> {
+    let of = |key: &str| said.lines().find_map(|line| line.split_once(key)).map(|(_, value)| value.trim_end());
+    let mut failures = of("@@ checks ").map_or_else(|| vec!["no checks".to_owned()], checks);
+    if of("@@ end").is_none() {
+        failures.push("the machine did not come to its end".into());
+    }
+    failures
+}
+
+/// Which of leakline's programs the kernel does not take, by what `leakline doctor` says.
+fn checks(json: &str) -> Vec<String> {
+    let Ok(document) = serde_json::from_str::<Value>(json) else { return vec!["the checks are no JSON".into()] };
+    let checks = document["doctor"]["checks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut failures = Vec::new();
+    for id in ["burst_programs", "exact_programs"] {
+        match checks.iter().find(|check| check["id"] == id) {
+            Some(check) if check["status"] == "good" => {}
+            Some(check) => failures.push(format!("{id}: {}", check["found"].as_str().unwrap_or_default())),
+            None => failures.push(format!("{id}: not checked")),
+        }
+    }
+    failures
 }
 
 /// leakline's last word on a program.
@@ -170,11 +196,13 @@ fn document(json: &str, program: &str, cell: &mut Cell) {
 mod tests {
     use super::*;
 
+    const CHECKS: &str = r#"{"doctor":{"checks":[{"id":"burst_programs","status":"good"},{"id":"exact_programs","status":"good"}]}}"#;
+
     /// What a machine says, with something else in place of a part.
     fn said(part: &str, other: &str) -> String {
         let document = r#"{"cost":{"bursts":7,"bursts_open_s":0.5,"target_ratio":0.01},"loss":{"births_ring_full":0,"births_no_room":0,"births_without_end":0},"sites":[{"function":"main.keepSession","verdict":"growing","why":"it grows"}],"evidence":{"refused":[]}}"#;
         let all = format!(
-            "Booting\r\n[2J@@ kernel 6.1.0\r\n@@ doctor 0\r\n@@ program 1.22.12\r\n@@ attach 0\r\n@@ document {document}\r\n\
+            "Booting\r\n[2J@@ kernel 6.1.0\r\n@@ doctor 0\r\n@@ checks {CHECKS}\r\n@@ program 1.22.12\r\n@@ attach 0\r\n@@ document {document}\r\n\
              @@ differing 0\r\n@@ killed 4\r\n@@ left 0\r\n@@ runs 12\r\n@@ holders 0\r\n@@ exit 0 got terminated\r\n@@ dmesg 0\r\n@@ end\r\n"
         );
         assert!(all.contains(part));
@@ -193,6 +221,8 @@ mod tests {
     fn whatever_goes_wrong_shows() {
         for (part, other) in [
             ("@@ doctor 0", "@@ doctor 3"),
+            ("burst_programs\",\"status\":\"good", "burst_programs\",\"status\":\"missing"),
+            ("exact_programs", "other_programs"),
             ("@@ attach 0", "@@ attach 1"),
             ("\"bursts\":7", "\"bursts\":0"),
             ("keepSession", "somethingElse"),

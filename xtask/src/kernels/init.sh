@@ -27,7 +27,9 @@ leakline doctor --output json >/tmp/doctor.json 2>/tmp/log
 echo "@@ doctor $?"
 echo "@@ checks $(tail -n 1 /tmp/doctor.json)"
 
+# In short there are none.
 for program in /bin/checked-*; do
+    [ -e "$program" ] || continue
     "$program" -leak 400000 >/tmp/program.log 2>&1 &
     target=$!
     sleep 1
