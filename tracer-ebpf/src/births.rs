@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::BPF_RB_NO_WAKEUP,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, generated::bpf_get_attach_cookie},
     macros::{map, uprobe},
     maps::{Array, HashMap, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
@@ -50,6 +50,9 @@ static BURST_TOTALS: PerCpuArray<u64> = PerCpuArray::with_max_entries(BurstTotal
 /// Births that wait for the slot that `nextFree` finds, by `g`. The slot removes them, and so does the next that waits.
 #[map]
 static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(1_024, 0);
+
+/// What so few records take that one of them is seen right behind the middle of the ring.
+const CROSSING_BYTES: u64 = 4 * size_of::<BirthRecord>() as u64;
 
 /// A birth that waits.
 #[repr(C)]
@@ -109,6 +112,18 @@ fn add_time_since(now: u64) {
 #[inline(always)]
 pub(crate) fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
     BIRTHS.reserve::<T>(0)
+}
+
+/// A record wakes nobody up, unless with it the ring becomes half full.
+#[inline(always)]
+fn wakeup() -> u64 {
+    let half = BIRTHS.query(u64::from(BPF_RB_RING_SIZE)) / 2;
+    // Of processors that write at the same moment each sees the records of all.
+    if (half..half + CROSSING_BYTES).contains(&BIRTHS.query(u64::from(BPF_RB_AVAIL_DATA))) {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
 }
 
 /// Behind the call of `allocLarge`, where its hook stays: not a part of the window that is open.
@@ -370,7 +385,7 @@ fn send_slot(
         (&raw mut (*record).span_class).write(facts.class as u32);
         (&raw mut (*record).sweepgen).write(heap_sweepgen());
     }
-    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    entry.submit(wakeup());
     add_burst_total(BurstTotal::Slots, 1);
     add_time_since(now);
 }
@@ -437,7 +452,7 @@ fn send(
     }
     // SAFETY: as above.
     unsafe { (&raw mut (*record).frame_count).write(count) };
-    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    entry.submit(wakeup());
     count
 }
 

@@ -162,7 +162,7 @@ impl BurstReader {
         self.ring.drain(decode, receive);
     }
 
-    /// To wait for a collection: births and slots wake nobody up.
+    /// To wait for a collection, or for the ring to be half full: else births and slots wake nobody up.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.ring.descriptor()
     }

@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tracer_common::bursts::{BurstTotal, PREFERENCES, WindowKind, WindowState};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use tracer_common::bursts::{BirthRecord, BurstTotal, PREFERENCES, SlotRecord, WindowKind, WindowState};
 use tracer_daemon::{
     addr::Avma,
     attach::{Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, Most, News, Until, bytes_of},
@@ -84,6 +84,10 @@ struct Bursts {
 
 impl Bursts {
     fn of(pid: u32) -> Self {
+        Self::with_ring(pid, 16 << 20)
+    }
+
+    fn with_ring(pid: u32, bytes: u32) -> Self {
         let target = target_by_pid(pid).unwrap();
         let subject = Subject::open(&target, &FactsCache::default()).unwrap();
         let plan = BurstPlan::of(&subject.facts, BirthPoints::Certain).unwrap();
@@ -92,7 +96,7 @@ impl Bursts {
         let config = plan.config(address(Global::GcBlackenEnabled), address(Global::Mheap), &subject.facts.layout);
         let common = plan.target_config(subject.bias);
         let constants = [("TARGET", bytes_of(&common)), ("BURST", bytes_of(&config))];
-        let capacities = [("STACKS", 4096), ("ALLOCATIONS", 1), ("BIRTHS", 16 << 20)];
+        let capacities = [("STACKS", 4096), ("ALLOCATIONS", 1), ("BIRTHS", bytes)];
         let mut object = KernelObject::embedded(&constants, &capacities, &["burst"], Mechanism::UprobeMulti).unwrap();
         let totals = object.map_fd("BURST_TOTALS").unwrap().try_clone_to_owned().unwrap();
         let counters = BurstCounters::new(|name| object.take_map(name)).unwrap();
@@ -119,9 +123,18 @@ impl Bursts {
     }
 
     fn window(&mut self, burst: u32, kind: WindowKind, mean_birth_bytes: u64) -> Vec<BurstEvent> {
+        let mut holder = self.open(burst, kind, mean_birth_bytes);
+        let mut events = Vec::new();
+        while !is_gone(&mut holder, &mut self.times) {
+            self.reader.drain(|event| events.push(event));
+        }
+        self.reader.drain(|event| events.push(event));
+        events
+    }
+
+    fn open(&mut self, burst: u32, kind: WindowKind, mean_birth_bytes: u64) -> Holder {
         let state = WindowState { until_ns: 0, mean_birth_bytes, burst, kind: kind as u32 };
-        let mut holder = self
-            .holders
+        self.holders
             .open(&Link {
                 mechanism: Mechanism::UprobeMulti,
                 programs: &[self.object.program("burst").unwrap()],
@@ -136,13 +149,7 @@ impl Bursts {
                     most: Most::hits(u64::MAX),
                 },
             })
-            .unwrap();
-        let mut events = Vec::new();
-        while !is_gone(&mut holder, &mut self.times) {
-            self.reader.drain(|event| events.push(event));
-        }
-        self.reader.drain(|event| events.push(event));
-        events
+            .unwrap()
     }
 }
 
@@ -368,4 +375,45 @@ fn births_stand_for_all_hits_whichever_classes_are_preferred() {
         }
         target.close_stdin();
     }
+}
+
+/// Of a ring that births of some windows fill by half.
+const RING_BYTES: u32 = 1 << 20;
+
+#[test]
+fn a_ring_wakes_its_reader_up_when_it_becomes_half_full() {
+    if !can_attach("a_ring_wakes_its_reader_up_when_it_becomes_half_full") {
+        return;
+    }
+    let mut command = std::process::Command::new(build("births", "go1.27.3", &[]));
+    command.args(["3", "2000"]).env("GOMAXPROCS", "3");
+    let mut target = Target::spawn(command);
+    let mut bursts = Bursts::with_ring(target.pid(), RING_BYTES);
+    // What is told of an edge is what somebody was woken up by, not what there is to read.
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    epoll::add(&epoll, bursts.reader.descriptor(), epoll::EventData::new_u64(0), edges).unwrap();
+    let is_woken = || {
+        let mut events = Vec::with_capacity(1);
+        epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&Timespec::default())).unwrap() > 0
+    };
+    assert!(!is_woken(), "it is empty");
+    let (mut waiting_bytes, mut seen_empty) = (0, false);
+    for burst in 0..WINDOWS_MOST {
+        let mut holder = bursts.open(burst, WindowKind::Births, 4_096);
+        while !is_gone(&mut holder, &mut bursts.times) {}
+        let totals = bursts.counters.totals().unwrap();
+        assert_eq!(totals.lost, 0);
+        // The kernel puts a head of 8 bytes before each.
+        waiting_bytes =
+            totals.births * (size_of::<BirthRecord>() as u64 + 8) + totals.slots * (size_of::<SlotRecord>() as u64 + 8);
+        let is_half_full = waiting_bytes >= u64::from(RING_BYTES) / 2;
+        assert_eq!(is_woken(), is_half_full, "{waiting_bytes} bytes, burst {burst}");
+        if is_half_full {
+            break;
+        }
+        seen_empty |= waiting_bytes > 0;
+    }
+    assert!(seen_empty && waiting_bytes >= u64::from(RING_BYTES) / 2, "{waiting_bytes} bytes");
+    target.close_stdin();
 }

@@ -9,7 +9,7 @@ mod machine;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use guest::{Cell, RESULTS, Seen};
 
@@ -55,6 +55,39 @@ pub(crate) struct Options {
     /// A leakline that is built already
     #[arg(long, value_name = "FILE")]
     leakline: Option<PathBuf>,
+}
+
+/// Whether the oldest kernel takes all programs, as a test. It is booted with nothing but leakline.
+///
+/// # Errors
+/// Where it does not, and [`NotTried`] where that could not be seen.
+pub(crate) fn oldest_takes_all_programs(root: &Path) -> Result<()> {
+    let not_tried = |error: anyhow::Error| error.context(NotTried);
+    if let Some(missing) = setup::for_kernels(root).into_iter().next() {
+        return Err(not_tried(missing));
+    }
+    let [(name, suite, _), ..] = KERNELS;
+    let apt = Apt::new(&workspace::cache(root).join("kernels"), &[suite]).map_err(not_tried)?;
+    let (package, kernel) = machine::kernel(&apt, suite).map_err(not_tried)?;
+    println!("… {package} of {suite}");
+    let folder = root.join("target/kernels");
+    std::fs::create_dir_all(&folder)?;
+    let image = machine::image(&folder, &build_leakline(root)?, &[], "0s")?;
+    let log = folder.join(format!("{name}-short.log"));
+    machine::boot(&kernel, &image, &log, 1, false).with_context(|| format!("see {}", log.display()))?;
+    let failures = guest::judge_checks(&String::from_utf8_lossy(&std::fs::read(&log)?));
+    ensure!(failures.is_empty(), "{name}: {} (see {})", failures.join("; "), log.display());
+    Ok(())
+}
+
+/// It could not be seen, for want of a kernel or of a machine to boot it.
+#[derive(Debug)]
+pub(crate) struct NotTried;
+
+impl std::fmt::Display for NotTried {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("no kernel could be booted")
+    }
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {

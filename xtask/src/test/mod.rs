@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{codegen, command, ebpf, setup, source_hash, support, tidy, workspace, zoo};
+use crate::{codegen, command, ebpf, kernels, setup, source_hash, support, tidy, workspace, zoo};
 use outcome::{Outcome, Parser};
 
 /// Makes the daemon embed another object than the prebuilt one (`tracer-daemon/build.rs`).
@@ -22,7 +22,7 @@ const ORACLE_VARIABLE: &str = "LEAKLINE_ORACLE_ALL";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Neither rebuild the kernel object from its sources nor run the zoo
+    /// Neither rebuild the kernel object from its sources, nor boot the oldest kernel, nor run the zoo
     #[arg(long)]
     quick: bool,
     /// Compare names with the compiler of every Go release and with Prometheus, not with three compilers only (half an
@@ -59,6 +59,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
     }
     step("tests", &mut total, || tests(root, fresh.as_deref(), options.oracle));
     if !options.quick {
+        step("Linux 5.10 takes the kernel programs", &mut total, || on_the_oldest_kernel(root));
         check("zoo, eight programs that say what they leak, with a sampler and without", &mut total, || {
             zoo::quick(root)
         });
@@ -111,6 +112,15 @@ fn kernel_object(root: &Path, fresh: &mut Option<PathBuf>) -> Result<Outcome> {
     println!("{} the prebuilt one", if same { "identical to" } else { "differs in bytes (another compiler?) from" });
     *fresh = Some(object);
     Ok(Outcome::pass())
+}
+
+/// Boots it in a virtual machine. Where there is none to be had, that is the proof.
+fn on_the_oldest_kernel(root: &Path) -> Result<Outcome> {
+    match kernels::oldest_takes_all_programs(root) {
+        Ok(()) => Ok(Outcome::pass()),
+        Err(error) if error.is::<kernels::NotTried>() => Ok(Outcome::skip(format!("Linux 5.10: {error:#}"))),
+        Err(error) => Err(error),
+    }
 }
 
 /// All tests of the workspace, with this object embedded instead of the prebuilt one.

@@ -36,7 +36,7 @@ use crate::{
     units::approximate,
 };
 
-/// How long it sleeps at most while births come, which wake nobody up, or the end of a collection would not.
+/// How long it sleeps at most while births come, which wake nobody up before the ring is half full, or the end of a collection would not.
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// The same where only a collection or a window can bring news. Births of large objects come in between: as many as their hook may have in
 /// that time find room in the smallest ring.
