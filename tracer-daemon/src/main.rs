@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tracer_daemon::{
-    attach::{Limits, MultiSupport, TrapCosts, holding, probe_checks, program_checks},
+    attach::{Calibration, Limits, MultiSupport, holding, probe_checks, program_checks},
     cli::{
         AttachArgs, CheckArgs, Cli, Command, DiffArgs, DoctorArgs, EvidenceChoice, FailOn, LookArgs, MeansArgs,
         OutputFormat, PlanArgs, RecordArgs, ReplayArgs, RestoreArgs, RunArgs, SnapshotArgs, SuperviseArgs,
@@ -293,8 +293,9 @@ fn diagnose(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let multi = MultiSupport::of_this_kernel().context("it cannot be tried now what this kernel can do")?;
     checks.extend(program_checks(multi.mechanism()));
     checks.extend(probe_checks(multi));
-    let costs = TrapCosts::measure(multi.mechanism());
-    let costs = costs.inspect_err(|error| tracing::debug!(%error, "what a hit costs is not known")).ok();
+    let calibration = Calibration::begin(multi.mechanism());
+    let calibration = calibration.inspect_err(|error| tracing::debug!(%error, "what a hit costs is not known"));
+    let costs = calibration.ok().map(|calibration| calibration.costs());
     print(&match args.output {
         OutputFormat::Text => doctor::text(&checks, costs.as_ref()),
         OutputFormat::Json => doctor::line(&checks, costs.as_ref()).context("cannot write the checks as JSON")?,

@@ -3,7 +3,10 @@
 //!
 //! It is the price of the trap, of a program that adds to a counter, and of what comes slower behind it; what a program does beyond that comes on top.
 
-use std::{collections::BTreeMap, hint::black_box};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hint::black_box,
+};
 
 use super::{
     AttachError, LinkPoint, Mechanism,
@@ -15,6 +18,10 @@ use crate::units::approximate;
 const CALLS: u64 = 1_000;
 /// Measurements of each function, with and without probes; the median counts.
 const REPEATS: usize = 7;
+/// The same where others have been before.
+const REPEATS_AGAIN: usize = 3;
+/// So many of the last calibrations are remembered; their median counts.
+const REMEMBERED: usize = 5;
 
 /// What a hit costs at one kind of instruction.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,22 +44,18 @@ pub struct TrapCosts {
 }
 
 impl TrapCosts {
-    /// Measures, in some tens of ms, by perf events some hundred, of which most is waiting.
-    ///
-    /// # Errors
-    /// Where probes cannot be attached in this way, or our own code has nothing that can be probed.
-    pub fn measure(mechanism: Mechanism) -> Result<Self, AttachError> {
+    fn measure(mechanism: Mechanism, repeats: usize) -> Result<Self, AttachError> {
         let exe = own_file()?;
         let mut points: Vec<(InstructionKind, LinkPoint)> = Vec::new();
         for kind in InstructionKind::ALL {
             let point = point_of(kind, &exe).map_err(|source| AttachError::OwnCode { source })?;
             points.extend(point.map(|point| (kind, point)));
         }
-        let without: Vec<f64> = points.iter().map(|(kind, _)| per_call(*kind)).collect();
+        let without: Vec<f64> = points.iter().map(|(kind, _)| per_call(*kind, repeats)).collect();
         let all: Vec<LinkPoint> = points.iter().map(|(_, point)| *point).collect();
         let mut probes = OwnProbes::attach(&exe, &all, mechanism)?;
-        let with: Vec<f64> = points.iter().map(|(kind, _)| per_call(*kind)).collect();
-        let expected = CALLS * (REPEATS * points.len()) as u64;
+        let with: Vec<f64> = points.iter().map(|(kind, _)| per_call(*kind, repeats)).collect();
+        let expected = CALLS * (repeats * points.len()) as u64;
         let hits = probes.hits()?;
         if hits != expected {
             return Err(AttachError::Uncalibrated { hits, expected });
@@ -79,6 +82,49 @@ impl TrapCosts {
     }
 }
 
+/// What a hit costs, measured more than once: on a shared machine one and the same hit costs half as much again in one second as in another.
+#[derive(Debug)]
+pub struct Calibration {
+    mechanism: Mechanism,
+    /// The last ones, oldest first. Never empty.
+    last: VecDeque<TrapCosts>,
+}
+
+impl Calibration {
+    /// Measures for the first time, in some tens of ms, by perf events some hundred, of which most is waiting.
+    ///
+    /// # Errors
+    /// Where probes cannot be attached in this way, or our own code has nothing that can be probed.
+    pub fn begin(mechanism: Mechanism) -> Result<Self, AttachError> {
+        Ok(Self { mechanism, last: VecDeque::from([TrapCosts::measure(mechanism, REPEATS)?]) })
+    }
+
+    /// Measures once more, in half that time.
+    ///
+    /// # Errors
+    /// As [`Self::begin`]. What was measured before stays.
+    pub fn again(&mut self) -> Result<(), AttachError> {
+        self.remember(TrapCosts::measure(self.mechanism, REPEATS_AGAIN)?);
+        Ok(())
+    }
+
+    fn remember(&mut self, costs: TrapCosts) {
+        while self.last.len() >= REMEMBERED {
+            self.last.pop_front();
+        }
+        self.last.push_back(costs);
+    }
+
+    /// The median of those that are remembered, by kind.
+    pub fn costs(&self) -> TrapCosts {
+        let of = |cost: fn(&TrapCosts) -> TrapCost| TrapCost {
+            ns: median(self.last.iter().map(|costs| cost(costs).ns).collect()),
+            is_measured: self.last.iter().all(|costs| cost(costs).is_measured),
+        };
+        TrapCosts { push: of(|costs| costs.push), call: of(|costs| costs.call), jump: of(|costs| costs.jump) }
+    }
+}
+
 /// What a program does between two allocations, some hundred nanoseconds of it. A hit in a loop of nothing else is too cheap: of a loop so short the processor has lost
 /// nothing when the kernel is done.
 #[derive(Default)]
@@ -101,15 +147,20 @@ impl Work {
 }
 
 /// CPU time of one call, ns: the median of some measurements.
-fn per_call(kind: InstructionKind) -> f64 {
+fn per_call(kind: InstructionKind, repeats: usize) -> f64 {
     let mut work = Work::default();
-    let mut measured = [(); REPEATS].map(|()| {
+    let measured = (0..repeats).map(|_repeat| {
         let before = thread_cpu_ns();
         kind.run(CALLS, |number| work.some(number));
-        thread_cpu_ns().saturating_sub(before)
+        approximate(thread_cpu_ns().saturating_sub(before)) / approximate(CALLS)
     });
-    measured.sort_unstable();
-    approximate(measured.get(REPEATS / 2).copied().unwrap_or(0)) / approximate(CALLS)
+    median(measured.collect())
+}
+
+/// The middle one; of none 0.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]
@@ -122,5 +173,21 @@ mod tests {
         assert_eq!(costs.push, TrapCost { ns: 500.0, is_measured: true });
         assert_eq!(costs.call, TrapCost { ns: 600.0, is_measured: false });
         assert_eq!(TrapCosts::of([None; 3]), None);
+    }
+
+    #[test]
+    fn a_second_in_which_the_machine_was_slow_is_outvoted_and_forgotten() {
+        let costs = |ns: f64| TrapCosts::of([Some(ns), Some(ns), Some(ns / 2.0)]).unwrap();
+        let mut calibration =
+            Calibration { mechanism: Mechanism::UprobeMulti, last: VecDeque::from([costs(2_000.0)]) };
+        let pushes: Vec<f64> = [900.0, 1_000.0, 1_000.0, 800.0, 950.0, 960.0]
+            .map(|ns| {
+                calibration.remember(costs(ns));
+                calibration.costs().push.ns
+            })
+            .into();
+        // Of two the higher one.
+        assert_eq!(pushes, [2_000.0, 1_000.0, 1_000.0, 1_000.0, 950.0, 960.0]);
+        assert_eq!(calibration.costs().jump, TrapCost { ns: 480.0, is_measured: true });
     }
 }

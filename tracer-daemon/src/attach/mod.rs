@@ -34,7 +34,7 @@ use crate::{
 };
 
 pub use bpf::{LinkPoint, bytes_of};
-pub use calibration::{TrapCost, TrapCosts};
+pub use calibration::{Calibration, TrapCost, TrapCosts};
 pub use claim::Claim;
 pub use holder::{Holder, Holders, Link, Most, MostCost, News, Until};
 pub use limits::Limits;

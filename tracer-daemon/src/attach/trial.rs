@@ -102,12 +102,17 @@ fn check(id: &'static str, concerns: &'static [Evidence], tried: Result<usize, A
             let found = format!("not tried: {}", with_cause(&error));
             return Check::not_good(id, Status::Limited, &[], found, "try again when memory or descriptors are free");
         }
-        Err(error @ AttachError::NotAllowed { needs, .. }) => {
-            (Status::Missing, error.to_string(), format!("run as root, or grant {needs}"))
+        Err(AttachError::NotAllowed { needs, .. }) => {
+            (Status::Missing, format!("not tried: that takes {needs}"), format!("run as root, or grant {needs}"))
         }
         Err(error) => {
-            let fix = "boot another kernel, and report this as a bug: its verifier should take them";
-            (Status::Missing, with_cause(&error), fix.to_owned())
+            let found = match &error {
+                AttachError::LoadProgram { program, source, verifier } => {
+                    format!("the kernel refuses `{program}`: {source}; its verifier ends with: {verifier}")
+                }
+                other => with_cause(other),
+            };
+            (Status::Missing, found, "boot another kernel, and report this as a bug: it should take them".to_owned())
         }
     };
     Check::not_good(id, status, concerns, found, fix)

@@ -106,6 +106,8 @@ use gap::Gap;
 use shed::Shedding;
 use target::{Host, Target};
 
+use super::TrapCosts;
+
 pub use config::{Config, Costs};
 pub use hooks::{Hook, HookDecision, Mode};
 pub use impulses::{Impulses, Jump, Pulse};
@@ -188,6 +190,13 @@ impl Governor {
             self.free(open.at_ns);
         }
         self.targets.remove(&id).map(|target| target.account())
+    }
+
+    /// Traps were measured again: what comes costs as much as that, in all targets.
+    pub fn calibrate(&mut self, traps: &TrapCosts) {
+        for target in self.targets.values_mut() {
+            target.calibrate(traps);
+        }
     }
 
     /// A look at a target.

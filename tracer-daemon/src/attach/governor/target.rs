@@ -10,7 +10,7 @@ use super::types::{
     WindowKind, WindowPlan,
 };
 use super::window::{Allowance, BIRTHS_MIN, HITS_GOAL, Outlook, SLOTS_GOAL, Shape, births_for_tracker};
-use super::{Config, Shed};
+use super::{Config, Shed, TrapCosts};
 
 /// Share of a minute's budget that one window should cost.
 const WINDOW_SHARE: f64 = 0.01;
@@ -124,6 +124,11 @@ impl Target {
             last_impulse_ns: None,
             jumped_until_ns: [0; 3],
         }
+    }
+
+    /// From now on.
+    pub(super) fn calibrate(&mut self, traps: &TrapCosts) {
+        self.facts.costs = self.facts.costs.with_traps(traps);
     }
 
     /// What it costs and uses is taken into the account; rates are those of the books from now on. Gives the cost, ns.

@@ -9,10 +9,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{bell::Bell, scheduler::Scheduler, target::BurstTarget};
+use super::{bell::Bell, calibrator::Calibrator, scheduler::Scheduler, target::BurstTarget};
 use crate::{
     attach::{
-        Holders, Mechanism,
+        Calibration, Holders, Mechanism, TrapCosts,
         governor::{Config, Costs, TargetId},
     },
     pipeline::Killswitch,
@@ -25,6 +25,7 @@ pub(in crate::pipeline) struct BurstHost {
     mechanism: Mechanism,
     why_slow: Option<String>,
     thread: Option<JoinHandle<()>>,
+    calibrator: Option<Calibrator>,
 }
 
 /// What both sides have.
@@ -44,6 +45,8 @@ pub(super) struct Shared {
 pub(super) enum Command {
     Add(TargetId, Box<BurstTarget>),
     Remove(TargetId),
+    /// What traps cost was measured again.
+    Calibrate(TrapCosts),
     Stop,
 }
 
@@ -57,7 +60,7 @@ impl Shared {
         std::mem::take(&mut *self.commands())
     }
 
-    fn command(&self, command: Command) {
+    pub(super) fn command(&self, command: Command) {
         self.commands().push_back(command);
         self.bell.ring();
     }
@@ -105,7 +108,15 @@ impl BurstHost {
         let shared = Arc::new(Shared { commands: Mutex::default(), bell, targets, numbers });
         let mut scheduler = Scheduler::new(Arc::clone(&shared), config, costs, holders, killswitch);
         let thread = thread::Builder::new().name("bursts".into()).spawn(move || scheduler.run())?;
-        Ok(Self { shared, mechanism, why_slow, thread: Some(thread) })
+        Ok(Self { shared, mechanism, why_slow, thread: Some(thread), calibrator: None })
+    }
+
+    /// From now on what a hit costs is measured again and again. Without a thread for it the first measurement is believed.
+    pub(super) fn calibrate(&mut self, calibration: Calibration, killswitch: Option<Killswitch>) {
+        match Calibrator::start(Arc::clone(&self.shared), calibration, killswitch) {
+            Ok(calibrator) => self.calibrator = Some(calibrator),
+            Err(error) => tracing::debug!(%error, "what a hit costs is measured only once"),
+        }
     }
 
     /// How windows are opened.
@@ -135,6 +146,7 @@ impl BurstHost {
 
 impl Drop for BurstHost {
     fn drop(&mut self) {
+        self.calibrator = None;
         self.shared.command(Command::Stop);
         if let Some(thread) = self.thread.take() {
             // One that panicked has said so; links end with this process.

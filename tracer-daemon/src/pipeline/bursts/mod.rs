@@ -5,6 +5,7 @@
 //! tracker knows for its model and leaves on the *desk* what the books say.
 
 mod bell;
+mod calibrator;
 mod desk;
 mod host;
 mod hosted;
@@ -27,7 +28,7 @@ pub(super) use self::target::BurstTarget;
 pub(super) use self::tracker::Tracker;
 use crate::{
     attach::{
-        AttachError, Holders, Mechanism, MultiSupport, TrapCosts,
+        AttachError, Calibration, Holders, Mechanism, MultiSupport,
         governor::{Config, Costs},
     },
     export::Refusal,
@@ -121,21 +122,27 @@ impl Bursts {
         };
         let mechanism = if why_slow.is_some() { Mechanism::PerfEvents } else { Mechanism::UprobeMulti };
         let guess = Costs::of(mechanism);
-        let costs = match (TrapCosts::measure(mechanism), &why_slow) {
-            (Ok(traps), _) => Costs { birth_trap_ns: traps.push.ns, slot_trap_ns: traps.jump.ns, ..guess },
+        let calibration = match (Calibration::begin(mechanism), &why_slow) {
+            (Ok(calibration), _) => Some(calibration),
             (Err(error), Some(why)) if !is_unmeasured(&error) => {
                 let text = format!("{why}; nor perf events: {} (see `leakline doctor`)", with_causes(&error));
                 return Err(refused(&text));
             }
             (Err(error), _) => {
                 tracing::warn!(%error, "what a hit costs was not measured: taking what it costs elsewhere");
-                guess
+                None
             }
         };
+        let costs = calibration.as_ref().map_or(guess, |calibration| guess.with_traps(&calibration.costs()));
         let holders = self.holder.as_deref().map_or_else(Holders::default, Holders::of_program);
         let killswitch = self.killswitch.clone();
-        BurstHost::start(Config::for_overhead(self.max_overhead), costs, holders, mechanism, why_slow, killswitch)
-            .map_err(|error| refused(&error.to_string()))
+        let config = Config::for_overhead(self.max_overhead);
+        let host = BurstHost::start(config, costs, holders, mechanism, why_slow, killswitch.clone());
+        let mut host = host.map_err(|error| refused(&error.to_string()))?;
+        if let Some(calibration) = calibration {
+            host.calibrate(calibration, killswitch);
+        }
+        Ok(host)
     }
 }
 

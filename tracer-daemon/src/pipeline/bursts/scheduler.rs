@@ -159,6 +159,10 @@ impl Scheduler {
             match command {
                 Command::Add(id, target) => self.add(id, *target),
                 Command::Remove(id) => self.remove(id),
+                Command::Calibrate(traps) => {
+                    self.costs = self.costs.with_traps(&traps);
+                    self.governor.calibrate(&traps);
+                }
                 Command::Stop => {
                     self.stops = true;
                     let ids: Vec<TargetId> = self.targets.keys().copied().collect();

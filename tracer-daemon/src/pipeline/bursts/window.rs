@@ -152,6 +152,7 @@ impl Scheduler {
             gone_after_ns = now_ns.saturating_sub(closed_ns),
             hits = counted,
             hits_outside = hits.saturating_sub(counted),
+            births = outcome.births,
             "a window is over"
         );
         hosted.traps.learn(window.kind, counted, outcome.recorded_ns);

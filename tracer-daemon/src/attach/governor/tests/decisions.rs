@@ -5,6 +5,7 @@ use rand::SeedableRng as _;
 
 use super::Mode::{Bursts, Continuous, Off};
 use super::*;
+use crate::attach::{TrapCost, TrapCosts};
 
 fn facts() -> TargetFacts {
     TargetFacts {
@@ -193,6 +194,26 @@ fn a_window_of_which_nothing_is_heard_is_over_after_a_while() {
     // What is said of it now is too late.
     governor.closed(later_ns, id(0), first.window, &Outcome::default());
     assert_eq!(governor.account(id(0)).unwrap().bursts, 0);
+}
+
+#[test]
+fn what_traps_cost_can_be_measured_again() {
+    let trap = |ns| TrapCost { ns, is_measured: true };
+    let cost_ns = |calibrated: Option<f64>| {
+        let mut governor = governor();
+        if let Some(ns) = calibrated {
+            governor.calibrate(&TrapCosts { push: trap(ns), call: trap(ns), jump: trap(ns) });
+        }
+        governor.observe(id(0), busy(BEGIN_NS + SECOND_NS));
+        let (at_ns, plan) = open(&mut governor, BEGIN_NS + SECOND_NS);
+        let before_ns = governor.account(id(0)).unwrap().cost_ns;
+        let outcome = Outcome { opened_ns: plan.length_ns, hits: 10_000, ..Outcome::default() };
+        governor.closed(at_ns + plan.length_ns, id(0), plan.window, &outcome);
+        governor.account(id(0)).unwrap().cost_ns - before_ns
+    };
+    let (guessed, same, twice) = (cost_ns(None), cost_ns(Some(570.0)), cost_ns(Some(1_140.0)));
+    assert!((same - guessed).abs() < 1e-6, "{same} {guessed}");
+    assert!((1.5..2.5).contains(&(twice / guessed)), "{twice} {guessed}");
 }
 
 #[test]
