@@ -14,7 +14,9 @@ use procfs::process::Process;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{ClockId, clock_gettime};
 use tracer_common::{bursts::WindowState, exact::Total};
-use tracer_daemon::attach::{Calibration, Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, Most, News, Until};
+use tracer_daemon::attach::{
+    Calibration, Holder, Holders, KernelObject, Link, LinkPoint, Mechanism, Most, News, Until,
+};
 use tracer_daemon::inspect::inspect_file;
 use tracer_daemon::plan::ProbePlan;
 
@@ -76,8 +78,10 @@ fn main() -> Result<()> {
     }
     let own_cpu_ms = ms(thread_cpu_ns() - own_before) / f64::from(windows);
     let cpu_ms = (children_cpu_ms()? - before) / f64::from(windows);
-    let costs =
-        Calibration::begin(Mechanism::UprobeMulti)?.costs().all().map(|(kind, cost)| (kind.name(), cost.ns, cost.is_measured));
+    let costs = Calibration::begin(Mechanism::UprobeMulti)?
+        .costs()
+        .all()
+        .map(|(kind, cost)| (kind.name(), cost.ns, cost.is_measured));
     println!(
         "{}",
         serde_json::json!({

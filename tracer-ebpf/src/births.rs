@@ -357,14 +357,7 @@ fn pending(g: u64, window: &WindowState) -> Option<Pending> {
 }
 
 #[inline(always)]
-fn send_slot(
-    window: &WindowState,
-    now: u64,
-    registers: &Registers,
-    birth_ns: u64,
-    address: u64,
-    facts: &SpanFacts,
-) {
+fn send_slot(window: &WindowState, now: u64, registers: &Registers, birth_ns: u64, address: u64, facts: &SpanFacts) {
     let Some(mut entry) = reserve::<SlotRecord>() else {
         add_burst_total(BurstTotal::BirthsLost, 1);
         return;

@@ -1,4 +1,4 @@
-//! What does one hit of a probe cost on this machine? Measured on ourselves: the same calls with and without a probe, in CPU time of
+//! What does one hit of a probe cost on this machine? Measured on ourselves: calls with and without a probe, in CPU time of
 //! the thread, amid some work (`docs/decisions/0023-a-hit-costs-what-it-costs-amid-work.md`).
 //!
 //! It is the price of the trap, of a program that adds to a counter, and of what comes slower behind it; what a program does beyond that comes on top.
@@ -16,7 +16,7 @@ use crate::units::approximate;
 
 /// Calls of a function in one measurement: with a microsecond for a hit and half of one for the work 1.5 ms.
 const CALLS: u64 = 1_000;
-/// Measurements of each function, with and without probes; the median counts.
+/// Measurements at each kind of instruction; the median counts.
 const REPEATS: usize = 7;
 /// The same where others have been before.
 const REPEATS_AGAIN: usize = 3;
@@ -51,10 +51,9 @@ impl TrapCosts {
             let point = point_of(kind, &exe).map_err(|source| AttachError::OwnCode { source })?;
             points.extend(point.map(|point| (kind, point)));
         }
-        let without: Vec<f64> = points.iter().map(|(kind, _)| per_call(*kind, repeats)).collect();
         let all: Vec<LinkPoint> = points.iter().map(|(_, point)| *point).collect();
         let mut probes = OwnProbes::attach(&exe, &all, mechanism)?;
-        let with: Vec<f64> = points.iter().map(|(kind, _)| per_call(*kind, repeats)).collect();
+        let costs: Vec<f64> = points.iter().map(|(kind, _)| per_hit(*kind, repeats)).collect();
         let expected = CALLS * (repeats * points.len()) as u64;
         let hits = probes.hits()?;
         if hits != expected {
@@ -62,7 +61,7 @@ impl TrapCosts {
         }
         let measured = |kind| {
             let at = points.iter().position(|(of, _)| *of == kind)?;
-            Some((with.get(at)? - without.get(at)?).max(0.0))
+            Some(costs.get(at)?.max(0.0))
         };
         Self::of(InstructionKind::ALL.map(measured)).ok_or(AttachError::Uncalibrated { hits, expected })
     }
@@ -146,15 +145,25 @@ impl Work {
     }
 }
 
-/// CPU time of one call, ns: the median of some measurements.
-fn per_call(kind: InstructionKind, repeats: usize) -> f64 {
+/// What a call costs more that hits a probe, ns: the median of some measurements. With and without take turns, since a shared machine becomes faster and slower.
+fn per_hit(kind: InstructionKind, repeats: usize) -> f64 {
     let mut work = Work::default();
-    let measured = (0..repeats).map(|_repeat| {
+    let mut cpu_ns = |call: fn(u64) -> u64| {
         let before = thread_cpu_ns();
-        kind.run(CALLS, |number| work.some(number));
-        approximate(thread_cpu_ns().saturating_sub(before)) / approximate(CALLS)
-    });
-    median(measured.collect())
+        for number in 0..CALLS {
+            work.some(number);
+            black_box(call(black_box(number)));
+        }
+        approximate(thread_cpu_ns().saturating_sub(before))
+    };
+    let mut difference = || (cpu_ns(kind.function()) - cpu_ns(nothing)) / approximate(CALLS);
+    median((0..repeats).map(|_repeat| difference()).collect())
+}
+
+/// What is called where no probe is.
+#[inline(never)]
+fn nothing(number: u64) -> u64 {
+    black_box(number)
 }
 
 /// The middle one; of none 0.
@@ -178,8 +187,7 @@ mod tests {
     #[test]
     fn a_second_in_which_the_machine_was_slow_is_outvoted_and_forgotten() {
         let costs = |ns: f64| TrapCosts::of([Some(ns), Some(ns), Some(ns / 2.0)]).unwrap();
-        let mut calibration =
-            Calibration { mechanism: Mechanism::UprobeMulti, last: VecDeque::from([costs(2_000.0)]) };
+        let mut calibration = Calibration { mechanism: Mechanism::UprobeMulti, last: VecDeque::from([costs(2_000.0)]) };
         let pushes: Vec<f64> = [900.0, 1_000.0, 1_000.0, 800.0, 950.0, 960.0]
             .map(|ns| {
                 calibration.remember(costs(ns));

@@ -62,16 +62,8 @@ impl InstructionKind {
         }
     }
 
-    /// Calls the function of ours that has one, if the compiler did as expected, and before each call what comes between.
-    pub(super) fn run(self, times: u64, mut between: impl FnMut(u64)) {
-        let function = self.function();
-        for number in 0..times {
-            between(number);
-            black_box(function(black_box(number)));
-        }
-    }
-
-    fn function(self) -> fn(u64) -> u64 {
+    /// The function of ours that has one, if the compiler did as expected.
+    pub(super) fn function(self) -> fn(u64) -> u64 {
         match self {
             Self::Push => pushes,
             Self::Call => calls,

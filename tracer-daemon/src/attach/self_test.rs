@@ -1,6 +1,6 @@
 //! Do links of `uprobe_multi` do on this kernel what windows need? Tried on ourselves, once.
 
-use std::{io, iter, sync::OnceLock, thread};
+use std::{hint::black_box, io, iter, sync::OnceLock, thread};
 
 use rustix::io::Errno;
 
@@ -139,7 +139,7 @@ fn try_it() -> Result<MultiSupport, AttachError> {
         let Some(point) = point_of(kind, &exe).map_err(|source| AttachError::OwnCode { source })? else { continue };
         let mut probes = OwnProbes::attach(&exe, &[point], Mechanism::UprobeMulti)?;
         // Not the thread that the process began with, whoever calls us.
-        if thread::Builder::new().spawn(move || kind.run(CALLS, |_number| {})).map(thread::JoinHandle::join).is_err() {
+        if thread::Builder::new().spawn(move || call(kind)).map(thread::JoinHandle::join).is_err() {
             return Ok(unsupported("it cannot be tried, since no thread can be started"));
         }
         return Ok(match probes.hits()? {
@@ -149,6 +149,13 @@ fn try_it() -> Result<MultiSupport, AttachError> {
         });
     }
     Ok(unsupported("it cannot be tried, since no instruction of our own code can be probed"))
+}
+
+fn call(kind: InstructionKind) {
+    let function = kind.function();
+    for number in 0..CALLS {
+        black_box(function(black_box(number)));
+    }
 }
 
 /// Whether it says nothing of the kernel, only of what there is room for now.

@@ -196,7 +196,8 @@ fn document(json: &str, program: &str, cell: &mut Cell) {
 mod tests {
     use super::*;
 
-    const CHECKS: &str = r#"{"doctor":{"checks":[{"id":"burst_programs","status":"good"},{"id":"exact_programs","status":"good"}]}}"#;
+    const CHECKS: &str =
+        r#"{"doctor":{"checks":[{"id":"burst_programs","status":"good"},{"id":"exact_programs","status":"good"}]}}"#;
 
     /// What a machine says, with something else in place of a part.
     fn said(part: &str, other: &str) -> String {

@@ -117,7 +117,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
         let said = String::from_utf8_lossy(&said);
         if options.short {
             let failures = guest::judge_checks(&said);
-            println!("{name}: {}", if failures.is_empty() { "takes all programs".to_owned() } else { failures.join("\n    ") });
+            println!(
+                "{name}: {}",
+                if failures.is_empty() { "takes all programs".to_owned() } else { failures.join("\n    ") }
+            );
             wrong += usize::from(!failures.is_empty());
             continue;
         }

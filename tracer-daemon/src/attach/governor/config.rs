@@ -112,13 +112,7 @@ impl Costs {
     pub fn with_traps(self, traps: &TrapCosts) -> Self {
         let birth_trap_ns = traps.push.ns;
         let recorded_ns = birth_trap_ns + RECORD_NS;
-        Self {
-            birth_trap_ns,
-            slot_trap_ns: traps.jump.ns,
-            cycle_ns: recorded_ns,
-            goroutine_ns: recorded_ns,
-            ..self
-        }
+        Self { birth_trap_ns, slot_trap_ns: traps.jump.ns, cycle_ns: recorded_ns, goroutine_ns: recorded_ns, ..self }
     }
 }
 
