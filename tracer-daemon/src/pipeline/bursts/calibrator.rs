@@ -6,7 +6,7 @@ use std::{
     iter,
     sync::{
         Arc,
-        mpsc::{self, RecvTimeoutError, Sender},
+        mpsc::{self, RecvTimeoutError, SyncSender},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -25,7 +25,7 @@ const EVERY: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(super) struct Calibrator {
     /// Nothing is sent: that it is gone is what the thread hears.
-    alive: Option<Sender<()>>,
+    alive: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -39,7 +39,7 @@ impl Calibrator {
         mut calibration: Calibration,
         killswitch: Option<Killswitch>,
     ) -> std::io::Result<Self> {
-        let (alive, ended) = mpsc::channel();
+        let (alive, ended) = mpsc::sync_channel(0);
         let measure = move || {
             for pause in FIRST.into_iter().chain(iter::repeat(EVERY)) {
                 if ended.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
