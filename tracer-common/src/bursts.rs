@@ -229,11 +229,13 @@ pub enum BurstTotal {
     RecordedNs = 8,
     /// Hits of the hook on large objects that stays, which no other total counts.
     LargeHits = 9,
+    /// What our program took at the cycle point, ns: to wake somebody up costs most of it.
+    CyclesNs = 10,
 }
 
 impl BurstTotal {
     /// Number of totals.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 11;
 }
 
 /// What the programs of a burst need to know of a target; written once, before they are loaded. Offsets in bytes.

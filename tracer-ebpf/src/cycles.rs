@@ -14,13 +14,15 @@ pub(crate) fn cycle_marked(context: ProbeContext) -> u32 {
     if !begins(&context) {
         return 0;
     }
+    // SAFETY: no arguments.
+    let time_ns = unsafe { bpf_ktime_get_ns() };
     add_burst_total(BurstTotal::Cycles, 1);
     // A collection that finds no room is missed; the daemon sees that by its number.
     if let Some(mut entry) = reserve::<CycleRecord>() {
-        // SAFETY: no arguments.
-        let time_ns = unsafe { bpf_ktime_get_ns() };
         entry.write(CycleRecord { kind: RecordKind::Cycle as u32, sweepgen: heap_sweepgen(), time_ns });
         entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
     }
+    // SAFETY: as above.
+    add_burst_total(BurstTotal::CyclesNs, unsafe { bpf_ktime_get_ns() }.wrapping_sub(time_ns));
     0
 }

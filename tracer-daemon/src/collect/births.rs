@@ -288,6 +288,14 @@ impl BurstCounters {
         sum(&self.totals, "BURST_TOTALS", BurstTotal::Cycles as u32)
     }
 
+    /// What our program took at them so far, ns.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn cycles_ns(&self) -> Result<u64, CollectError> {
+        sum(&self.totals, "BURST_TOTALS", BurstTotal::CyclesNs as u32)
+    }
+
     /// Hits of the hook on large objects that stays so far.
     ///
     /// # Errors

@@ -60,6 +60,8 @@ pub(super) struct Learnt {
     pub(super) busy_threads: f64,
     /// Cores that it used of late, on average. `None`: not known yet.
     used: Option<f64>,
+    /// What our program takes at the end of a collection, ns.
+    pub(super) cycle_ns: Option<f64>,
     /// When the minute of the peaks began, ns.
     minute_ns: u64,
     /// Time before and behind windows in which hits cost and do not count, ns: mean, and mean distance from it.
@@ -90,6 +92,7 @@ impl Learnt {
             slots: HitRate::new(300.0, 1.0 / 32.0),
             busy_threads: 1.0,
             used: None,
+            cycle_ns: None,
             minute_ns: 0,
             tail_ns: (costs.tail_ns, costs.tail_ns / 3.0),
             tail_guess_ns: costs.tail_ns,
@@ -112,6 +115,11 @@ impl Learnt {
             let before = self.used.unwrap_or(used);
             self.used = Some(before + 0.1 * (used - before));
         }
+        if seen.hits.cycles > 0 {
+            let program_ns = approximate(seen.hits.cycles_ns) / approximate(seen.hits.cycles);
+            let before_ns = self.cycle_ns.unwrap_or(program_ns);
+            self.cycle_ns = Some(before_ns + 0.1 * (program_ns - before_ns));
+        }
         let is_over = seen.at_ns >= self.minute_ns.saturating_add(MINUTE_NS);
         for rate in [&mut self.births, &mut self.slots] {
             if is_over {
@@ -127,9 +135,14 @@ impl Learnt {
         }
     }
 
+    /// Cores that it uses.
+    pub(super) fn cores_used(&self) -> f64 {
+        self.used.unwrap_or(1.0)
+    }
+
     /// The part of the time in which a thread runs, at most 1.
     pub(super) fn utilisation(&self) -> f64 {
-        self.used.unwrap_or(1.0).min(1.0)
+        self.cores_used().min(1.0)
     }
 
     pub(super) fn hits_per_s(&self, kind: WindowKind) -> f64 {

@@ -161,7 +161,8 @@ impl Target {
         let costs = self.facts.costs;
         let sum = hits.cycles.saturating_add(hits.large_objects).saturating_add(hits.goroutines);
         self.account.hits = self.account.hits.saturating_add(sum);
-        approximate(hits.cycles) * costs.cycle_ns
+        approximate(hits.cycles) * costs.birth_trap_ns
+            + approximate(hits.cycles_ns)
             + approximate(hits.large_objects) * self.large_ns()
             + approximate(hits.goroutines) * costs.goroutine_ns
     }
@@ -202,7 +203,8 @@ impl Target {
         let goroutine_hits = seen.goroutines_per_s.map(|rate| 2.0 * rate);
         let goroutines = load(goroutine_hits, costs.goroutine_ns, shed >= Shed::GoroutineHooks, goroutines_jump);
         let large_objects = load(seen.large_per_s, self.large_ns(), shed >= Shed::Bursts, large_jump);
-        let cycles = load(seen.collections_per_s, costs.cycle_ns, false, cycles_jump);
+        let cycle_ns = self.learnt.cycle_ns.map_or(costs.cycle_ns, |program_ns| costs.birth_trap_ns + program_ns);
+        let cycles = load(seen.collections_per_s, cycle_ns, false, cycles_jump);
         self.hooks = Hooks {
             cycles: hooks::decide(Hook::Cycles, cycles, self.hooks.cycles.mode),
             large_objects: hooks::decide(Hook::LargeObjects, large_objects, self.hooks.large_objects.mode),
@@ -488,7 +490,8 @@ impl Target {
         if plan.kind == WindowKind::Births && !matches!(plan.cause, Cause::Impulse(_)) {
             self.learnt.learn_births(plan, &outcome);
         }
-        let cost_ns = learnt::cost_ns(&outlook, &outcome, outside, &self.facts.costs);
+        let cost_ns = learnt::cost_ns(&outlook, &outcome, outside, &self.facts.costs)
+            + self.facts.costs.beside_ns * self.learnt.cores_used();
         self.charge(at_ns, cost_ns, plan.cause);
         if plan.cause == Cause::Random {
             self.learnt.learn_cost(cost_ns);

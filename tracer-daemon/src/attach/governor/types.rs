@@ -32,6 +32,8 @@ pub struct TargetFacts {
 pub struct HookHits {
     /// At the cycle probe.
     pub cycles: u64,
+    /// What our program took there, beyond the traps, ns.
+    pub cycles_ns: u64,
     /// At the hook on large objects.
     pub large_objects: u64,
     /// At the hooks on goroutines.

@@ -59,6 +59,8 @@ pub(super) struct Hosted {
     pub(super) large: StayingHook,
     /// Why the last window could not be opened.
     pub(super) failure: Option<String>,
+    /// What our program takes as collections end.
+    pub(super) cycles_ns: Growing,
     pub(super) traps: Traps,
     /// The impulse that the governor was told of last and that has no burst yet.
     pub(super) impulse: Option<u32>,
@@ -83,6 +85,19 @@ impl Hosted {
     /// Whether the process is what was asked for. A successor of the same program would hit the same probes.
     pub(super) fn is_there(&self) -> bool {
         presence(&self.target.identity) == Presence::Running
+    }
+}
+
+/// A count that only grows, and how far it was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Growing(u64);
+
+impl Growing {
+    /// By how much it has grown since this was asked last.
+    pub(super) fn take(&mut self, now: u64) -> u64 {
+        let new = now.saturating_sub(self.0);
+        self.0 = self.0.max(now);
+        new
     }
 }
 

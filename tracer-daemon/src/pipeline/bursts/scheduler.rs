@@ -14,7 +14,7 @@ use rustix::{
 
 use super::{
     host::{Command, Shared},
-    hosted::{Hosted, Traps, show},
+    hosted::{Growing, Hosted, Traps, show},
     staying::StayingHook,
     target::BurstTarget,
     window::OpenWindow,
@@ -187,6 +187,7 @@ impl Scheduler {
             goroutines: StayingHook::new(Hook::Goroutines),
             large: StayingHook::new(Hook::LargeObjects),
             failure: None,
+            cycles_ns: Growing::default(),
             traps: Traps::default(),
             impulse: None,
         };
@@ -311,6 +312,7 @@ impl Scheduler {
             let target = &hosted.target;
             let rates = target.desk.rates();
             let cycles = hosted.cycles.take_hits(target);
+            let cycles_ns = hosted.cycles_ns.take(target.counters.cycles_ns().unwrap_or_default());
             let goroutines = hosted.goroutines.take_hits(target);
             let large_objects = hosted.large.take_hits(target);
             if let Some(cpu_ns) = own::cpu_ns_of(target.identity.pid) {
@@ -326,7 +328,7 @@ impl Scheduler {
                         goroutines_per_s: rates.goroutines_per_s,
                         collections_per_s: rates.collections_per_s,
                         tracked: target.tracker.followed(),
-                        hits: HookHits { cycles, large_objects, goroutines },
+                        hits: HookHits { cycles, cycles_ns, large_objects, goroutines },
                         prefers: target.desk.preferences().is_any(),
                     },
                 );

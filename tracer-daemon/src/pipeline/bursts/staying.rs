@@ -6,7 +6,11 @@
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::{hosted::Retry, scheduler::ended, target::BurstTarget};
+use super::{
+    hosted::{Growing, Retry},
+    scheduler::ended,
+    target::BurstTarget,
+};
 use crate::attach::{
     Holder, Holders, News,
     governor::{Hook, HookDecision, Mode},
@@ -38,7 +42,7 @@ pub(super) struct StayingHook {
     /// Since when hits are held against the cap, and how many there were then.
     second: (u64, u64),
     /// How many hits the governor knows of.
-    told: u64,
+    told: Growing,
     failure: Option<String>,
     /// When it was looked first whether they shall be on.
     asked_ns: Option<u64>,
@@ -53,7 +57,7 @@ impl StayingHook {
             counts: false,
             retry: Retry::default(),
             second: (0, 0),
-            told: 0,
+            told: Growing::default(),
             failure: None,
             asked_ns: None,
         }
@@ -163,10 +167,7 @@ impl StayingHook {
 
     /// Hits since this was asked last: those of the second in which they jumped, too.
     pub(super) fn take_hits(&mut self, target: &BurstTarget) -> u64 {
-        let hits = target.hook_hits(self.hook);
-        let new = hits.saturating_sub(self.told);
-        self.told = self.told.max(hits);
-        new
+        self.told.take(target.hook_hits(self.hook))
     }
 
     /// Why they do not count. `None`: they do, or are about to.

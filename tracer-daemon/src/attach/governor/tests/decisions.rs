@@ -260,7 +260,7 @@ proptest! {
         let mut outcomes = outcomes.into_iter().cycle();
         for (step_ns, cpu_ns, allocations, bytes, collections, goroutines, hits) in looks {
             at_ns += step_ns;
-            let hits = HookHits { cycles: u64::from(hits), goroutines: cpu_ns, large_objects: 0 };
+            let hits = HookHits { cycles: u64::from(hits), cycles_ns: cpu_ns, goroutines: cpu_ns, large_objects: 0 };
             governor.observe(id(0), Observation {
                 at_ns: if step_ns % 7 == 0 { step_ns } else { at_ns },
                 cpu_ns,

@@ -246,6 +246,7 @@ impl Run {
         };
         state.hook_cap_hits = HookHits {
             cycles: hits(&hooks.cycles, program.collections_per_s),
+            cycles_ns: 20_000 * hits(&hooks.cycles, program.collections_per_s),
             large_objects: hits(&hooks.large_objects, program.large_per_s),
             goroutines: hits(&hooks.goroutines, 2.0 * program.goroutines_per_s),
         };
