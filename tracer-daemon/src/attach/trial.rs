@@ -75,7 +75,7 @@ fn constants() -> [(TargetConfig, BurstConfig); 2] {
     [(target, burst), (TargetConfig { malloc_header_bytes: 8, stack_check_flags: 0, ..target }, newer)]
 }
 
-/// For `leakline doctor`: a check for each kind of evidence that takes programs. Takes about 0.1 s, most of it in the kernel.
+/// For `leakline doctor`: a check for each kind of evidence that takes programs. Takes some tenths of a second, most of it in the kernel.
 pub fn program_checks(mechanism: Mechanism) -> [Check; 2] {
     let of_bursts = match mechanism {
         Mechanism::UprobeMulti => BY_LINK,
@@ -123,6 +123,15 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::attach::KERNEL_OBJECT;
+
+    #[test]
+    fn every_program_is_tried() {
+        let object = aya_obj::Object::parse(KERNEL_OBJECT).unwrap();
+        let tried: Vec<&str> = [BY_LINK, BY_PERF_EVENTS, OF_EXACT].concat();
+        let untried: Vec<&String> = object.programs.keys().filter(|name| !tried.contains(&name.as_str())).collect();
+        assert!(object.programs.len() > 10 && untried.is_empty(), "{untried:?}");
+    }
 
     #[test]
     fn a_refusal_says_what_cannot_be_had() {

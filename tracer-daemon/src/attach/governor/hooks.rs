@@ -108,7 +108,8 @@ pub(super) fn decide(hook: Hook, load: HookLoad, before: Mode) -> HookDecision {
     }
     let instead = match hook {
         Hook::Goroutines => "; the goroutine table is read instead",
-        Hook::Cycles | Hook::LargeObjects => "",
+        Hook::Cycles => "; its number is read several times a collection instead",
+        Hook::LargeObjects => "",
     };
     decided(Mode::Off, format!("{name} off: {why}{instead}"))
 }

@@ -396,7 +396,10 @@ impl Tracked {
     pub fn looked_at(&mut self, cycle: Cycle, objects: &[TrackedObject], looks: &[Look]) {
         let since = self.looked.map_or(1, |before| cycle.since(before)).max(0).unsigned_abs();
         self.counts.cycles_looked = self.counts.cycles_looked.saturating_add(u64::from(since > 0));
-        self.counts.cycles_missed = self.counts.cycles_missed.saturating_add(u64::from(since.saturating_sub(1)));
+        // While nobody was followed there was nothing to miss.
+        let unseen = objects.iter().map(|object| cycle.since(object.alive)).max().unwrap_or(0).max(0).unsigned_abs();
+        let missed = since.min(unseen).saturating_sub(1);
+        self.counts.cycles_missed = self.counts.cycles_missed.saturating_add(u64::from(missed));
         self.looked = Some(cycle);
         // Objects keep their order.
         let mut answers = objects.iter().zip(looks);

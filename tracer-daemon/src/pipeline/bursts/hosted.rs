@@ -6,7 +6,7 @@ use super::{desk::Shown, staying::StayingHook, target::BurstTarget};
 use crate::{
     attach::{
         Holder,
-        governor::{Costs, Governor, Hooks, TargetId},
+        governor::{Costs, Governor, Hooks, Mode, TargetId},
     },
     discover::{Presence, presence},
     export::Refusal,
@@ -75,7 +75,9 @@ impl Hosted {
 
     /// What does not work now.
     fn failures(&self, now_ns: u64, decided: Option<&Hooks>) -> Option<String> {
-        let cycle = self.cycles.why_off(now_ns, decided.map(|hooks| &hooks.cycles), &self.target);
+        // Where it would cost too much the tracker looks for collections itself, and nothing is amiss.
+        let wanted = decided.map(|hooks| &hooks.cycles).filter(|cycles| cycles.mode == Mode::Continuous);
+        let cycle = wanted.and_then(|cycles| self.cycles.why_off(now_ns, Some(cycles), &self.target));
         let cycle = cycle.map(|why| format!("collections are not seen as they end: {why}"));
         let window = self.failure.as_ref().map(|why| format!("a window could not be opened: {why}"));
         let failures: Vec<String> = cycle.into_iter().chain(window).collect();

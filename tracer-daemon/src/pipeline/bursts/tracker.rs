@@ -41,6 +41,11 @@ const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// The same where only a collection or a window can bring news. Births of large objects come in between: as many as their hook may have in
 /// that time find room in the smallest ring.
 const LONG_NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Where collections are too many to be told of each, it looks so often in the time of one whether there was one more: behind the end of one its marks can be read until
+/// the next has ended.
+const LOOKS_PER_CYCLE: u32 = 4;
+/// But no more often than this: each look at a number in the target's memory takes some microseconds of ours.
+const SHORT_NAP: Duration = Duration::from_micros(500);
 /// Births of one nap that are more than a few.
 const MANY: u64 = 50;
 /// While births come, it does not look at the ring for each of them.
@@ -240,6 +245,8 @@ impl Tracker {
             refills: HashMap::new(),
             asked: Vec::new(),
             looked: None,
+            looked_at: own::now(),
+            period: None,
             came: 0,
         };
         let thread = thread::Builder::new().name(format!("marks-{pid}")).spawn(move || follower.run());
@@ -356,6 +363,10 @@ struct Follower {
     asked: Vec<TrackedObject>,
     /// The cycle of the last look.
     looked: Option<Cycle>,
+    /// When that was.
+    looked_at: Instant,
+    /// From the end of one collection to that of the next, of late.
+    period: Option<Duration>,
     /// Births that were in the ring after the last nap.
     came: u64,
 }
@@ -387,11 +398,17 @@ impl Follower {
     fn sleep(&self) -> bool {
         let state = self.shared.state();
         let is_quiet = state.sees_cycles && !state.is_open && state.left.is_empty() && self.came < MANY;
+        let looks_itself = !state.sees_cycles && state.tracked.followed() > 0;
         drop(state);
+        let nap = match self.period {
+            _ if is_quiet => LONG_NAP,
+            Some(period) if looks_itself => between_looks(period),
+            _ => NAP,
+        };
         let (ring, bell) = (self.reader.descriptor(), &self.shared.bell);
         let mut waited = [PollFd::new(&ring, PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
         // Interrupted or not: the ring says what there is. It says so also of what cannot be taken yet.
-        let ready = poll(&mut waited, Some(if is_quiet { &LONG_NAP } else { &NAP })) != Ok(0);
+        let ready = poll(&mut waited, Some(&nap)) != Ok(0);
         bell.silence();
         ready
     }
@@ -506,6 +523,7 @@ impl Follower {
             if !is_new {
                 return Ok(());
             }
+            self.learn_period(cycle);
             self.looked = Some(cycle);
             self.asked.clear();
             self.asked.extend_from_slice(self.shared.state().tracked.objects());
@@ -514,6 +532,17 @@ impl Follower {
             Ok(())
         });
         self.shared.state().failure = outcome.err();
+    }
+
+    fn learn_period(&mut self, cycle: Cycle) {
+        let now = own::now();
+        let cycles = self.looked.map_or(0, |looked| cycle.since(looked));
+        if let Some(period) =
+            now.saturating_duration_since(self.looked_at).checked_div(u32::try_from(cycles).unwrap_or(0))
+        {
+            self.period = Some(self.period.map_or(period, |before| (before * 7 + period) / 8));
+        }
+        self.looked_at = now;
     }
 
     /// The present cycle; after the end of a marking the one that begins with it.
@@ -529,6 +558,13 @@ impl Follower {
         }
         Ok(cycle)
     }
+}
+
+/// How long to sleep where nobody tells of collections.
+fn between_looks(period: Duration) -> Timespec {
+    let longest = Duration::from_nanos(u64::try_from(NAP.tv_nsec).unwrap_or(0));
+    let nap = (period / LOOKS_PER_CYCLE).clamp(SHORT_NAP, longest);
+    Timespec { tv_sec: 0, tv_nsec: i64::from(nap.subsec_nanos()) }
 }
 
 fn tell(tracked: &mut Tracked, birth: &Birth, address: Option<Avma>, epoch_ns: u64) {
@@ -561,5 +597,16 @@ fn count_refill(refills: &mut HashMap<(u32, Goroutine, u64), u64>, slot: &SlotFo
     let key = (slot.burst, goroutine, slot.slot_bytes);
     if refills.len() < REFILLS_MAX || refills.contains_key(&key) {
         *refills.entry(key).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_collections_the_shorter_the_naps_within_bounds() {
+        let nap_us = |period_us| between_looks(Duration::from_micros(period_us)).tv_nsec / 1_000;
+        assert_eq!([0, 1_000, 4_000, 10_000, 1_000_000].map(nap_us), [500, 500, 1_000, 2_500, 20_000]);
     }
 }
