@@ -391,15 +391,17 @@ impl Tracked {
         &self.objects
     }
 
+    /// Nobody looks for collections any more until somebody is followed again: of those between none is missed.
+    pub fn looks_no_more(&mut self) {
+        self.looked = None;
+    }
+
     /// A collection's marking has ended, and these objects were looked at, with an answer for each
     /// ([`crate::read::marks::MarksReader::look`]). Those that went meanwhile are passed over; of those that came nothing is known.
     pub fn looked_at(&mut self, cycle: Cycle, objects: &[TrackedObject], looks: &[Look]) {
         let since = self.looked.map_or(1, |before| cycle.since(before)).max(0).unsigned_abs();
         self.counts.cycles_looked = self.counts.cycles_looked.saturating_add(u64::from(since > 0));
-        // While nobody was followed there was nothing to miss.
-        let unseen = objects.iter().map(|object| cycle.since(object.alive)).max().unwrap_or(0).max(0).unsigned_abs();
-        let missed = since.min(unseen).saturating_sub(1);
-        self.counts.cycles_missed = self.counts.cycles_missed.saturating_add(u64::from(missed));
+        self.counts.cycles_missed = self.counts.cycles_missed.saturating_add(u64::from(since.saturating_sub(1)));
         self.looked = Some(cycle);
         // Objects keep their order.
         let mut answers = objects.iter().zip(looks);

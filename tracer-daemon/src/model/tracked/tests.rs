@@ -141,6 +141,17 @@ fn behind_a_missed_cycle_neither_life_nor_death_is_believed() {
 }
 
 #[test]
+fn while_nobody_looks_for_cycles_none_is_missed() {
+    let mut tracked = Tracked::new(Limits::default());
+    look(&mut tracked, 10, |_| Look::Alive { cycle: Cycle(10) });
+    tracked.looks_no_more();
+    look(&mut tracked, 30, |_| Look::Alive { cycle: Cycle(30) });
+    assert_eq!(tracked.counts().cycles_missed, 0);
+    look(&mut tracked, 36, |_| Look::Alive { cycle: Cycle(36) });
+    assert_eq!(tracked.counts().cycles_missed, 2);
+}
+
+#[test]
 fn a_span_that_is_gone_when_the_collector_goes_on_is_a_death_if_the_living_were_seen_in_time() {
     let (mut tracked, mut told) = (Tracked::new(Limits::default()), Told::default());
     (1..=3).for_each(|address| tracked.born(&event(S, 1, address, 10)));

@@ -402,7 +402,10 @@ impl Follower {
         drop(state);
         let nap = match self.period {
             _ if is_quiet => LONG_NAP,
-            Some(period) if looks_itself => between_looks(period),
+            // Where they have become rare, so do looks.
+            Some(period) if looks_itself => {
+                between_looks(period.max(own::now().saturating_duration_since(self.looked_at)))
+            }
             _ => NAP,
         };
         let (ring, bell) = (self.reader.descriptor(), &self.shared.bell);
@@ -515,9 +518,15 @@ impl Follower {
     /// Looks at all objects where a collection has ended since the last look. Nobody waits meanwhile: memory that is slow to be read, as where
     /// it was swapped out, is no matter of the others.
     fn look(&mut self, marked: Option<CycleMarked>) {
-        if self.shared.state().tracked.followed() == 0 && marked.is_none() {
+        let mut state = self.shared.state();
+        if state.tracked.followed() == 0 && marked.is_none() {
+            if !state.sees_cycles {
+                state.tracked.looks_no_more();
+                self.looked = None;
+            }
             return;
         }
+        drop(state);
         let outcome = self.cycle(marked).and_then(|cycle| {
             let is_new = self.looked.is_none_or(|looked| cycle.since(looked) > 0);
             if !is_new {
