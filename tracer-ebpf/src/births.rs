@@ -103,9 +103,9 @@ pub(crate) fn add_burst_total(total: BurstTotal, amount: u64) {
 }
 
 #[inline(always)]
-fn add_time_since(now: u64) {
+pub(crate) fn add_time_since(total: BurstTotal, began_ns: u64) {
     // SAFETY: no arguments.
-    add_burst_total(BurstTotal::RecordedNs, unsafe { bpf_ktime_get_ns() }.wrapping_sub(now));
+    add_burst_total(total, unsafe { bpf_ktime_get_ns() }.wrapping_sub(began_ns));
 }
 
 /// Room in the ring; counted where there is none.
@@ -380,7 +380,7 @@ fn send_slot(window: &WindowState, now: u64, registers: &Registers, birth_ns: u6
     }
     entry.submit(wakeup());
     add_burst_total(BurstTotal::Slots, 1);
-    add_time_since(now);
+    add_time_since(BurstTotal::RecordedNs, now);
 }
 
 /// What is known of an object that was chosen.
@@ -454,5 +454,5 @@ fn send(
 fn add_birth(began_ns: u64, frames: u32) {
     add_burst_total(BurstTotal::Births, 1);
     add_burst_total(BurstTotal::Frames, u64::from(frames));
-    add_time_since(began_ns);
+    add_time_since(BurstTotal::RecordedNs, began_ns);
 }

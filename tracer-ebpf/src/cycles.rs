@@ -4,7 +4,7 @@ use aya_ebpf::{bindings::BPF_RB_FORCE_WAKEUP, helpers::bpf_ktime_get_ns, macros:
 use tracer_common::bursts::{BurstTotal, CycleRecord, RecordKind};
 
 use crate::{
-    births::{add_burst_total, reserve},
+    births::{add_burst_total, add_time_since, reserve},
     target::{begins, heap_sweepgen},
 };
 
@@ -22,7 +22,6 @@ pub(crate) fn cycle_marked(context: ProbeContext) -> u32 {
         entry.write(CycleRecord { kind: RecordKind::Cycle as u32, sweepgen: heap_sweepgen(), time_ns });
         entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
     }
-    // SAFETY: as above.
-    add_burst_total(BurstTotal::CyclesNs, unsafe { bpf_ktime_get_ns() }.wrapping_sub(time_ns));
+    add_time_since(BurstTotal::CyclesNs, time_ns);
     0
 }

@@ -53,16 +53,14 @@ impl TrapCosts {
         }
         let all: Vec<LinkPoint> = points.iter().map(|(_, point)| *point).collect();
         let mut probes = OwnProbes::attach(&exe, &all, mechanism)?;
-        let costs: Vec<f64> = points.iter().map(|(kind, _)| per_hit(*kind, repeats)).collect();
+        let costs: Vec<(InstructionKind, f64)> =
+            points.iter().map(|(kind, _)| (*kind, per_hit(*kind, repeats).max(0.0))).collect();
         let expected = CALLS * (repeats * points.len()) as u64;
         let hits = probes.hits()?;
         if hits != expected {
             return Err(AttachError::Uncalibrated { hits, expected });
         }
-        let measured = |kind| {
-            let at = points.iter().position(|(of, _)| *of == kind)?;
-            Some(costs.get(at)?.max(0.0))
-        };
+        let measured = |kind| costs.iter().find(|(of, _)| *of == kind).map(|(_, ns)| *ns);
         Self::of(InstructionKind::ALL.map(measured)).ok_or(AttachError::Uncalibrated { hits, expected })
     }
 
@@ -90,7 +88,7 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Measures for the first time, in some tens of ms, by perf events some hundred, of which most is waiting.
+    /// Measures for the first time, in about a tenth of a second of CPU time; by perf events it also waits some hundred ms.
     ///
     /// # Errors
     /// Where probes cannot be attached in this way, or our own code has nothing that can be probed.
@@ -98,7 +96,7 @@ impl Calibration {
         Ok(Self { mechanism, last: VecDeque::from([TrapCosts::measure(mechanism, REPEATS)?]) })
     }
 
-    /// Measures once more, in half that time.
+    /// Measures once more, in about 80 ms of CPU time.
     ///
     /// # Errors
     /// As [`Self::begin`]. What was measured before stays.

@@ -83,7 +83,7 @@ pub(super) fn judge(said: &str, has_multi: bool, package: String, commit: &str) 
         failures: Vec::new(),
     };
     let mut program = String::new();
-    let mut has_ended = false;
+    let (mut has_checks, mut has_ended) = (false, false);
     for line in said.lines() {
         // Before the first line the console may be in the middle of one.
         let Some((_, told)) = line.split_once("@@ ") else { continue };
@@ -103,7 +103,10 @@ pub(super) fn judge(said: &str, has_multi: bool, package: String, commit: &str) 
                     cell.programs.entry(program.clone()).or_default().left = number.unwrap_or(u64::MAX);
                 }
             }
-            "checks" => cell.failures.extend(checks(value)),
+            "checks" => {
+                has_checks = true;
+                cell.failures.extend(checks(value));
+            }
             "program" => value.clone_into(&mut program),
             "document" => document(value, &program, &mut cell),
             "killed" => {
@@ -115,6 +118,9 @@ pub(super) fn judge(said: &str, has_multi: bool, package: String, commit: &str) 
             "end" => has_ended = true,
             _ => {}
         }
+    }
+    if !has_checks {
+        cell.failures.push("no checks".into());
     }
     if !has_ended {
         cell.failures.push("the machine did not come to its end".into());
@@ -219,11 +225,21 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_watches_nothing_is_judged_by_its_checks_and_its_end() {
+        let all = format!("Booting\r\n[2J@@ kernel 5.10\r\n@@ checks {CHECKS}\r\n@@ end\r\n");
+        assert_eq!(judge_checks(&all), Vec::<String>::new());
+        for (part, other) in [("@@ end", ""), ("good", "missing"), ("@@ checks", "@@ cheques")] {
+            assert!(!judge_checks(&all.replace(part, other)).is_empty(), "{other}");
+        }
+    }
+
+    #[test]
     fn whatever_goes_wrong_shows() {
         for (part, other) in [
             ("@@ doctor 0", "@@ doctor 3"),
             ("burst_programs\",\"status\":\"good", "burst_programs\",\"status\":\"missing"),
             ("exact_programs", "other_programs"),
+            ("@@ checks", "@@ cheques"),
             ("@@ attach 0", "@@ attach 1"),
             ("\"bursts\":7", "\"bursts\":0"),
             ("keepSession", "somethingElse"),

@@ -73,11 +73,22 @@ pub(crate) fn oldest_takes_all_programs(root: &Path) -> Result<()> {
     let folder = root.join("target/kernels");
     std::fs::create_dir_all(&folder)?;
     let image = machine::image(&folder, &build_leakline(root)?, &[], "0s")?;
-    let log = folder.join(format!("{name}-short.log"));
-    machine::boot(&kernel, &image, &log, 1, false).with_context(|| format!("see {}", log.display()))?;
-    let failures = guest::judge_checks(&String::from_utf8_lossy(&std::fs::read(&log)?));
+    let log = folder.join(format!("{name}.log"));
+    let said = boot(&kernel, &image, &log, 1, false)?;
+    let failures = guest::judge_checks(&said);
     ensure!(failures.is_empty(), "{name}: {} (see {})", failures.join("; "), log.display());
     Ok(())
+}
+
+/// Boots a machine; what it said.
+fn boot(kernel: &Path, image: &Path, log: &Path, processors: u8, kvm: bool) -> Result<String> {
+    machine::boot(kernel, image, log, processors, kvm).with_context(|| format!("see {}", log.display()))?;
+    said(log)
+}
+
+fn said(log: &Path) -> Result<String> {
+    let said = std::fs::read(log).with_context(|| format!("see {}", log.display()))?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
 /// It could not be seen, for want of a kernel or of a machine to boot it.
@@ -107,14 +118,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
             continue;
         }
         let log = folder.join(format!("{name}.log"));
-        let see = || format!("{name}: see {}", log.display());
         let (package, kernel) = machine::kernel(&apt, suite)?;
         println!("… {package} of {suite}");
-        if !options.logged {
-            machine::boot(&kernel, &image, &log, options.processors, options.kvm).with_context(see)?;
-        }
-        let said = std::fs::read(&log).with_context(see)?;
-        let said = String::from_utf8_lossy(&said);
+        let said =
+            if options.logged { said(&log)? } else { boot(&kernel, &image, &log, options.processors, options.kvm)? };
         if options.short {
             let failures = guest::judge_checks(&said);
             println!(

@@ -108,8 +108,7 @@ pub(super) fn decide(hook: Hook, load: HookLoad, before: Mode) -> HookDecision {
     }
     let instead = match hook {
         Hook::Goroutines => "; the goroutine table is read instead",
-        Hook::Cycles => "; its number is read several times a collection instead",
-        Hook::LargeObjects => "",
+        Hook::Cycles | Hook::LargeObjects => "",
     };
     decided(Mode::Off, format!("{name} off: {why}{instead}"))
 }

@@ -12,7 +12,8 @@ use super::types::{
 use super::window::{Allowance, BIRTHS_MIN, HITS_GOAL, Outlook, SLOTS_GOAL, Shape, births_for_tracker};
 use super::{Config, Shed, TrapCosts};
 
-/// Part of what a target may pay at most that is planned on. By `cargo xtask bench overhead` windows cost 0.8 to 1.2 times what they are reckoned to.
+/// Part of what a target may pay at most that is planned on. Windows of single programs were seen to cost 0.8 to 1.2 times what they are reckoned to
+/// (`docs/decisions/0023-a-hit-costs-what-it-costs-amid-work.md`).
 const PLANNED: f64 = 0.9;
 /// Share of a minute's budget that one window should cost.
 const WINDOW_SHARE: f64 = 0.01;

@@ -1,6 +1,6 @@
 //! A thread that measures again what a hit costs: on a shared machine that changes, and one measurement may have met a bad moment.
 //!
-//! A measurement is about 50 ms of CPU time on our own code (`attach/calibration.rs`): first often, then every five minutes.
+//! A measurement takes about 80 ms of CPU time, on our own code (`attach/calibration.rs`): first often, then every five minutes.
 
 use std::{
     iter,

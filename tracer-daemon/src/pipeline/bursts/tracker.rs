@@ -37,10 +37,10 @@ use crate::{
 };
 
 /// How long it sleeps at most while births come, which wake nobody up before the ring is half full, or the end of a collection would not.
-const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+const NAP: Duration = Duration::from_millis(20);
 /// The same where only a collection or a window can bring news. Births of large objects come in between: as many as their hook may have in
 /// that time find room in the smallest ring.
-const LONG_NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const LONG_NAP: Duration = Duration::from_millis(100);
 /// Where collections are too many to be told of each, it looks so often in the time of one whether there was one more: behind the end of one its marks can be read until
 /// the next has ended.
 const LOOKS_PER_CYCLE: u32 = 4;
@@ -411,7 +411,7 @@ impl Follower {
         let (ring, bell) = (self.reader.descriptor(), &self.shared.bell);
         let mut waited = [PollFd::new(&ring, PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
         // Interrupted or not: the ring says what there is. It says so also of what cannot be taken yet.
-        let ready = poll(&mut waited, Some(&nap)) != Ok(0);
+        let ready = poll(&mut waited, Timespec::try_from(nap).ok().as_ref()) != Ok(0);
         bell.silence();
         ready
     }
@@ -570,10 +570,8 @@ impl Follower {
 }
 
 /// How long to sleep where nobody tells of collections.
-fn between_looks(period: Duration) -> Timespec {
-    let longest = Duration::from_nanos(u64::try_from(NAP.tv_nsec).unwrap_or(0));
-    let nap = (period / LOOKS_PER_CYCLE).clamp(SHORT_NAP, longest);
-    Timespec { tv_sec: 0, tv_nsec: i64::from(nap.subsec_nanos()) }
+fn between_looks(period: Duration) -> Duration {
+    (period / LOOKS_PER_CYCLE).clamp(SHORT_NAP, NAP)
 }
 
 fn tell(tracked: &mut Tracked, birth: &Birth, address: Option<Avma>, epoch_ns: u64) {
@@ -615,7 +613,7 @@ mod tests {
 
     #[test]
     fn the_more_collections_the_shorter_the_naps_within_bounds() {
-        let nap_us = |period_us| between_looks(Duration::from_micros(period_us)).tv_nsec / 1_000;
+        let nap_us = |period_us| between_looks(Duration::from_micros(period_us)).as_micros();
         assert_eq!([0, 1_000, 4_000, 10_000, 1_000_000].map(nap_us), [500, 500, 1_000, 2_500, 20_000]);
     }
 }
